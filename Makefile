@@ -1,0 +1,49 @@
+# The one entry point. Every target makes .venv with pip if it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_OUT ?= leanrec-demo
+export PYTHONWARNINGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check format bench docs clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/core: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, got $$($(PYTHON) -V); try make PYTHON=python3.12"; exit 2; }
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+demo: $(VENV)/core  ## simulate a shop, train a full and a small model, compare them
+	rm -rf $(DEMO_OUT)
+	$(BIN)/leanrec demo --out $(DEMO_OUT) $(DEMO_FLAGS)
+
+test: $(VENV)/dev  ## the default tests: offline, on the CPU
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(TEST_FLAGS)
+
+test-all: $(VENV)/dev  ## with the slow ones, and branch coverage
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not gpu and not network' --cov --cov-report=term-missing:skip-covered
+
+check: $(VENV)/dev  ## format, lint, types, layers
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/basedpyright --level error
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/dev  ## format and fix what can be fixed
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+
+bench: $(VENV)/core  ## the speed figures of benchmarks/README.md
+	$(BIN)/python benchmarks/epoch.py
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) $(DEMO_OUT) .pytest_cache .ruff_cache .hypothesis .coverage

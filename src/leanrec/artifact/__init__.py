@@ -1,0 +1,1 @@
+"""The run directory: written whole, read with suspicion, and answered from."""

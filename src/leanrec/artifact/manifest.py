@@ -1,0 +1,205 @@
+"""manifest.json: what a run is, and what each of its files must be.
+
+    manifest.json      Manifest; written last, so a directory without it is a run that has not finished
+    model.safetensors  the weights
+    catalog.parquet    columns "item", "title", "count", in id order
+    log.csv            one row per epoch; for people, not checked
+
+Only these names are ever opened: a manifest that names another file is refused, so no path of a stranger is followed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from leanrec.core.errors import ArtifactError
+from leanrec.core.types import Cost
+
+SCHEMA_VERSION = 1
+NAME, MODEL, CATALOG = "manifest.json", "model.safetensors", "catalog.parquet"
+CHECKED = (MODEL, CATALOG)
+STARTED = ("config.toml", "checkpoint.safetensors")
+LARGEST = 64 * 2**20
+_ZEROS = "0" * 64
+
+
+class FileRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a file of the run must be."""
+
+    sha256: str
+    bytes: int
+
+
+class DataRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The store a run was trained on.
+
+    Attributes:
+        name: Name of the data set.
+        path: Absolute path of the store when the run was made.
+        catalog_sha256: Over the item keys in id order.
+    """
+
+    name: str
+    path: str
+    catalog_sha256: str
+    users: int
+    items: int
+    events: int
+
+
+class RouteCost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """FLOPs of one request of full length on a route, written as ``str(Route)``."""
+
+    route: str
+    flops: int
+
+
+class TrainSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the training went.
+
+    Attributes:
+        best_epoch: 1-based epoch whose weights the run holds.
+        valid: Validation metrics of that epoch.
+        seconds: Over all interruptions.
+        users_per_s: Training windows per second.
+        machine: Where: processor, cores, threads, torch.
+    """
+
+    epochs: int
+    best_epoch: int
+    valid: dict[str, float]
+    seconds: float
+    users_per_s: float
+    machine: dict[str, str | int]
+    seed: int
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything about a run but its weights and items.
+
+    Attributes:
+        schema: Version of the layout.
+        sha256: Of manifest.json itself, with these 64 digits at zero.
+        leanrec: Version that wrote the run.
+        created: ISO 8601, UTC.
+        config: The resolved configuration.
+        routes: Every route the model can take, cheapest first.
+        cost: Of the full model.
+        files: The other files of the run that are checked.
+    """
+
+    schema: int = SCHEMA_VERSION
+    sha256: str = _ZEROS
+    leanrec: str
+    created: str
+    config: dict[str, Any]
+    data: DataRef
+    routes: tuple[RouteCost, ...]
+    cost: Cost
+    train: TrainSummary
+    files: dict[str, FileRef] = {}
+
+
+def encode(manifest: Manifest) -> tuple[Manifest, bytes]:
+    """The manifest with its own checksum, and its JSON."""
+    blank = msgspec.json.encode(msgspec.structs.replace(manifest, sha256=_ZEROS))
+    blank = msgspec.json.format(blank, indent=2) + b"\n"
+    digest = hashlib.sha256(blank).hexdigest()
+    return msgspec.structs.replace(manifest, sha256=digest), blank.replace(_ZEROS.encode(), digest.encode(), 1)
+
+
+def read_manifest(run: Path) -> Manifest:
+    """Read and check the manifest of a run; its other files are checked by `artifact.store.load_run`.
+
+    Raises:
+        ArtifactError: There is no run, or its manifest is of another version, damaged, edited or hostile.
+    """
+    _check_run(run)
+    path = file_of(run, NAME)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(LARGEST + 1)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+    if len(raw) > LARGEST:
+        raise ArtifactError(f"expected at most {LARGEST} bytes, got more in {path}; it is not a manifest")
+    manifest = _decode(raw, run)
+    _check_names(manifest.files, run)
+    blank = raw.replace(manifest.sha256.encode(), _ZEROS.encode(), 1)
+    digest = hashlib.sha256(blank).hexdigest()
+    if digest != manifest.sha256:
+        raise edited(run, NAME, manifest.sha256, digest)
+    return manifest
+
+
+def file_of(run: Path, name: str) -> Path:
+    """The path of a file of a run, which must be a plain file inside it.
+
+    Raises:
+        ArtifactError: It is missing, or a link that leaves the run.
+    """
+    path = run / name
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(os.path.realpath(run)):
+        raise ArtifactError(f"expected {name} inside the run {run}, got a link to {real}; copy the file into the run")
+    if not path.is_file():
+        raise ArtifactError(f"expected the file {name} in the run {run}, got none; restore it or retrain")
+    return path
+
+
+def edited(run: Path, name: str, expected: str, got: str) -> ArtifactError:
+    """The error of a file with another checksum than expected."""
+    sums = f"expected sha256 {expected[:12]!r}, got {got[:12]!r}"
+    return ArtifactError(f"{name} of run {run} was edited: {sums}; retrain or restore it")
+
+
+def one_line(value: object) -> str:
+    """The text of something foreign, fit for a message: one line of at most 200 characters."""
+    return " ".join(str(value).split())[:200]
+
+
+class _Version(msgspec.Struct):
+    schema: Any = None
+
+
+def _check_run(run: Path) -> None:
+    if not run.is_dir():
+        got = "a file" if run.exists() else "nothing"
+        raise ArtifactError(f"expected the directory of a run, got {got} at {run}; make one with 'leanrec train'")
+    if os.path.lexists(run / NAME):
+        return
+    if any((run / name).exists() for name in STARTED):
+        raise ArtifactError(f"training of {run} has not finished; go on with 'leanrec train DATA --out {run} --resume'")
+    raise ArtifactError(f"expected a run with {NAME}, got none at {run}; make one with 'leanrec train'")
+
+
+def _decode(raw: bytes, run: Path) -> Manifest:
+    try:
+        version = msgspec.json.decode(raw, type=_Version).schema
+        if version != SCHEMA_VERSION:
+            raise ArtifactError(
+                f"run {run} has schema version {one_line(repr(version))}, this leanrec reads {SCHEMA_VERSION}; "
+                "retrain or upgrade leanrec"
+            )
+        return msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ArtifactError(f"{NAME} of run {run} is damaged: {one_line(error)}; retrain or restore it") from error
+
+
+def _check_names(names: Iterable[str], run: Path) -> None:
+    names = set(names)
+    foreign = sorted(names - set(CHECKED))
+    if foreign:
+        raise ArtifactError(
+            f"expected only {' and '.join(CHECKED)} in the file list of {run / NAME}, "
+            f"got {one_line(repr(foreign[0]))}; a run may name no other file, take it from a source you trust"
+        )
+    missing = sorted(set(CHECKED) - names)
+    if missing:
+        raise ArtifactError(f"expected {missing[0]} in the file list of {run / NAME}, got none; retrain or restore it")

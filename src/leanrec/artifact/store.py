@@ -1,0 +1,162 @@
+"""Write a run so that it is whole or absent; read it as if a stranger had sent it."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import polars as pl
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from leanrec.artifact.manifest import (
+    CATALOG,
+    CHECKED,
+    MODEL,
+    NAME,
+    FileRef,
+    Manifest,
+    edited,
+    encode,
+    file_of,
+    one_line,
+    read_manifest,
+)
+from leanrec.core.errors import ArtifactError
+from leanrec.core.types import Catalog
+
+T = TypeVar("T")
+COLUMNS = {"item": pl.String, "title": pl.String, "count": pl.Int64}
+
+
+def save_run(out: Path, state: dict[str, Tensor], catalog: Catalog, manifest: Manifest) -> Manifest:
+    """Write a run's weights, items and, last of all, its manifest.
+
+    Args:
+        out: The run's directory; made if it is missing.
+        state: ``model.state_dict()``.
+        catalog: The items in id order.
+        manifest: Without the checksums, which are filled in.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        ArtifactError: The disk is full or not writable. What was in ``out`` before is untouched then.
+    """
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+    frame = pl.DataFrame([catalog.keys, catalog.titles, catalog.counts], COLUMNS, orient="col")
+    _write(out, out, lambda: out.mkdir(parents=True, exist_ok=True))
+    temporary = _write(out, out, lambda: tempfile.TemporaryDirectory(prefix=".writing-", dir=out))
+    with temporary as directory:
+        made = Path(directory)
+        _write(out, MODEL, lambda: save_file(tensors, made / MODEL))
+        _write(out, CATALOG, lambda: frame.write_parquet(made / CATALOG))
+        files = {name: _ref(made / name) for name in CHECKED}
+        manifest, raw = encode(msgspec.structs.replace(manifest, files=files))
+        _write(out, NAME, lambda: (made / NAME).write_bytes(raw))
+        for name in (*CHECKED, NAME):
+            _write(out, name, lambda name=name: (made / name).replace(out / name))
+    return manifest
+
+
+def load_run(run: Path) -> tuple[Manifest, dict[str, Tensor], Catalog]:
+    """Read a run and check every file of it before it is used.
+
+    Raises:
+        ArtifactError: A file is missing, truncated, edited, hostile or of another version; the message names it.
+    """
+    run = Path(run)
+    manifest = read_manifest(run)
+    paths = {name: file_of(run, name) for name in CHECKED}
+    try:
+        _refuse_pickle(paths[MODEL], run)
+        for name, path in paths.items():
+            _check(run, name, path, manifest.files[name])
+        return manifest, _tensors(paths[MODEL], run), _catalog(paths[CATALOG], run, manifest)
+    except OSError as error:
+        raise ArtifactError(f"cannot read the run {run}: {one_line(error)}") from error
+
+
+def catalog_digest(keys: Iterable[str]) -> str:
+    """sha256 over the item keys in id order, as hex digits; equal to the one of the store."""
+    return hashlib.sha256("".join(f"{key}\0" for key in keys).encode()).hexdigest()
+
+
+def _write(out: Path, name: Path | str, write: Callable[[], T]) -> T:
+    try:
+        return write()
+    except (OSError, SafetensorError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError(
+            f"cannot write {out / name}: {one_line(error)}; free some space or choose another place"
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _ref(path: Path) -> FileRef:
+    return FileRef(_sha256(path), path.stat().st_size)
+
+
+def _check(run: Path, name: str, path: Path, expected: FileRef) -> None:
+    size = path.stat().st_size
+    if size != expected.bytes:
+        what = "truncated" if size < expected.bytes else "longer than it was"
+        sizes = f"expected {expected.bytes} bytes, got {size}"
+        raise ArtifactError(f"{name} of run {run} is {what}: {sizes}; retrain or restore it")
+    digest = _sha256(path)
+    if digest != expected.sha256:
+        raise edited(run, name, expected.sha256, digest)
+
+
+def _refuse_pickle(path: Path, run: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(9)
+    # a safetensors file starts with the length of its header, which may well begin like a pickle; then comes "{"
+    zipped, pickled = head.startswith(b"PK\x03\x04"), head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5")
+    if (zipped or pickled) and head[8:] != b"{":
+        raise ArtifactError(
+            f"{path.name} of run {run} is a pickle, which can run code; expected safetensors, retrain or restore it"
+        )
+
+
+def _tensors(path: Path, run: Path) -> dict[str, Tensor]:
+    """All tensors. The header is held against the size of the file before anything is allocated."""
+    try:
+        with safe_open(path, "pt") as file:  # pyright: ignore[reportArgumentType]
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, RuntimeError, TypeError) as error:
+        raise ArtifactError(
+            f"{path.name} of run {run} is not a whole safetensors file: {one_line(error)}; retrain or restore it"
+        ) from error
+
+
+def _catalog(path: Path, run: Path, manifest: Manifest) -> Catalog:
+    wrong = f"{path.name} of run {run} is not its catalogue"
+    try:
+        lazy = pl.scan_parquet(path)
+        schema, rows = dict(lazy.collect_schema()), lazy.select(pl.len()).collect().item()
+        if schema != COLUMNS or rows != manifest.data.items:
+            got = one_line(f"{rows} of {', '.join(schema)}")
+            raise ArtifactError(
+                f"{wrong}: expected {manifest.data.items} rows of item, title, count, got {got}; retrain or restore it"
+            )
+        frame = lazy.collect()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise ArtifactError(f"{wrong}: expected Parquet, got {one_line(error)}; retrain or restore it") from error
+    if sum(frame.null_count().row(0)) or frame["item"].n_unique() != frame.height:
+        raise ArtifactError(f"{wrong}: expected each item once and no empty field; retrain or restore it")
+    catalog = Catalog(tuple(frame["item"]), tuple(frame["title"]), tuple(frame["count"]))
+    digest = catalog_digest(catalog.keys)
+    if digest != manifest.data.catalog_sha256:
+        sums = f"expected item keys with sha256 {manifest.data.catalog_sha256[:12]!r}, got {digest[:12]!r}"
+        raise ArtifactError(f"{wrong}: {sums}; retrain or restore it")
+    return catalog

@@ -1,0 +1,117 @@
+"""NextItNet: dilated causal convolutions (Yuan et al., WSDM 2019, arXiv 1808.05163).
+
+    u = relu(Norm_1(Conv(x_l; dilation d)))           (section 4.3, residual block (b))
+    v = relu(Norm_2(Conv(u; dilation 2 d)))
+    x_{l+1} = x_l + alpha_l v                         (alpha_l = 1, or learned from 0: ReZero, as in SkipRec)
+
+Deviations: item vectors score the catalogue (tied), where the paper has a second matrix; the loss is an objective of its own;
+a final norm makes the scale of the scores independent of depth; dropout on the input and on each branch.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from leanrec.backbones import backbones
+from leanrec.core.backbone import Backbone, Block, Context, Steps
+from leanrec.core.errors import ConfigError
+from leanrec.nn.elastic import ElasticConv, ElasticNorm
+from leanrec.nn.gates import ReZero
+from leanrec.nn.tables import PlainTable
+
+
+class NextItNetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Dilated causal convolutions over the history (WSDM 2019).
+
+    Attributes:
+        width: Channels D of the item table and of every block.
+        layers: Number of residual blocks L, each of two convolutions.
+        kernel: Taps of a convolution.
+        dilations: Base dilation of each block, repeated until all blocks have one; the second convolution doubles it.
+        dropout: On the input and on every branch.
+        max_length: Longest history read, in events.
+        rezero: Multiply each branch by a learned scalar that starts at zero.
+        scale: Multiply item vectors by sqrt(width) at the input.
+        std: Standard deviation of the item table at the start.
+    """
+
+    width: int = 64
+    layers: int = 4
+    kernel: int = 3
+    dilations: tuple[int, ...] = (1, 4)
+    dropout: float = 0.2
+    max_length: int = 50
+    rezero: bool = True
+    scale: bool = True
+    std: float = 0.02
+
+
+class NextItNetBlock(Block):
+    """Two dilated convolutions with norm and ReLU, added to the input."""
+
+    def __init__(self, config: NextItNetConfig, dilation: int) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.first, self.second = (ElasticConv(config.width, config.kernel, dilation * m) for m in (1, 2))
+        self.first_norm, self.second_norm = ElasticNorm(config.width), ElasticNorm(config.width)
+        self.scale = ReZero() if config.rezero else nn.Identity()
+
+    def needs(self, want: Steps) -> Steps:
+        """The cone of both convolutions below the wanted steps."""
+        return _cone(_cone(want, self.second), self.first)
+
+    def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
+        """See `Block.forward`."""
+        between = _cone(want, self.second)
+        y = _branch(self.first, self.first_norm, x, ctx, have, between)
+        y = _branch(self.second, self.second_norm, y, ctx, between, want)
+        return ctx.restrict(x, have, want) + self.scale(F.dropout(y, self.dropout, self.training))
+
+
+def _branch(conv: ElasticConv, norm: ElasticNorm, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
+    """relu(Norm(Conv(x))) at steps ``want``; steps before the first event count as zeros."""
+    if want is None or have is None:
+        taps = conv.shifted(x)
+    else:
+        exists = ctx.valid(have, x)
+        x = x if exists is None else x * exists
+        taps = [ctx.restrict(x, have, tuple(step + back for step in want)) for back in conv.offsets]
+    return F.relu(norm(ctx.gate(conv(taps)), ctx.channels))
+
+
+def _cone(want: Steps, conv: ElasticConv) -> Steps:
+    """The steps a convolution reads to give the steps ``want``."""
+    if want is None:
+        return None
+    return tuple(sorted({step + back for step in want for back in conv.offsets}))
+
+
+@backbones.register("nextitnet", NextItNetConfig)
+class NextItNet(Backbone):
+    """The NextItNet backbone.
+
+    Args:
+        config: Its shape.
+        num_items: Items N of the catalogue.
+
+    Raises:
+        ConfigError: No dilations, or one below 1.
+    """
+
+    supports = frozenset({"width", "depth", "share"})
+
+    def __init__(self, config: NextItNetConfig, num_items: int) -> None:
+        super().__init__()
+        if not config.dilations or min(config.dilations) < 1:
+            raise ConfigError(
+                f"expected backbone.dilations of at least 1 each, got {list(config.dilations)}; [1, 4] would work"
+            )
+        self.config = config
+        self.width, self.max_length = config.width, config.max_length
+        self.scale, self.dropout = config.width**0.5 if config.scale else 1.0, config.dropout
+        self.items = PlainTable(num_items, config.width, config.std)
+        cycle = config.dilations
+        self.blocks = nn.ModuleList(NextItNetBlock(config, cycle[i % len(cycle)]) for i in range(config.layers))
+        self.norm = ElasticNorm(config.width)

@@ -1,0 +1,119 @@
+"""The composition root: the only module that sees both registries, and opens runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from leanrec.artifact.manifest import Manifest
+from leanrec.artifact.runtime import Runtime
+from leanrec.artifact.store import load_run
+from leanrec.backbones import backbones
+from leanrec.config import CONFIG, RunConfig, parse, parse_toml
+from leanrec.core.errors import ArtifactError, ConfigError, DataError
+from leanrec.core.recommender import Recommender
+from leanrec.core.stage import Stage
+from leanrec.core.technique import compose
+from leanrec.core.types import Catalog, Route
+from leanrec.data.split import Split
+from leanrec.data.store import Store
+from leanrec.objectives import objectives
+from leanrec.techniques import techniques
+
+
+def build(config: RunConfig, catalog: Catalog) -> tuple[Recommender, tuple[Stage, ...]]:
+    """A model with fresh weights, seeded by ``train.seed``, and the stages of its training.
+
+    Raises:
+        ConfigError: A value does not fit its backbone or objective.
+        CompositionError: The techniques and the backbone do not fit.
+    """
+    torch.manual_seed(config.train.seed)
+    backbone = backbones.get(config.backbone.name).build(config.backbone.config, len(catalog))
+    objective = objectives.get(config.objective.name).build(config.objective.config, catalog)
+    chosen = [techniques.get(t.name).build(t.config) for t in config.technique]
+    return compose(Recommender(backbone, objective), chosen, Stage("train", config.train.epochs))
+
+
+def split_of(store: Store, config: RunConfig) -> Split:
+    """The split a configuration asks for."""
+    if config.data.split == "time":
+        return Split.time_quantiles(store, config.data.valid_from, config.data.test_from)
+    return Split.leave_one_out(store)
+
+
+def saved_config(run: Path) -> RunConfig:
+    """The resolved configuration of a run that was started.
+
+    Raises:
+        ArtifactError: There is none.
+    """
+    path = run / CONFIG
+    if not path.is_file():
+        raise ArtifactError(f"expected a run with {CONFIG} to resume, got none at {run}; start it without --resume")
+    return parse_toml(path.read_text(encoding="utf-8"), str(path))
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A finished run, ready to answer.
+
+    Attributes:
+        path: Its directory.
+        manifest: What was written about it.
+        config: Its configuration.
+        catalog: Its items.
+        model: The trained model, in eval mode.
+    """
+
+    path: Path
+    manifest: Manifest
+    config: RunConfig
+    catalog: Catalog
+    model: Recommender
+
+    def runtime(self) -> Runtime:
+        """What answers requests."""
+        flops = {Route.parse(r.route): r.flops for r in self.manifest.routes}
+        return Runtime(self.model, self.catalog, flops, self.manifest.cost.flops)
+
+    def split(self, store: Store) -> Split:
+        """The split of its configuration."""
+        return split_of(store, self.config)
+
+    def store(self, data: Path | None = None) -> Store:
+        """The store the run was trained on, or another one with the same catalogue.
+
+        Raises:
+            DataError: It is not there, or has another catalogue.
+        """
+        store = Store.open(data or Path(self.manifest.data.path))
+        if store.meta.catalog_sha256 != self.manifest.data.catalog_sha256:
+            raise DataError(
+                f"expected the catalogue {self.manifest.data.name} that {self.path} was trained on, got another one in "
+                f"{store.path}; name the right store with --data"
+            )
+        return store
+
+
+def open_run(path: Path) -> OpenRun:
+    """Load a finished run and check every file of it.
+
+    Raises:
+        ArtifactError: A file is missing, damaged, hostile or of another version.
+    """
+    manifest, state, catalog = load_run(path)
+    try:
+        config = parse(manifest.config)
+    except ConfigError as error:
+        raise ArtifactError(f"the configuration in {path}/manifest.json is not usable: {error}") from error
+    model, stages = build(config, catalog)
+    for stage in stages:
+        model = stage.finish(model)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ArtifactError(f"the weights of {path} do not fit its configuration; retrain or restore it") from error
+    return OpenRun(path, manifest, config, catalog, model.eval())

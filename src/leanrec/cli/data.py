@@ -1,0 +1,177 @@
+"""``leanrec data``: logs in, stores out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from leanrec.cli.output import Json, emit, human, note, stages, table
+from leanrec.data import sniff
+from leanrec.data.datasets import fetch as fetch_set
+from leanrec.data.datasets import find
+from leanrec.data.describe import describe as describe_store
+from leanrec.data.importer import import_log
+from leanrec.data.simulate import Shop, simulate
+from leanrec.data.store import Store
+
+app = typer.Typer(help="Import, fetch, simulate and describe interaction logs.", no_args_is_help=True)
+
+
+class Duplicates(StrEnum):
+    """What to do with events of the same user, item and time."""
+
+    keep = "keep"
+    drop = "drop"
+    error = "error"
+
+
+Out = Annotated[Path, typer.Option("--out", help="Directory of the store to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing store.")]
+MinUser = Annotated[int, typer.Option(help="Drop users with fewer events, until none is left.", min=1)]
+MinItem = Annotated[int, typer.Option(help="Drop items with fewer events, until none is left.", min=1)]
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="The log.")],
+    out: Out,
+    user: Annotated[str | None, typer.Option(help="Column of the users; guessed from its name.")] = None,
+    item: Annotated[str | None, typer.Option(help="Column of the items; guessed from its name.")] = None,
+    time: Annotated[str | None, typer.Option(help="Column of the times; without one, file order counts.")] = None,
+    titles: Annotated[Path | None, typer.Option(help="A table with the items' titles.")] = None,
+    title_item: Annotated[str | None, typer.Option(help="Item column of the titles' table; guessed.")] = None,
+    title_column: Annotated[str | None, typer.Option(help="Title column of the titles' table; guessed.")] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help=f"One of {', '.join(sniff.FORMATS)}; found from the content.")
+    ] = None,
+    min_user: MinUser = 1,
+    min_item: MinItem = 1,
+    duplicates: Annotated[Duplicates, typer.Option(help="Events of the same user, item and time.")] = Duplicates.keep,
+    name: Annotated[str | None, typer.Option(help="Name of the data set; the file's by default.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Read an interaction log of any size into a store.
+
+    CSV, TSV, Parquet, JSON-lines, RecBole .inter, "user item" pairs, "user item item ..." lines and session lines, gzipped or not.
+
+    Example: leanrec data import ratings.csv.gz --out data --user user_id --item item_id --time timestamp
+    """
+    with stages(as_json) as progress:
+        store = import_log(
+            file,
+            out,
+            format=format_,
+            user=user,
+            item=item,
+            time=time,
+            titles=titles,
+            title_item=title_item,
+            title_column=title_column,
+            min_user=min_user,
+            min_item=min_item,
+            duplicates=duplicates.value,
+            name=name,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    _report(store, as_json)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A named set; see `leanrec list datasets`.")],
+    out: Out,
+    sha256: Annotated[str | None, typer.Option(help="Expected checksum, where the publisher gives none.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Where downloads are kept.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Download a public set, check it and import it.
+
+    Example: leanrec data fetch ml-1m --out data
+    """
+    note(f"licence: {find(name).licence}")
+    with stages(as_json, byte_unit=True) as progress:
+        store = fetch_set(name, out, cache=cache, progress=progress, sha256=sha256, overwrite=overwrite)
+    _report(store, as_json)
+
+
+@app.command("simulate")
+def simulate_(
+    out: Out,
+    users: Annotated[int | None, typer.Option(help="Number of users.")] = None,
+    items: Annotated[int | None, typer.Option(help="Number of items.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Generate a shop in which the best reachable quality of every user is known.
+
+    Example: leanrec data simulate --users 2000 --out data
+    """
+    chosen = {k: v for k, v in (("users", users), ("items", items)) if v is not None}
+    _report(simulate(msgspec.structs.replace(Shop(seed=seed), **chosen), out, overwrite), as_json)
+
+
+@app.command()
+def describe(
+    data: Annotated[Path, typer.Argument(help="A store.")],
+    as_json: Json = False,
+) -> None:
+    """Show what a store holds.
+
+    Example: leanrec data describe data
+    """
+    facts = describe_store(Store.open(data))
+    if as_json:
+        emit(facts)
+    else:
+        histogram = facts["length"].pop("histogram")
+        table(facts.pop("name"), ["", ""], [(key, _short(value)) for key, value in facts.items()], numbers=False)
+        _draw(histogram)
+
+
+def _report(store: Store, as_json: bool) -> None:
+    meta = store.meta
+    result: dict[str, Any] = {
+        "data": str(store.path),
+        "name": meta.name,
+        "users": meta.users,
+        "items": meta.items,
+        "events": meta.events,
+        "dropped": meta.dropped,
+        "notes": list(meta.notes),
+    }
+    if as_json:
+        emit(result)
+        return
+    table(
+        f"{meta.name} in {store.path}",
+        ["users", "items", "events", "dropped"],
+        [(f"{meta.users:,}", f"{meta.items:,}", f"{meta.events:,}", f"{sum(meta.dropped.values()):,}")],
+    )
+    for line in meta.notes:
+        note(f"note: {line}")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_short(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _draw(histogram: list[dict[str, Any]]) -> None:
+    """History lengths as bars of text."""
+    most = max((row["users"] for row in histogram), default=0)
+    for row in histogram:
+        span = f"{row['from']}+" if row["below"] is None else f"{row['from']}-{row['below'] - 1}"
+        typer.echo(f"{span:>12} events {'█' * round(40 * row['users'] / max(most, 1)):<40} {human(row['users'])} users")

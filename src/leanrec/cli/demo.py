@@ -1,0 +1,88 @@
+"""``leanrec demo``: the embedded default, from a simulated shop to a compared pair of models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from leanrec import tasks
+from leanrec.build import open_run
+from leanrec.cli.output import Json, emit, human, note, table
+from leanrec.cli.reports import evaluation_result
+from leanrec.config import override, parse, read_recipe
+from leanrec.core.errors import ConfigError
+from leanrec.data.simulate import Shop, simulate
+from leanrec.train.log import Bar, CsvLog, Several
+
+RECIPES = {"full": "demo-full", "small": "demo-small"}
+
+
+def add(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(demo)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Directory for the shop and both runs.")] = Path("leanrec-demo"),
+    users: Annotated[int | None, typer.Option(help="Users of the simulated shop.", min=10)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Most epochs of each model; fewer is quicker and worse.", min=1)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Simulate a shop, train a full and a small SASRec, and compare quality and cost in one table.
+
+    Example: leanrec demo --out demo
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} exists and is not empty; delete it or choose another --out")
+    shop = Shop() if users is None else msgspec.structs.replace(Shop(), users=users)
+    note(f"simulating a shop of {shop.users:,} users and {shop.items:,} items in {out / 'shop'}")
+    store = simulate(shop, out / "shop")
+    results: dict[str, dict[str, Any]] = {}
+    for name, recipe in RECIPES.items():
+        note(f"training the {name} model ({recipe})")
+        config = parse(override(read_recipe(recipe), [f"train.epochs={epochs}"] if epochs else []))
+        run = out / name
+        tasks.run_training(config, out / "shop", run, Several([CsvLog(run), Bar()]))
+        opened = open_run(run)
+        results[name] = evaluation_result(opened, store, tasks.evaluate(opened, store, "test"), "test", False)
+    note("measuring both, taking turns")
+    timing = tasks.run_bench([open_run(out / name) for name in RECIPES], None, [256], seconds=4.0, k=10)
+    for name, row in zip(RECIPES, timing.rows, strict=True):
+        results[name]["ms_per_user"] = 1e3 / row.users_per_s
+    if as_json:
+        emit({"out": str(out), "runs": results, "machine": timing.machine})
+    else:
+        _show(out, results)
+
+
+def _show(out: Path, results: dict[str, dict[str, Any]]) -> None:
+    kinds = list(next(iter(results.values()))["kinds"])
+    rows = []
+    for name, result in results.items():
+        low, high = result["ci95"]["ndcg@10"]
+        rows.append(
+            (
+                name,
+                f"{result['metrics']['ndcg@10']:.3f} [{low:.3f}, {high:.3f}]",
+                *(f"{result['kinds'][kind]['ndcg@10']:.3f}" for kind in kinds),
+                f"{result['cost']['params']:,}",
+                human(result["cost"]["flops_per_user"]),
+                f"{result['ms_per_user']:.3f}",
+            )
+        )
+    best = next(iter(results.values()))["oracle"]
+    rows.append(
+        ("best reachable", f"{best['all']['ndcg@10']:.3f}", *(f"{best[k]['ndcg@10']:.3f}" for k in kinds), "", "", "")
+    )
+    table(
+        "test NDCG@10 over the full catalogue, all users and by kind",
+        ["model", "NDCG@10 [95 %]", *kinds, "params", "FLOPs/user", "ms/user"],
+        rows,
+        "params and FLOPs counted, ms measured at batch 256",
+    )
+    typer.echo(f"runs are in {out}; try: leanrec evaluate {out / 'small'}")

@@ -1,0 +1,72 @@
+"""The commands' root, and how errors end."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from leanrec.cli import data, demo, models
+from leanrec.cli.output import Json, emit, table
+from leanrec.core.errors import LeanrecError
+
+app = typer.Typer(
+    name="leanrec",
+    help="Sequential recommenders that are cheap to run, measured to have stayed good.\n\n"
+    "Start with [bold]leanrec demo[/bold], or with your own log:\n\n"
+    "  leanrec data import log.csv --out data\n\n"
+    "  leanrec train data --backbone sasrec --out run\n\n"
+    "  leanrec evaluate run",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(data.app, name="data")
+demo.add(app)
+models.add(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"leanrec {version('leanrec')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """See the app's help."""
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[str, typer.Argument(help="backbones, techniques, objectives, recipes or datasets")],
+    as_json: Json = False,
+) -> None:
+    """List what there is by name.
+
+    Example: leanrec list backbones
+    """
+    rows = models.listing(what)
+    if as_json:
+        emit({what: [{"name": name, "summary": summary} for name, summary in rows]})
+    else:
+        table(what, ["name", "what it is"], rows, numbers=False)
+
+
+def main() -> None:
+    """Run the command line. Exits with 0 when done, 2 on bad usage or input, 1 on a fault of leanrec."""
+    try:
+        app()
+    except LeanrecError as error:
+        sys.stderr.write("error: " + " ".join(str(error).split("\n")) + "\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)

@@ -1,0 +1,199 @@
+"""``leanrec train, evaluate, cost, bench, recommend``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from leanrec import tasks
+from leanrec.backbones import backbones
+from leanrec.build import open_run, saved_config
+from leanrec.cli import reports
+from leanrec.cli.output import Json, emit, note, size, stages, table
+from leanrec.config import override, parse, read_recipe, recipe_names
+from leanrec.core.errors import ConfigError
+from leanrec.core.registry import did_you_mean
+from leanrec.data.datasets import DATASETS
+from leanrec.objectives import objectives
+from leanrec.techniques import techniques
+from leanrec.train.log import Bar, CsvLog, Several
+
+Run = Annotated[Path, typer.Argument(help="A run's directory.")]
+Data = Annotated[Path | None, typer.Option(help="The store, if it is no longer where the run was trained.")]
+Budget = Annotated[float | None, typer.Option(help="Mean cost wanted, as a share of the full model.", min=0, max=1)]
+
+
+def add(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (train, evaluate, cost, bench, recommend):
+        app.command()(command)
+
+
+def listing(what: str) -> list[tuple[str, str]]:
+    """Names and one-line summaries of a kind of thing."""
+    registries = {"backbones": backbones, "techniques": techniques, "objectives": objectives}
+    if what in registries:
+        return [(name, registries[what].get(name).summary) for name in registries[what].names()]
+    if what == "recipes":
+        return [(name, str(read_recipe(name).get("backbone", {}).get("name", ""))) for name in recipe_names()]
+    if what == "datasets":
+        return [(name, f"{d.title}. Licence: {d.licence}") for name, d in DATASETS.items()]
+    raise ConfigError(f"cannot list {what!r}; {did_you_mean(what, [*registries, 'recipes', 'datasets'])}")
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="A store, as `leanrec data import` writes it.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory of the run to write.")],
+    settings: Annotated[list[str] | None, typer.Argument(help="key.path=value, for instance train.epochs=20.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="See `leanrec list backbones`.")] = None,
+    technique: Annotated[list[str] | None, typer.Option(help="See `leanrec list techniques`; may be repeated.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A TOML file, or a name of `leanrec list recipes`.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run, to the same numbers.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model on a store. It can be stopped at any moment and resumed.
+
+    Example: leanrec train data --backbone sasrec backbone.width=128 train.seed=1 --out run
+    """
+    given = bool(settings or backbone or technique or recipe)
+    if resume and given:
+        raise ConfigError("--resume goes on with the run's own configuration; drop the other options")
+    config = saved_config(out) if resume else parse(_tree(settings or [], backbone, technique or [], recipe))
+    watcher = Several([CsvLog(out), Bar()])
+    result = reports.train_result(out, tasks.run_training(config, data, out, watcher, resume))
+    if as_json:
+        emit(result)
+        return
+    table(
+        f"{config.backbone.name} on {data}",
+        ["run", "epochs", "best", "valid ndcg@10", "valid hr@10", "seconds", "users/s"],
+        [
+            (
+                out,
+                result["epochs"],
+                result["best_epoch"],
+                f"{result['valid']['ndcg@10']:.4f}",
+                f"{result['valid']['hr@10']:.4f}",
+                f"{result['seconds']:.0f}",
+                f"{result['users_per_s']:,.0f}",
+            )
+        ],
+        f"next: leanrec evaluate {out}",
+    )
+
+
+def _tree(settings: list[str], backbone: str | None, technique: list[str], recipe: str | None) -> dict[str, Any]:
+    tree = read_recipe(recipe) if recipe else {}
+    if backbone:
+        tree.setdefault("backbone", {})["name"] = backbone
+    for name in technique:
+        tree.setdefault("technique", {}).setdefault(name, {})
+    return override(tree, settings)
+
+
+def evaluate(
+    run: Run,
+    split: Annotated[str, typer.Option(help="test or valid.")] = "test",
+    budget: Budget = None,
+    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out each user's own items.")] = False,
+    per_user: Annotated[Path | None, typer.Option(help="Parquet with user, target, rank, route, flops.")] = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Rank the full catalogue for every user: HR, NDCG, MRR at 5, 10, 20, with 95 % intervals, and what it cost.
+
+    Example: leanrec evaluate run --exclude-seen --per-user users.parquet
+    """
+    if split not in ("test", "valid"):
+        raise ConfigError(f"expected --split test or valid, got {split!r}")
+    opened = open_run(run)
+    store = opened.store(data)
+    evaluation = tasks.evaluate(opened, store, split, exclude_seen, budget)
+    if per_user is not None:
+        reports.write_per_user(per_user, evaluation, store)
+    result = reports.evaluation_result(opened, store, evaluation, split, exclude_seen)
+    if as_json:
+        emit(result)
+    else:
+        reports.show_evaluation(result)
+
+
+def cost(run: Run, as_json: Json = False) -> None:
+    """Count parameters, bytes and FLOPs per user of every route.
+
+    Example: leanrec cost run
+    """
+    manifest = open_run(run).manifest
+    result = {
+        "params": manifest.cost.params,
+        "bytes": manifest.cost.bytes,
+        "routes": [{"route": r.route, "flops": r.flops} for r in manifest.routes],
+        "flops_full": manifest.cost.flops,
+    }
+    if as_json:
+        emit(result)
+    else:
+        reports.show_cost(str(run), result)
+
+
+def bench(
+    runs: Annotated[list[Path], typer.Argument(help="Runs; ratios are to the first.")],
+    batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,32,256",
+    seconds: Annotated[float, typer.Option(help="Time for each batch size.", min=0.1)] = 10.0,
+    k: Annotated[int, typer.Option("-k", help="Items recommended.", min=1)] = 10,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Measure p50, p99 and users a second on real histories, the runs taking turns.
+
+    Example: leanrec bench full small --batch 1,256
+    """
+    sizes = reports.whole_numbers("--batch", batch)
+    result = asdict(tasks.run_bench([open_run(run) for run in runs], data, sizes, seconds, k))
+    if as_json:
+        emit(result)
+    else:
+        reports.show_bench(result)
+
+
+def recommend(
+    run: Run,
+    history: Annotated[str | None, typer.Option(help="Item keys of one user, oldest first: KEY,KEY,...")] = None,
+    data: Annotated[Path | None, typer.Option(help="A store: recommend to all its users.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Parquet to write, with --data.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Items for each user.", min=1)] = 10,
+    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out each user's own items.")] = False,
+    budget: Budget = None,
+    as_json: Json = False,
+) -> None:
+    """Recommend to one user by history, or to all users of a store.
+
+    Example: leanrec recommend run --history 1193,661,914 -k 5
+
+    Example: leanrec recommend run --data data --out top10.parquet
+    """
+    if (history is None) == (data is None) or (data is None) != (out is None):
+        raise ConfigError("expected either --history KEY,KEY,... or both --data DATA and --out FILE.parquet")
+    opened = open_run(run)
+    if history is not None:
+        answer = opened.runtime().recommend([reports.keys(history)], k, exclude_seen=exclude_seen, budget=budget)[0]
+        for key in answer.unknown:
+            note(f"warning: unknown item {key!r} skipped")
+        result = reports.plain(answer)
+        if as_json:
+            emit(result)
+        else:
+            reports.show_items(result)
+    elif data is not None and out is not None:
+        with stages(as_json) as progress:
+            users = tasks.recommend_all(opened, data, out, k, exclude_seen, budget, progress)
+        result = {"users": users, "k": k, "out": str(out), "bytes": out.stat().st_size}
+        if as_json:
+            emit(result)
+        else:
+            table("recommended", ["users", "k", "file", "size"], [(f"{users:,}", k, out, size(result["bytes"]))])

@@ -1,0 +1,168 @@
+"""The JSON objects of the command line and their tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from leanrec.artifact.manifest import Manifest
+from leanrec.build import OpenRun
+from leanrec.cli.output import human, size, table
+from leanrec.core.errors import ConfigError
+from leanrec.data.simulate import ceiling
+from leanrec.data.store import Store, write_parquet
+from leanrec.evaluate.metrics import CUTOFFS, intervals, summarise
+from leanrec.tasks import Evaluation, Part
+
+
+def keys(text: str) -> list[str]:
+    """Item keys of a comma-separated list; quotes keep commas inside a key."""
+    return next(csv.reader(io.StringIO(text), skipinitialspace=True), [])
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """Positive numbers of a comma-separated list.
+
+    Raises:
+        ConfigError: One of them is not.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) for part in parts):
+        raise ConfigError(f"expected {option} as positive numbers such as 1,32,256, got {text!r}")
+    return [int(part) for part in parts]
+
+
+def plain(struct: Any) -> dict[str, Any]:
+    """A struct as plain values."""
+    return msgspec.to_builtins(struct)
+
+
+def train_result(run: Path, manifest: Manifest) -> dict[str, Any]:
+    """What ``train --json`` ends with."""
+    summary = manifest.train
+    return {
+        "run": str(run),
+        "epochs": summary.epochs,
+        "best_epoch": summary.best_epoch,
+        "valid": summary.valid,
+        "seconds": summary.seconds,
+        "users_per_s": summary.users_per_s,
+    }
+
+
+def evaluation_result(
+    run: OpenRun, store: Store, evaluation: Evaluation, part: Part, exclude_seen: bool
+) -> dict[str, Any]:
+    """What ``evaluate --json`` prints. On a simulated shop also the metrics and the best reachable ones by kind of user."""
+    ranks = evaluation.ranking.ranks
+    spent = float(evaluation.flops.mean())
+    result: dict[str, Any] = {
+        "run": str(run.path),
+        "split": part,
+        "users": len(evaluation.users),
+        "items": store.num_items,
+        "exclude_seen": exclude_seen,
+        "metrics": summarise(ranks),
+        "ci95": {name: list(pair) for name, pair in intervals(ranks).items()},
+        "cost": {
+            "params": run.manifest.cost.params,
+            "bytes": run.manifest.cost.bytes,
+            "flops_per_user": spent,
+            "flops_full": evaluation.flops_full,
+            "flops_ratio": spent / evaluation.flops_full,
+        },
+        "routes": evaluation.route_shares(),
+    }
+    if store.meta.simulation is not None:
+        kinds = store.users_table()["kind"].to_numpy()[evaluation.users]
+        result["kinds"] = {kind: summarise(ranks[kinds == kind]) for kind in sorted(set(kinds))}
+        result["oracle"] = ceiling(store, part, exclude_seen)["expected"]
+    return result
+
+
+def write_per_user(path: Path, evaluation: Evaluation, store: Store) -> None:
+    """One row a user: user, target, rank, route, flops."""
+    users = store.users_table()["user"]
+    frame = pl.DataFrame(
+        {
+            "user": users.gather(evaluation.users),
+            "target": pl.Series(store.catalog.keys).gather(evaluation.targets - 1),
+            "rank": evaluation.ranking.ranks,
+            "route": pl.Series([str(route) for route in evaluation.ranking.routes]),
+            "flops": evaluation.flops,
+        }
+    )
+    write_parquet(frame, path)
+
+
+def show_evaluation(result: dict[str, Any]) -> None:
+    """Metrics with intervals, cost and routes as tables."""
+    metrics, ci = result["metrics"], result["ci95"]
+    seen = "seen items left out" if result["exclude_seen"] else "seen items kept"
+    table(
+        f"{result['run']} on {result['split']}: {result['users']:,} users, {result['items']:,} items, {seen}",
+        ["metric", *(f"@{k}" for k in CUTOFFS)],
+        [
+            (name.upper(), *(_with_interval(metrics[f"{name}@{k}"], ci[f"{name}@{k}"]) for k in CUTOFFS))
+            for name in ("hr", "ndcg", "mrr")
+        ],
+        "full ranking; 95 % bootstrap intervals over users; ties count against the model",
+    )
+    for kind, values in result.get("kinds", {}).items():
+        best = result["oracle"].get(kind)
+        reach = f" of {best['ndcg@10']:.4f} reachable" if best else ""
+        table(f"{kind} users", ["ndcg@10", "hr@10"], [(f"{values['ndcg@10']:.4f}{reach}", f"{values['hr@10']:.4f}")])
+    show_cost(result["run"], result["cost"])
+    if len(result["routes"]) > 1:
+        table("routes", ["route", "share"], [(route, f"{share:.1%}") for route, share in result["routes"].items()])
+
+
+def _with_interval(value: float, interval: list[float]) -> str:
+    return f"{value:.4f} [{interval[0]:.4f}, {interval[1]:.4f}]"
+
+
+def show_cost(title: str, cost: dict[str, Any]) -> None:
+    """Counted cost as a table."""
+    rows = [("params (counted)", f"{cost['params']:,}"), ("size (counted)", size(cost["bytes"]))]
+    if "flops_per_user" in cost:
+        rows.append(("FLOPs per user (counted)", human(cost["flops_per_user"])))
+        rows.append(("of the full model", f"{cost['flops_ratio']:.1%}"))
+    rows += [(f"FLOPs, route {r['route']} (counted)", human(r["flops"])) for r in cost.get("routes", [])]
+    table(f"cost of {title}", ["", ""], rows)
+
+
+def show_bench(result: dict[str, Any]) -> None:
+    """Measured times as a table."""
+    first = result["rows"][0]["run"]
+    ratios = {(r["run"], r["batch"]): r for r in result["ratios"]}
+    table(
+        "measured, runs taking turns",
+        ["run", "batch", "p50 ms", "p99 ms", "users/s", "memory MB", f"times as fast as {first}"],
+        [
+            (
+                row["run"],
+                row["batch"],
+                f"{row['p50_ms']:.3f}",
+                f"{row['p99_ms']:.3f}",
+                f"{row['users_per_s']:,.0f}",
+                f"{row['rss_mb']:.0f}",
+                f"{ratios[row['run'], row['batch']]['p50']:.2f}",
+            )
+            for row in result["rows"]
+        ],
+        ", ".join(f"{k} {v}" for k, v in result["machine"].items()),
+    )
+
+
+def show_items(result: dict[str, Any]) -> None:
+    """One user's recommendations as a table."""
+    table(
+        f"route {result['route']}, {result['flops_ratio']:.0%} of the full model's FLOPs",
+        ["item", "title", "score"],
+        [(item["item"], item["title"], f"{item['score']:.3f}") for item in result["items"]],
+    )

@@ -1,0 +1,195 @@
+"""The configuration of a run: frozen, typed, from TOML and ``key.path=value``, back to TOML.
+
+[backbone]      name, then the fields of that backbone's config
+[objective]     name, then the fields of that objective's config
+[technique.X]   fields of technique X; naming it applies it
+[train]         TrainConfig
+[data]          DataConfig
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import tomli_w
+
+from leanrec.backbones import backbones
+from leanrec.core.errors import ConfigError
+from leanrec.core.registry import Registry, did_you_mean
+from leanrec.objectives import objectives
+from leanrec.techniques import techniques
+from leanrec.train.loop import TrainConfig
+
+Tree = dict[str, Any]
+CONFIG = "config.toml"
+"""Name of the resolved configuration in a run."""
+
+
+class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the log is split.
+
+    Attributes:
+        split: "leave-one-out" (last event = test, last but one = validation) or "time" (one global clock).
+        valid_from: Share of all events before the validation window of a time split.
+        test_from: Share of all events before the test window of a time split.
+    """
+
+    split: Literal["leave-one-out", "time"] = "leave-one-out"
+    valid_from: float = 0.8
+    test_from: float = 0.9
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """A registered name and its config."""
+
+    name: str
+    config: msgspec.Struct
+
+
+class RunConfig(msgspec.Struct, frozen=True):
+    """Everything that decides a run, apart from the data itself."""
+
+    backbone: Choice
+    objective: Choice
+    technique: tuple[Choice, ...]
+    train: TrainConfig
+    data: DataConfig
+
+    def tree(self) -> Tree:
+        """The resolved configuration: every field, as plain values."""
+        return {
+            "backbone": {"name": self.backbone.name, **_plain(self.backbone.config)},
+            "objective": {"name": self.objective.name, **_plain(self.objective.config)},
+            "technique": {t.name: _plain(t.config) for t in self.technique},
+            "train": _plain(self.train),
+            "data": _plain(self.data),
+        }
+
+    def toml(self) -> str:
+        """The resolved configuration as TOML; `parse_toml` reads it back."""
+        return tomli_w.dumps(self.tree())
+
+
+def parse(tree: Tree) -> RunConfig:
+    """Check a tree of plain values and fill in defaults.
+
+    Raises:
+        ConfigError: An unknown key, name or a wrong value, with its path.
+    """
+    _known("", tree, ["backbone", "objective", "technique", "train", "data"])
+    tables = {key: _table(tree, key) for key in ("backbone", "objective", "technique", "train", "data")}
+    if "name" not in tables["backbone"]:
+        raise ConfigError(f"expected backbone.name, got none; {did_you_mean('', backbones.names())}")
+    return RunConfig(
+        backbone=_choice(backbones, "backbone", tables["backbone"]),
+        objective=_choice(objectives, "objective", {"name": "softmax", **tables["objective"]}),
+        technique=tuple(
+            _choice(techniques, f"technique.{name}", {"name": name, **_table(tables["technique"], name)})
+            for name in tables["technique"]
+        ),
+        train=_convert("train", tables["train"], TrainConfig),
+        data=_convert("data", tables["data"], DataConfig),
+    )
+
+
+def parse_toml(text: str, where: str) -> RunConfig:
+    """A configuration from TOML text."""
+    return parse(read_toml(text, where))
+
+
+def read_toml(text: str, where: str) -> Tree:
+    """Plain values of TOML text.
+
+    Raises:
+        ConfigError: It is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is not valid TOML: {error}") from error
+
+
+def recipe_names() -> list[str]:
+    """The shipped recipes."""
+    return sorted(f.name[:-5] for f in resources.files("leanrec.recipes").iterdir() if f.name.endswith(".toml"))
+
+
+def read_recipe(name_or_file: str) -> Tree:
+    """A shipped recipe by name, or a TOML file.
+
+    Raises:
+        ConfigError: Neither exists, or it is not TOML.
+    """
+    if name_or_file in recipe_names():
+        text = (resources.files("leanrec.recipes") / f"{name_or_file}.toml").read_text(encoding="utf-8")
+        return read_toml(text, f"recipe {name_or_file}")
+    path = Path(name_or_file)
+    if not path.is_file():
+        hint = did_you_mean(name_or_file, recipe_names())
+        raise ConfigError(f"expected a recipe's name or a TOML file, got {name_or_file!r}; {hint}")
+    return read_toml(path.read_text(encoding="utf-8"), str(path))
+
+
+def override(tree: Tree, assignments: Sequence[str]) -> Tree:
+    """Apply ``key.path=value`` assignments; values are TOML, anything else is a string.
+
+    Raises:
+        ConfigError: An assignment has no "=" or goes through a value that is not a table.
+    """
+    tree = msgspec.json.decode(msgspec.json.encode(tree))
+    for assignment in assignments:
+        key, sign, text = assignment.partition("=")
+        path = key.strip().split(".")
+        if not sign or not all(path):
+            raise ConfigError(f"expected key.path=value, got {assignment!r}; for instance train.epochs=5")
+        table = tree
+        for part in path[:-1]:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{part!r} in {assignment!r} is a value, not a table; it has no {path[-1]!r}")
+        table[path[-1]] = _value(text.strip())
+    return tree
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _plain(config: msgspec.Struct) -> Tree:
+    return msgspec.to_builtins(config)
+
+
+def _table(tree: Tree, key: str) -> Tree:
+    value = tree.get(key, {})
+    if not isinstance(value, dict):
+        raise ConfigError(f"expected a table at {key}, got {value!r}; write [{key}] or {key}.name=...")
+    return value
+
+
+def _choice(registry: Registry[Any], path: str, table: Tree) -> Choice:
+    entry = registry.get(str(table["name"]))
+    fields = {k: v for k, v in table.items() if k != "name"}
+    return Choice(entry.name, _convert(path, fields, entry.config))
+
+
+def _convert(path: str, fields: Tree, kind: type[Any]) -> Any:
+    _known(path, fields, kind.__struct_fields__)
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"config {path}: {str(error).replace('$', path)}") from error
+
+
+def _known(path: str, fields: Tree, known: Sequence[str]) -> None:
+    for key in fields:
+        if key not in known:
+            full = f"{path}.{key}" if path else key
+            raise ConfigError(f"unknown config key {full!r}; {did_you_mean(key, known)}")

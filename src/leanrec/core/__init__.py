@@ -1,0 +1,1 @@
+"""Contracts and plain data. Imports nothing else of leanrec."""

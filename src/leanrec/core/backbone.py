@@ -1,0 +1,240 @@
+"""Backbone and ItemTable: named slots, capabilities, and the only loop over blocks.
+
+A backbone is an item table, a stack of residual blocks and a final norm. A technique edits these slots; it never
+needs to know which backbone it edits. Sub-models are prefixes: the first channels of every layer, some of the blocks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from leanrec.core.errors import CompositionError
+from leanrec.core.types import FULL, PAD, Batch, Gates, Hidden, Route
+
+Steps = tuple[int, ...] | None
+"""Which steps a tensor holds: offsets back from each user's newest step (0 = newest), or None for all T steps."""
+
+
+class ItemTable(nn.Module, ABC):
+    """Slot 1: item vectors at the input, scores at the output. Row 0 is padding and always zero.
+
+    A table has ``dim`` channels; any prefix of them can be used, as the route asks.
+
+    Attributes:
+        num_items: N.
+        dim: Channels D.
+        loss_dtype: Type of the matrix products of ``nll``; the trainer sets it.
+    """
+
+    num_items: int
+    dim: int
+    loss_dtype: torch.dtype = torch.float32
+
+    @abstractmethod
+    def embed(self, ids: Tensor, width: int | None = None) -> Tensor:
+        """Vectors [..., w] of item ids [...]."""
+
+    @abstractmethod
+    def score(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
+        """Scores of states [M, w]: [M, N] for the whole catalogue (column j is item j + 1), or [M, K] for ids [K] or [M, K]."""
+
+    @abstractmethod
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Mean negative log-likelihood of targets [M] under the full softmax over states [M, w], without [M, N] in memory."""
+
+    @abstractmethod
+    def top_k(self, hidden: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Exact k best items of states [B, w]: ids and scores [B, k], best first.
+
+        Args:
+            hidden: States [B, w].
+            k: Number of items.
+            exclude: int64 [B, S] item ids that may not be returned, padded with 0.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all blocks of one call share.
+
+    Attributes:
+        lengths: int64 [B].
+        steps: T, the number of steps of the batch.
+        width: Hidden channels of the route.
+        channels: float [B, 1, D] open hidden channels in masked execution, else None.
+    """
+
+    lengths: Tensor
+    steps: int
+    width: int
+    channels: Tensor | None = None
+
+    def at(self, steps: tuple[int, ...]) -> Tensor:
+        """int64 [B, S], the absolute steps of the given offsets; negative before the first event."""
+        offsets = torch.tensor(steps, device=self.lengths.device)
+        return (self.lengths - 1)[:, None] - offsets
+
+    def valid(self, have: Steps, like: Tensor) -> Tensor | None:
+        """[B, S, 1] one where the step exists, in the type of ``like``; None when no step can be missing."""
+        if have is None or have == (0,):
+            return None
+        return (self.at(have) >= 0).unsqueeze(-1).to(like.dtype)
+
+    def restrict(self, x: Tensor, have: Steps, want: Steps) -> Tensor:
+        """Of states [B, S, w] at steps ``have``, those at steps ``want``."""
+        if want == have:
+            return x
+        if want is None:
+            raise ValueError("all steps were asked of states that hold only some")
+        if have is None:
+            index = self.at(want).clamp_min(0).unsqueeze(-1).expand(-1, -1, x.shape[-1])
+            return x.gather(1, index)
+        return x[:, [have.index(step) for step in want]]
+
+    def gate(self, x: Tensor) -> Tensor:
+        """``x`` [B, S, D] with closed channels at zero."""
+        return x if self.channels is None else x * self.channels
+
+
+class Block(nn.Module, ABC):
+    """One residual layer. Works on any prefix width, found from its input, and on masked channels."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
+        """States [B, S, w] at steps ``have`` to states [B, S', w] at steps ``want``."""
+
+    @abstractmethod
+    def needs(self, want: Steps) -> Steps:
+        """The input steps from which the steps ``want`` can be computed."""
+
+
+class Backbone(nn.Module, ABC):
+    """Slots ``items``, ``blocks``, ``norm``, and what may be done with them.
+
+    Attributes:
+        supports: Capabilities a technique may need: "width" (prefix slices), "depth" (any subset of blocks),
+            "share" (weights of equal blocks may be tied).
+        max_length: Longest history it reads; longer ones are cut to their newest events.
+        heads: Widths must divide by this.
+        scale: Factor on the item vectors at the input.
+        dropout: On the input.
+    """
+
+    supports: ClassVar[frozenset[str]] = frozenset()
+    items: ItemTable
+    blocks: nn.ModuleList
+    norm: nn.Module
+    width: int
+    max_length: int
+    heads: int = 1
+    scale: float = 1.0
+    dropout: float = 0.0
+
+    def positions(self, ctx: Context, have: Steps) -> Tensor | None:
+        """What is added to the item vectors, [S, w] or [B, S, w]; None for a backbone without positions."""
+        return None
+
+    def encode(
+        self,
+        batch: Batch,
+        route: Route = FULL,
+        gates: Gates | None = None,
+        last_only: bool = False,
+        keep_layers: bool = False,
+    ) -> Hidden:
+        """Run the blocks of a route.
+
+        Args:
+            batch: Histories [B, T].
+            route: The sub-model, run on real slices and real skips.
+            gates: A sub-model per user instead, run at full width with masks. For training; excludes ``route``.
+            last_only: Compute only what the newest step depends on. Exact.
+            keep_layers: Also return the states after every block.
+
+        Returns:
+            States [B, T, e], or [B, e] with ``last_only``.
+        """
+        order = range(len(self.blocks)) if route.layers is None else route.layers
+        blocks: list[Block] = [self.blocks[i] for i in order]  # pyright: ignore[reportAssignmentType]
+        plan: list[Steps] = [(0,) if last_only else None]
+        for block in reversed(blocks):
+            plan.append(block.needs(plan[-1]))
+        plan.reverse()
+        channels = None if gates is None or gates.width is None else gates.width.unsqueeze(1)
+        ctx = Context(batch.lengths, batch.items.shape[1], route.width or self.width, channels)
+        x = self._embed(batch, ctx, plan[0], route.emb, gates)
+        kept: list[Tensor] = []
+        for i, block, have, want in zip(order, blocks, plan, plan[1:], strict=False):
+            y = block(x, ctx, have, want)
+            if gates is not None and gates.layers is not None:
+                keep = gates.layers[:, i, None, None]
+                y = keep * y + (1 - keep) * ctx.restrict(x, have, want)
+            x = y
+            if keep_layers:
+                kept.append(x)
+        x = ctx.restrict(x, plan[-1], (0,)) if last_only else x
+        x = self.norm(x, ctx.channels)[..., : route.emb or ctx.width]
+        x = _open(x, gates)
+        return Hidden(x.squeeze(1) if last_only else x, tuple(kept))
+
+    def check(self, route: Route) -> None:
+        """Refuse a route this backbone cannot run.
+
+        Raises:
+            CompositionError: Naming the rule that is broken and a value that would work.
+        """
+        name = type(self).__name__
+        if route.width is not None and ("width" not in self.supports and route.width != self.width):
+            raise CompositionError(
+                f"{name} does not support width; expected a route of width {self.width}, got {route}"
+            )
+        _within("width", route.width, self.width, self.heads, route)
+        _within("emb", route.emb, self.items.dim, 1, route)
+        if route.layers is not None:
+            if "depth" not in self.supports and route.layers != tuple(range(len(self.blocks))):
+                raise CompositionError(f"{name} does not support depth; expected a route with all blocks, got {route}")
+            _ascending(route.layers, len(self.blocks), route)
+
+    def _embed(self, batch: Batch, ctx: Context, have: Steps, emb: int | None, gates: Gates | None) -> Tensor:
+        """The input [B, S, w] of the first block: the first ``emb`` channels of the item vectors, plus positions."""
+        ids = batch.items
+        if have is not None:
+            at = ctx.at(have)
+            ids = ids.gather(1, at.clamp_min(0)).masked_fill(at < 0, PAD)
+        used = min(ctx.width, emb or self.items.dim)
+        x = F.pad(_open(self.items.embed(ids, used) * self.scale, gates), (0, ctx.width - used))
+        positions = self.positions(ctx, have)
+        x = x if positions is None else x + positions
+        return F.dropout(ctx.gate(x), self.dropout, self.training)
+
+
+def _open(x: Tensor, gates: Gates | None) -> Tensor:
+    """``x`` [B, ..., D] with closed embedding channels at zero."""
+    if gates is None or gates.emb is None:
+        return x
+    return x * (gates.emb if x.dim() == 2 else gates.emb.unsqueeze(1))
+
+
+def _within(what: str, value: int | None, most: int, multiple: int, route: Route) -> None:
+    if value is None or (0 < value <= most and value % multiple == 0):
+        return
+    works = max(multiple, min(most, value // multiple * multiple))
+    raise CompositionError(
+        f"route {route}: expected {what} in 1..{most} and a multiple of {multiple}, got {value}; {works} would work"
+    )
+
+
+def _ascending(layers: Iterable[int], count: int, route: Route) -> None:
+    layers = list(layers)
+    if layers != sorted(set(layers)) or any(not 0 <= i < count for i in layers):
+        works = sorted({i for i in layers if 0 <= i < count})
+        raise CompositionError(
+            f"route {route}: expected ascending blocks out of 0..{count - 1}, got {layers}; {works} would work"
+        )

@@ -1,0 +1,36 @@
+"""The tree of errors a user can cause.
+
+    LeanrecError
+    ├── ConfigError        a configuration key, value or command-line argument
+    ├── DataError          an interaction log or a store
+    ├── CompositionError   techniques and backbones that cannot be combined
+    ├── ArtifactError      a run directory that is missing, damaged, hostile or of another version
+    └── ServeError         a request that cannot be answered
+
+Every message says what was expected, what came, where, and what to do, in one line. The command line
+prints it without a traceback and exits with 2; any other exception is a fault of ours and exits with 1.
+"""
+
+
+class LeanrecError(Exception):
+    """Base of all errors caused by input. Catch this to handle every bad input at once."""
+
+
+class ConfigError(LeanrecError):
+    """A configuration key, value or command-line argument is wrong."""
+
+
+class DataError(LeanrecError):
+    """An interaction log or a data store is wrong."""
+
+
+class CompositionError(LeanrecError):
+    """A technique needs something that the backbone or an earlier technique does not offer."""
+
+
+class ArtifactError(LeanrecError):
+    """A run directory is missing, damaged, hostile or of another schema version."""
+
+
+class ServeError(LeanrecError):
+    """A request cannot be answered."""

@@ -1,0 +1,105 @@
+"""Recommender: all that training, evaluation, cost and the runtime ever see of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from leanrec.core.backbone import Backbone, ItemTable
+from leanrec.core.types import FULL, Batch, Route
+
+
+class Objective(Protocol):
+    """A training loss for next-item prediction."""
+
+    def __call__(self, backbone: Backbone, batch: Batch) -> dict[str, Tensor]:
+        """Named, weighted scalar terms."""
+        ...
+
+
+class Recommender(nn.Module):
+    """A backbone, what it is trained on, and which route each user takes. This class is the plain model: one route.
+
+    A technique returns a subclass that adds a router or loss terms; nothing outside it asks which.
+    """
+
+    def __init__(self, backbone: Backbone, objective: Objective) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.objective = objective
+
+    @property
+    def items(self) -> ItemTable:
+        """The item table."""
+        return self.backbone.items
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Named, weighted loss terms of a batch with targets; the trainer adds them up."""
+        return self.objective(self.backbone, batch)
+
+    def all_routes(self) -> tuple[Route, ...]:
+        """Every route this model can answer with, cheapest first."""
+        return (FULL,)
+
+    def routes(self, batch: Batch, budget: float | None = None) -> list[Route]:
+        """The route of each of the B users. Deterministic.
+
+        Args:
+            batch: Histories [B, T].
+            budget: Mean cost wanted, as a share of the full model's FLOPs; a model with one route ignores it.
+        """
+        return [FULL] * batch.size
+
+    def represent(self, batch: Batch, route: Route = FULL) -> Tensor:
+        """States [B, e] of the newest step, in the space of the item table."""
+        return self.backbone.encode(batch, route, last_only=True).states
+
+    def score(self, batch: Batch, route: Route = FULL) -> Tensor:
+        """Scores [B, N] of the whole catalogue; column j is item j + 1."""
+        return self.items.score(self.represent(batch, route))
+
+    def check(self, route: Route) -> None:
+        """Raise CompositionError if the backbone cannot run this route."""
+        self.backbone.check(route)
+
+
+def grouped(model: Recommender, batch: Batch, routes: list[Route]) -> Iterator[tuple[Route, Tensor, Batch]]:
+    """Split a batch into one dense sub-batch per distinct route.
+
+    Yields:
+        The route, the rows of the batch that take it (int64 [B']), and their sub-batch.
+    """
+    members: dict[Route, list[int]] = {}
+    for row, route in enumerate(routes):
+        members.setdefault(route, []).append(row)
+    for route, rows in members.items():
+        if len(rows) == batch.size:
+            yield route, torch.arange(batch.size, device=batch.items.device), batch
+        else:
+            index = torch.tensor(rows, device=batch.items.device)
+            yield route, index, batch.rows(index)
+
+
+def by_route(
+    model: Recommender, batch: Batch, routes: list[Route], answer: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+) -> tuple[Tensor, ...]:
+    """Run every user on the dense slice of its own route and put the answers back in order.
+
+    Args:
+        model: The recommender.
+        batch: Histories of B users.
+        routes: The B users' routes.
+        answer: From states [B', e] and rows int64 [B'] to tensors [B', ...].
+    """
+    parts: list[tuple[Tensor, ...]] = []
+    order: list[Tensor] = []
+    for route, rows, part in grouped(model, batch, routes):
+        parts.append(answer(model.represent(part, route), rows))
+        order.append(rows)
+    if len(parts) == 1:
+        return parts[0]
+    back = torch.cat(order).argsort()
+    return tuple(torch.cat(column)[back] for column in zip(*parts, strict=True))

@@ -1,0 +1,69 @@
+"""Technique: what makes a recommender lean, and compose(), which applies several in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from leanrec.core.errors import CompositionError
+from leanrec.core.recommender import Recommender
+from leanrec.core.stage import Stage
+
+Kind = Literal["derive", "rewrite", "adapt"]
+ORDER: tuple[Kind, ...] = ("derive", "rewrite", "adapt")
+
+
+class Technique(Protocol):
+    """A frozen config with behaviour.
+
+    Attributes:
+        name: Its name in the registry.
+        kind: "derive" makes another backbone, "rewrite" edits slots, "adapt" adds a router; applied in this order.
+        needs: Capabilities the backbone must support.
+    """
+
+    @property
+    def name(self) -> str:
+        """See the class."""
+        ...
+
+    @property
+    def kind(self) -> Kind:
+        """See the class."""
+        ...
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """See the class."""
+        ...
+
+    def apply(self, model: Recommender) -> Recommender:
+        """The lean recommender made from ``model``."""
+        ...
+
+    def stages(self, base: Stage) -> tuple[Stage, ...]:
+        """The phases of its training, made from the plain model's single phase."""
+        ...
+
+
+def compose(model: Recommender, techniques: Sequence[Technique], base: Stage) -> tuple[Recommender, tuple[Stage, ...]]:
+    """Apply techniques in the order derive, rewrite, adapt, and collect the stages of training.
+
+    Raises:
+        CompositionError: A technique needs what the backbone does not support, or comes twice. Nothing is trained then.
+    """
+    names = [t.name for t in techniques]
+    if len(set(names)) != len(names):
+        raise CompositionError(f"expected each technique once, got {', '.join(names)}; drop the repeated one")
+    stages: tuple[Stage, ...] = (base,)
+    for technique in sorted(techniques, key=lambda t: ORDER.index(t.kind)):
+        missing = technique.needs - model.backbone.supports
+        if missing:
+            backbone = type(model.backbone).__name__
+            raise CompositionError(
+                f"technique {technique.name!r} needs {', '.join(sorted(missing))}, which {backbone} does not support "
+                f"(it supports {', '.join(sorted(model.backbone.supports)) or 'nothing'}); choose another backbone"
+            )
+        model = technique.apply(model)
+        stages = tuple(s for stage in stages for s in technique.stages(stage))
+    return model, stages

@@ -1,0 +1,184 @@
+"""Plain data that every module shares, and the shape letters used in all docstrings.
+
+Shape letters: B users in a batch, T steps of the longest history in it, D width (channels), N items in the
+catalogue, L layers (blocks), K routes, M scored positions of a batch (those with a target), H heads.
+
+Item ids are 1..N by descending popularity; 0 is padding. Histories are right-padded: the newest item of
+user b stands at ``items[b, lengths[b] - 1]``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from leanrec.core.errors import ConfigError
+
+PAD = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Names a sub-model: the first ``emb`` embedding channels, the first ``width`` hidden channels, some blocks.
+
+    ``None`` means "all of it", so ``Route()`` is the whole model. Hashable, so it can key a histogram or a cache.
+
+    Attributes:
+        emb: Embedding channels read from the item table, or None for all.
+        width: Hidden channels, or None for all.
+        layers: Indices of the blocks that run, ascending, or None for all.
+    """
+
+    emb: int | None = None
+    width: int | None = None
+    layers: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        parts = [
+            f"e{self.emb}" if self.emb is not None else "",
+            f"w{self.width}" if self.width is not None else "",
+            "l" + ".".join(map(str, self.layers)) if self.layers is not None else "",
+        ]
+        return "-".join(p for p in parts if p) or "full"
+
+    @classmethod
+    def parse(cls, text: str) -> Route:
+        """Inverse of ``str``.
+
+        Raises:
+            ConfigError: The text is not a route.
+        """
+        if text == "full":
+            return cls()
+        match = re.fullmatch(r"(?:e(\d+))?-?(?:w(\d+))?-?(?:l([\d.]*))?", text)
+        if not text or match is None:
+            raise ConfigError(f"expected a route such as 'full' or 'e32-w64-l0.1', got {text!r}")
+        emb, width, layers = match.groups()
+        chosen = None if layers is None else tuple(int(x) for x in layers.split(".") if x)
+        return cls(int(emb) if emb else None, int(width) if width else None, chosen)
+
+
+FULL = Route()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Histories of B users.
+
+    Attributes:
+        items: int64 [B, T], right-padded with 0.
+        lengths: int64 [B], at least 1.
+        targets: int64 [B, T], the next item at every step and 0 where there is none; None outside training.
+        users: int64 [B], rows of the store, or None for requests without a known user.
+    """
+
+    items: Tensor
+    lengths: Tensor
+    targets: Tensor | None = None
+    users: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of users B."""
+        return self.items.shape[0]
+
+    @property
+    def last(self) -> Tensor:
+        """int64 [B], the step of each user's newest item."""
+        return self.lengths - 1
+
+    def scored(self) -> tuple[Tensor, Tensor]:
+        """Steps with a target: flat indices into [B*T] and the targets there, both int64 [M]."""
+        if self.targets is None:
+            raise ValueError("this batch has no targets")
+        flat = self.targets.reshape(-1)
+        index = flat.nonzero().squeeze(1)
+        return index, flat[index]
+
+    def rows(self, index: Tensor) -> Batch:
+        """The sub-batch of the given users (int64 [B']), cut to the longest history among them."""
+        lengths = self.lengths[index]
+        steps = int(lengths.max())
+        return Batch(
+            self.items[index, :steps],
+            lengths,
+            None if self.targets is None else self.targets[index, :steps],
+            None if self.users is None else self.users[index],
+        )
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return replace(
+            self,
+            items=self.items.to(device),
+            lengths=self.lengths.to(device),
+            targets=None if self.targets is None else self.targets.to(device),
+            users=None if self.users is None else self.users.to(device),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """Masked execution of one route per user at full width, for training a router with gradients.
+
+    Entries are 0 or 1 in the forward pass (or soft values while searching); channels form a prefix. Masked execution
+    equals the sliced execution of the same route.
+
+    Attributes:
+        emb: float [B, D_emb] over embedding channels, or None for all open.
+        width: float [B, D] over hidden channels, or None for all open.
+        layers: float [B, L] over blocks, or None for all open.
+    """
+
+    emb: Tensor | None = None
+    width: Tensor | None = None
+    layers: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """What a backbone returns.
+
+    Attributes:
+        states: float [B, T, w] for all steps, or [B, w] when only the newest step was asked for; w is the route's width.
+        layers: The states after every block that ran, if they were asked for.
+    """
+
+    states: Tensor
+    layers: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The items of a store, in id order (row i is item id i + 1).
+
+    Attributes:
+        keys: The items' names in the log.
+        titles: Readable titles; equal to the keys when none were given.
+        counts: Events of each item in the store, descending.
+    """
+
+    keys: tuple[str, ...]
+    titles: tuple[str, ...]
+    counts: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a route costs. Counted, not measured.
+
+    Attributes:
+        params: Parameters held to answer any route.
+        bytes: Bytes of those parameters and buffers.
+        flops: Multiply-adds times two for one user's history of the stated length, head included.
+    """
+
+    params: int
+    bytes: int
+    flops: int

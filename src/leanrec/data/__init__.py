@@ -1,0 +1,1 @@
+"""Interaction logs, stores, splits and batches."""

@@ -1,0 +1,180 @@
+"""Batches of like length, straight from the memory-mapped store.
+
+Histories are right-padded and batched with others of about the same length, so almost no work goes into padding. The order of an
+epoch follows from the seed and the epoch alone; an interrupted epoch can be taken up at any step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from leanrec.core.types import Batch
+from leanrec.data.split import Split
+from leanrec.data.store import Store
+
+POOL = 50
+"""Batches whose users are sorted by length together; larger pools pad less, smaller ones mix more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much goes into one batch.
+
+    Attributes:
+        users: Most users B.
+        tokens: Most steps B * T, padding included.
+    """
+
+    users: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Users to rank for: everything before ``position`` is the history, the event there the target.
+
+    Attributes:
+        users: int64 [U].
+        position: int64 [U], indices into the store's items.
+    """
+
+    users: np.ndarray
+    position: np.ndarray
+
+
+class TrainingData:
+    """The training part of a split, as windows of at most ``max_length`` steps.
+
+    Args:
+        store: The interactions.
+        split: What may be trained on.
+        max_length: Most steps T of a window.
+        window: "last" reads a user's newest window only; "all" cuts the whole history into windows.
+    """
+
+    def __init__(self, store: Store, split: Split, max_length: int, window: Literal["last", "all"] = "last") -> None:
+        self.items = store.items
+        start, end = store.offsets[:-1], split.train_end
+        self.users, self.start, self.end = _windows(start, end, max_length, window)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def targets(self) -> int:
+        """Scored steps of one epoch."""
+        return int((self.end - self.start - 1).sum())
+
+    def epoch(self, seed: int, epoch: int, limits: Limits) -> list[np.ndarray]:
+        """The batches of an epoch, as window indices, in the order they are trained on."""
+        rng = np.random.default_rng((seed, epoch))
+        steps = self.end - self.start - 1
+        order = rng.permutation(len(self))
+        pool = POOL * limits.users
+        batches = [
+            chunk
+            for first in range(0, len(order), pool)
+            for chunk in by_length(order[first : first + pool], steps, limits)
+        ]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def batch(self, windows: np.ndarray) -> Batch:
+        """Inputs and shifted targets [B, T] of some windows."""
+        sequences, lengths = gather(self.items, self.start[windows], self.end[windows])
+        sequences = torch.from_numpy(sequences)
+        return Batch(
+            sequences[:, :-1] * (torch.from_numpy(lengths)[:, None] - 1 > torch.arange(sequences.shape[1] - 1)),
+            torch.from_numpy(lengths - 1),
+            sequences[:, 1:],
+            torch.from_numpy(self.users[windows]),
+        )
+
+
+def _windows(
+    start: np.ndarray, end: np.ndarray, max_length: int, window: Literal["last", "all"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Users, starts and ends of windows with 2 to max_length + 1 events; neighbours share one event."""
+    users = np.arange(len(start))
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    stop = np.asarray(end)
+    while len(users):
+        keep = stop - start[users] >= 2
+        users, stop = users[keep], stop[keep]
+        begin = np.maximum(start[users], stop - max_length - 1)
+        parts.append((users, begin, stop))
+        if window == "last":
+            break
+        more = begin > start[users]
+        users, stop = users[more], begin[more] + 1
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [np.zeros(0, np.int64)] * 3
+    return columns[0], columns[1], columns[2]
+
+
+def by_length(order: np.ndarray, steps: np.ndarray, limits: Limits) -> Iterator[np.ndarray]:
+    """Cut ``order`` into batches of like length within the limits, shortest first."""
+    order = order[np.argsort(steps[order], kind="stable")]
+    first = 0
+    while first < len(order):
+        last = min(first + limits.users, len(order))
+        # the newest member is the longest: shrink until the padded batch fits
+        while last - first > 1 and (last - first) * steps[order[last - 1]] > limits.tokens:
+            last = first + max(1, min(last - first - 1, int(limits.tokens // steps[order[last - 1]])))
+        yield order[first:last]
+        first = last
+
+
+def gather(items: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slices of the flat items, right-padded with 0: int64 [B, S] and their lengths [B]."""
+    lengths = end - start
+    at = np.arange(int(lengths.max()))
+    inside = at < lengths[:, None]
+    index = np.minimum(start[:, None] + at, len(items) - 1)
+    return np.where(inside, items[index], 0).astype(np.int64), lengths
+
+
+def questions(store: Store, split: Split, part: Literal["valid", "test"]) -> Questions:
+    """The users of a part that have a target."""
+    return Questions(*split.targets(part))
+
+
+def everyone(store: Store) -> Questions:
+    """All users with their whole histories; there is no target."""
+    return Questions(np.arange(store.num_users), np.array(store.offsets[1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One batch of questions.
+
+    Attributes:
+        batch: The histories [B, T], cut to what the model reads.
+        seen: int64 [B, S], every item of each whole history, 0 where there is none.
+        rows: int64 [B], rows of the questions.
+    """
+
+    batch: Batch
+    seen: torch.Tensor
+    rows: np.ndarray
+
+
+def ask(store: Store, asked: Questions, max_length: int, limits: Limits) -> Iterator[Asked]:
+    """All questions in batches of like length, shortest first."""
+    start = store.offsets[asked.users]
+    length = np.minimum(asked.position - start, max_length)
+    for rows in by_length(np.arange(len(asked.users)), length, limits):
+        end = asked.position[rows]
+        histories, lengths = gather(store.items, end - length[rows], end)
+        whole = start[rows]
+        seen = histories if np.array_equal(whole, end - length[rows]) else gather(store.items, whole, end)[0]
+        batch = Batch(torch.from_numpy(histories), torch.from_numpy(lengths), users=torch.from_numpy(asked.users[rows]))
+        yield Asked(batch, torch.from_numpy(seen), rows)
+
+
+def targets(store: Store, asked: Questions) -> np.ndarray:
+    """int64 [U], the item at each question's position."""
+    return store.items[asked.position].astype(np.int64)

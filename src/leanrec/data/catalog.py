@@ -1,0 +1,66 @@
+"""The catalogue: item ids by descending popularity, and readable titles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from leanrec.core.errors import DataError
+from leanrec.data.columns import resolve
+from leanrec.data.log import read_columns
+from leanrec.data.sniff import sniff
+
+
+def number_items(keys: pl.Series, counts: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:
+    """Number the items that have events 1..N by descending count, ties by key.
+
+    Args:
+        keys: Names by code.
+        counts: int64, events by code.
+
+    Returns:
+        The catalogue (columns "item", "title", "count", in id order, keys as titles) and int32 ids by code, 0 for
+        items without events.
+    """
+    frame = pl.DataFrame({"item": keys, "title": keys, "count": counts.astype(np.int64)}).with_row_index("code")
+    frame = frame.filter(pl.col("count") > 0).sort("count", "item", descending=[True, False])
+    ids = np.zeros(len(keys), np.int32)
+    ids[frame["code"].to_numpy()] = np.arange(1, frame.height + 1, dtype=np.int32)
+    return frame.drop("code"), ids
+
+
+def add_titles(
+    catalog: pl.DataFrame, path: Path, *, item: str | None = None, title: str | None = None, format: str | None = None
+) -> tuple[pl.DataFrame, int]:
+    """Put titles from a file of any table form into the catalogue; the first title of an item counts.
+
+    Args:
+        item: Column of the item keys; guessed if None.
+        title: Column of the titles; guessed if None.
+
+    Returns:
+        The catalogue, and how many items have no title and keep their key instead.
+
+    Raises:
+        DataError: The file is unreadable, lacks a column, or has none of the catalogue's items.
+    """
+    layout = sniff(path, format, (item, title))
+    if layout.unit == "line" and layout.format != "jsonl":
+        raise DataError(f"expected a table with an item and a title column, got words in {path}; add a header")
+    columns = {role: resolve(role, name, layout.columns, path) for role, name in (("item", item), ("title", title))}
+    known = catalog.select("item")
+    parts = []
+    for batch in read_columns(path, layout, {role: name for role, name in columns.items() if name}, lenient=True):
+        titles = batch.select(pl.col("item").cast(pl.String), pl.col("title").cast(pl.String).str.strip_chars())
+        parts.append(titles.filter(pl.col("title") != "").join(known, on="item", how="semi", maintain_order="left"))
+    found = pl.concat(parts).unique("item", keep="first", maintain_order=True) if parts else None
+    if found is None or found.is_empty():
+        raise DataError(
+            f"expected titles of items like {catalog['item'][0]!r}, got none in column {columns['item']!r} of {path}; "
+            "is it the right file and column?"
+        )
+    named = catalog.drop("title").join(found, on="item", how="left", maintain_order="left")
+    named = named.with_columns(pl.col("title").fill_null(pl.col("item"))).select("item", "title", "count")
+    return named, catalog.height - found.height

@@ -1,0 +1,153 @@
+"""Download a file so that a cut or failed transfer is noticed and can be continued."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import shutil
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from leanrec.core.errors import DataError
+
+BLOCK = 1 << 18
+TIMEOUT = 60.0  # seconds without a byte
+Progress = Callable[[str, int, int], None]
+
+
+def download(url: str, target: Path, progress: Progress | None = None) -> None:
+    """Fetch a URL into ``target``, through ``target.part``; a ``.part`` left by an earlier try is continued.
+
+    It is continued only if the server says that the file is still the same one (by its ETag or date, kept beside it).
+
+    Args:
+        progress: Called with ("download", bytes so far, bytes in all or 0 if the server does not tell).
+
+    Raises:
+        DataError: No network, the server refused, the transfer was cut, or the disk is full.
+    """
+    part, tag = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.tag")
+    with _writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        have = part.stat().st_size if part.exists() and tag.exists() else 0
+        headers = {"User-Agent": "leanrec", "Accept-Encoding": "identity"}
+        if have:
+            headers |= {"Range": f"bytes={have}-", "If-Range": tag.read_text()}
+        with _open(url, headers) as response:
+            have = have if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
+            length = response.headers["Content-Length"]
+            total = have + int(length) if length else 0
+            mark = response.headers["ETag"] or response.headers["Last-Modified"]
+            if mark and not mark.startswith("W/"):
+                tag.write_text(mark)
+            else:
+                tag.unlink(missing_ok=True)
+            with part.open("ab" if have else "wb") as file:
+                while block := _receive(response, url):
+                    file.write(block)
+                    have += len(block)
+                    if progress:
+                        progress("download", have, total)
+        if total and have != total:
+            raise DataError(f"expected {total} bytes, got {have} from {url}; the transfer was cut, run it again")
+        part.replace(target)
+        tag.unlink(missing_ok=True)
+
+
+def verify(path: Path, expected: str | None, url: str) -> str:
+    """Check a downloaded file; one that fails is removed.
+
+    Args:
+        expected: "md5:..." or "sha256:...", or None if the publisher gives no checksum.
+
+    Returns:
+        The file's sha256, hex.
+
+    Raises:
+        DataError: The checksum differs.
+    """
+    kind, _, wanted = (expected or "sha256:").partition(":")
+    got = digest(path, kind)
+    if wanted and got != wanted.lower():
+        path.unlink()
+        raise DataError(
+            f"expected {kind} {wanted}, got {got} for {path.name} from {url}; the file was removed, run it again, and if "
+            "that does not help the publisher has changed the file"
+        )
+    return got if kind == "sha256" else digest(path, "sha256")
+
+
+def digest(path: Path, kind: str) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, kind).hexdigest()
+
+
+def extract(archive: Path, member: str, target: Path, progress: Progress | None = None) -> None:
+    """Copy one member of a zip archive to ``target``; names inside the archive never become paths.
+
+    Raises:
+        DataError: The archive is damaged (it is then removed) or has no such member, or the disk is full.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            try:
+                info = opened.getinfo(member)
+            except KeyError:
+                known = ", ".join(opened.namelist()[:5])
+                raise DataError(f"expected {member} in {archive}, got {known}; is it the right archive?") from None
+            with opened.open(info) as source, _writing(target), target.open("wb") as file:
+                while block := source.read(BLOCK):
+                    file.write(block)
+                    if progress:
+                        progress("extract", file.tell(), info.file_size)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        archive.unlink(missing_ok=True)
+        raise DataError(f"expected a zip archive, got {error} in {archive}; it was removed, fetch it again") from None
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: $LEANREC_CACHE, else ``~/.cache/leanrec``."""
+    return Path(os.environ.get("LEANREC_CACHE") or Path.home() / ".cache" / "leanrec")
+
+
+def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and "Range" in headers:
+            return _open(url, {k: v for k, v in headers.items() if k not in ("Range", "If-Range")})
+        raise DataError(
+            f"expected a file, got HTTP {error.code} {error.reason} from {url}; "
+            "the publisher may have moved it, download it yourself and use 'leanrec data import'"
+        ) from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise DataError(f"expected an answer, got {str(reason)!r} from {url}; is there a network connection?") from None
+
+
+def _receive(response: http.client.HTTPResponse, url: str) -> bytes:
+    try:
+        return response.read(BLOCK)
+    except http.client.IncompleteRead as error:
+        return error.partial
+    except (OSError, http.client.HTTPException) as error:
+        raise DataError(f"expected more bytes, got {str(error)!r} from {url}; run it again to continue") from None
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        free = shutil.disk_usage(target.parent if target.parent.exists() else Path.home()).free >> 20
+        reason = error.strerror or str(error)
+        raise DataError(
+            f"expected to write {target}, got {reason!r}; {free} MiB are free there, free some or choose another place"
+        ) from error

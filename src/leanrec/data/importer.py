@@ -1,0 +1,254 @@
+"""Import an interaction log of any size and form into a store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from leanrec.core.errors import DataError
+from leanrec.data.catalog import add_titles, number_items
+from leanrec.data.columns import resolve
+from leanrec.data.events import Events, Keys, Spool, core, group, remove, repeated, sort_by_time
+from leanrec.data.log import read_columns
+from leanrec.data.sniff import WORDS, Layout, sniff
+from leanrec.data.store import SCHEMA_VERSION, Store, StoreMeta, check_target, scratch, write_store
+from leanrec.data.times import Times
+
+SHORTEST = 3  # events a user needs for a training part, a validation target and a test target
+Progress = Callable[[str, int, int], None]
+_NO_ID = ("nan", "NaN", "null", "NULL")
+
+
+def import_log(
+    source: Path | str,
+    out: Path | str,
+    *,
+    format: str | None = None,
+    user: str | None = None,
+    item: str | None = None,
+    time: str | None = None,
+    titles: Path | str | None = None,
+    title_item: str | None = None,
+    title_column: str | None = None,
+    min_user: int = 1,
+    min_item: int = 1,
+    duplicates: Literal["keep", "drop", "error"] = "keep",
+    name: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Store:
+    """Read a log, group it by user in time order, number its items by popularity and write a store.
+
+    Memory does not grow with the number of events. Without times the order of the log is the order of the events.
+
+    Args:
+        format: One of ``sniff.FORMATS``; found from the content if None.
+        user: Column of the users; guessed if None, and so are ``item`` and ``time`` (which may be absent). If the file
+            has no header these are positions, counted from 1.
+        titles: A table with the items' titles, its columns guessed or named by ``title_item`` and ``title_column``.
+        min_user: Users with fewer events are dropped, items with fewer than ``min_item`` too, until none is left.
+        duplicates: What to do with events of the same user, item and time.
+        name: Of the data set; by default the file's name without suffixes.
+        overwrite: Replace an existing store.
+        progress: Called with (stage, done, total); the stages are "read", "group", "sort", "write".
+
+    Raises:
+        DataError: The log or the titles are not usable, or the store cannot be written; nothing is left behind.
+    """
+    source, out = Path(source), Path(out)
+    if duplicates not in ("keep", "drop", "error"):
+        raise DataError(f"expected duplicates to be keep, drop or error, got {duplicates!r}")
+    check_target(out, overwrite)
+    layout = sniff(source, format, (user, item, time))
+    columns = {
+        "user": resolve("user", user, layout.columns, source),
+        "item": resolve("item", item, layout.columns, source),
+        "time": resolve("time", time, layout.columns, source, optional=True),
+    }
+    chosen = {role: column for role, column in columns.items() if column is not None}
+    report = progress or (lambda stage, done, total: None)
+    with scratch(out) as folder:
+        log = _collect(source, layout, chosen, folder, report)
+        events, dropped, notes = _clean(log, source, duplicates, min_user, min_item, report)
+        kept = np.diff(events.offsets) > 0
+        _check_enough(events, log.layout, source, (min_user, min_item) != (1, 1))
+        catalog, ids = number_items(log.items.names(), _item_counts(events, log.items.size))
+        if titles is not None:
+            catalog, missing = add_titles(catalog, Path(titles), item=title_item, title=title_column)
+            notes += [f"{missing} items without a title are called by their key"] if missing else []
+        return write_store(
+            out,
+            items=_renumber(events, ids, log.scale, partial(report, "write")),
+            offsets=np.concatenate([[0], np.cumsum(np.diff(events.offsets)[kept])]),
+            times=events.ticks,
+            users=pl.DataFrame({"user": log.users.names()}).filter(pl.Series(kept)),
+            catalog=catalog,
+            meta=StoreMeta(
+                schema=SCHEMA_VERSION,
+                name=name or source.name.lstrip(".").split(".")[0] or source.name,
+                users=0,
+                items=0,
+                events=0,
+                has_times=False,
+                source=source.name,
+                source_sha256=_sha256(source),
+                dropped=dropped,
+                notes=tuple(_column_notes(layout, chosen) + notes),
+            ),
+            overwrite=overwrite,
+        )
+
+
+@dataclass
+class _Log:
+    """The log as codes on disk."""
+
+    layout: Layout
+    spool: Spool
+    users: Keys
+    items: Keys
+    scale: int
+
+
+def _collect(source: Path, layout: Layout, columns: dict[str, str], folder: Path, report: Progress) -> _Log:
+    """Read everything once, turning names into numbers."""
+    users, items, spool = Keys(), Keys(), Spool(folder, "time" in columns)
+    times = Times(source, columns["time"], layout.unit) if "time" in columns else None
+    lines = 0
+    try:
+        for batch in read_columns(source, layout, columns, partial(report, "read")):
+            ids = [_ids(batch, role, columns[role], layout, source) for role in ("user", "item")]
+            ticks = [times.ticks(batch["time"], batch["row"])] if times else []
+            spool.append(users.codes(ids[0]), items.codes(ids[1]), *ticks)
+            lines += batch["row"].n_unique() if layout.format == "sequences" else 0
+    finally:
+        spool.close()
+    if not spool.events:
+        raise DataError(f"expected an interaction log, got a header and no {layout.unit}s in {source}")
+    if layout.format == "sequences" and layout.notes and users.size < lines:
+        raise DataError(
+            f"expected one line per user, got {lines} lines that start with {users.size} different words in {source}; "
+            "give the format: 'sessions' if the first words are items, 'sequences' if they are users"
+        )
+    return _Log(layout, spool, users, items, times.scale if times else 1)
+
+
+def _ids(batch: pl.DataFrame, role: str, column: str, layout: Layout, source: Path) -> pl.Series:
+    """A batch's user or item ids as strings, none of them missing."""
+    values = batch[role]
+    if not (
+        values.dtype.is_integer() or values.dtype.is_float() or values.dtype in (pl.String, pl.Categorical, pl.Enum)
+    ):
+        raise DataError(f"expected text or numbers as {role} ids, got {values.dtype} in column {column!r} of {source}")
+    ids = values.cast(pl.String)
+    missing = ids.is_null() | (ids.str.strip_chars() == "") | ids.is_in(_NO_ID)
+    if missing.any():
+        place = int(missing.arg_true()[0])
+        got = "nothing" if ids[place] is None else repr(ids[place])
+        raise DataError(
+            f"expected {'an item' if role == 'item' else 'a user'} id, got {got} in {layout.unit} "
+            f"{batch['row'][place]}, column {column!r} of {source}; drop the {layout.unit} or name the id"
+        )
+    return ids
+
+
+def _clean(
+    log: _Log, source: Path, repeats: str, min_user: int, min_item: int, report: Progress
+) -> tuple[Events, dict[str, int], list[str]]:
+    """Order and filter the events; what was dropped by reason, and what was found."""
+    notes, dropped = [], {}
+    events = group(log.spool, partial(report, "group"))
+    sort_by_time(events, partial(report, "sort"))
+    if events.unsorted:
+        notes.append(
+            f"{events.unsorted} events are older than the one before them; users' events were put in time order"
+        )
+    twice = _count_repeated(events, log, source, repeats)
+    if twice and repeats == "drop":
+        dropped["duplicates"] = twice
+        all_events = events
+        events = remove(events, lambda where, users: ~repeated(all_events, where, users), partial(report, "sort"))
+    elif twice:
+        notes.append(f"{twice} events repeat an earlier one of the same user, item and time and were kept")
+    if min_user > 1 or min_item > 1:
+        users_in, items_in, rare = core(events, log.items.size, min_user, min_item)
+        dropped.update(rare)
+        inside = events.items
+        events = remove(events, lambda where, users: users_in[users] & items_in[inside[where]], partial(report, "sort"))
+    lengths = np.diff(events.offsets)
+    short = int(((lengths > 0) & (lengths < SHORTEST)).sum())
+    if short:
+        notes.append(f"{short} users have fewer than three events; they train but are not evaluated")
+    return events, dropped, notes
+
+
+def _count_repeated(events: Events, log: _Log, source: Path, repeats: str) -> int:
+    """How many events repeat an earlier one; refuses the first if they are errors."""
+    total = 0
+    for where, users in events.chunks():
+        twice = repeated(events, where, users)
+        total += int(twice.sum())
+        if repeats == "error" and twice.any() and events.ticks is not None:
+            place = int(twice.argmax())
+            item, tick = int(events.items[where][place]), int(events.ticks[where][place])
+            raise DataError(
+                f"expected every event once, got user {log.users.names()[int(users[place])]!r}, item "
+                f"{log.items.names()[item]!r}, time {tick // log.scale} twice in {source}; keep or drop the duplicates"
+            )
+    return total
+
+
+def _check_enough(events: Events, layout: Layout, source: Path, filtered: bool) -> None:
+    lengths = np.diff(events.offsets)
+    users = int((lengths > 0).sum())
+    if users == 0:
+        raise DataError(
+            f"expected events, got none that pass the minimum counts in {source}; lower min_user or min_item"
+        )
+    after = " after the minimum counts" if filtered else ""
+    if users == 1:
+        raise DataError(
+            f"expected at least two users, got one{after} in {source}; with one there is nothing to learn from others, "
+            "is the user column the right one?"
+        )
+    if int(lengths.max()) < SHORTEST:
+        raise DataError(
+            f"expected a user with at least three events, got at most {int(lengths.max())} per user{after} in "
+            f"{source}; a shorter history cannot be split into training, validation and test"
+        )
+
+
+def _item_counts(events: Events, num_items: int) -> np.ndarray:
+    counts = np.zeros(num_items, np.int64)
+    for where, _ in events.chunks():
+        counts += np.bincount(events.items[where], minlength=num_items)
+    return counts
+
+
+def _renumber(events: Events, ids: np.ndarray, scale: int, progress: Callable[[int, int], None]) -> np.ndarray:
+    """Item codes to ids and ticks to the store's unit, in place."""
+    for where, _ in events.chunks():
+        events.items[where] = ids[events.items[where]]
+        if events.ticks is not None and scale != 1:
+            events.ticks[where] //= scale
+        progress(where.stop, len(events.items))
+    return events.items
+
+
+def _column_notes(layout: Layout, columns: dict[str, str]) -> list[str]:
+    if layout.format in WORDS:
+        return list(layout.notes)
+    order = "" if "time" in columns else "; no time column, the order of the log is the order of events"
+    return [f"{layout.format}: " + ", ".join(f"{role} from {name!r}" for role, name in columns.items()) + order]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

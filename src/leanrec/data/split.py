@@ -1,0 +1,125 @@
+"""Which event of a user is the target of validation and of test, and where training ends.
+
+The history of a target is everything before it of the same user. Shape letters: U users, M targets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from leanrec.core.errors import ConfigError, DataError
+from leanrec.data.store import Store
+
+CHUNK = 1 << 22  # events whose times are looked at together
+
+Part = Literal["valid", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A split of a store's events; positions are absolute indices into ``store.items``.
+
+    Attributes:
+        name: What kind of split it is, for reports.
+        train_end: int64 [U], end (exclusive) of each user's training part, which starts at ``store.offsets[u]``.
+        valid: int64 [U], position of each user's validation target, -1 for none.
+        test: int64 [U], position of each user's test target, -1 for none.
+    """
+
+    name: str
+    train_end: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+    def targets(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
+        """Users with a target in that part, ascending, and the targets' positions, both int64 [M]."""
+        position = {"valid": self.valid, "test": self.test}[part]
+        users = np.flatnonzero(position >= 0)
+        return users, position[users]
+
+    @classmethod
+    def leave_one_out(cls, store: Store) -> Split:
+        """The last event is the test target, the one before it the validation target, all others train.
+
+        Users with fewer than three events have no targets and train on all they have.
+        """
+        end = np.array(store.offsets[1:])
+        enough = np.diff(store.offsets) >= 3
+        return cls(
+            "leave-one-out",
+            np.where(enough, end - 2, end),
+            np.where(enough, end - 2, -1),
+            np.where(enough, end - 1, -1),
+        )
+
+    @classmethod
+    def global_time(cls, store: Store, valid_from: int, test_from: int) -> Split:
+        """Events before ``valid_from`` train; targets are a user's first events in the two windows after it.
+
+        A target needs an earlier event of the same user, so the first event of a new user is passed over.
+
+        Args:
+            valid_from: First time of the validation window, in the store's unit.
+            test_from: First time of the test window, which is open.
+
+        Raises:
+            ConfigError: The windows are not in order.
+            DataError: The store has no times, or a part would be empty.
+        """
+        times = _times(store)
+        if valid_from >= test_from:
+            raise ConfigError(
+                f"expected the validation window before the test window, got {valid_from} and {test_from}"
+            )
+        start, end = np.array(store.offsets[:-1]), np.array(store.offsets[1:])
+        train_end, valid_end = (start + _count_before(store, times, limit) for limit in (valid_from, test_from))
+        valid, test = np.maximum(train_end, start + 1), np.maximum(valid_end, start + 1)
+        split = cls(
+            f"global time {valid_from} {test_from}",
+            train_end,
+            np.where(valid < valid_end, valid, -1),
+            np.where(test < end, test, -1),
+        )
+        sizes = {
+            "training": (train_end > start).sum(),
+            "validation": (split.valid >= 0).sum(),
+            "test": (split.test >= 0).sum(),
+        }
+        if not all(sizes.values()):
+            got = ", ".join(f"{size} for {part}" for part, size in sizes.items())
+            raise DataError(
+                f"expected users in all three parts, got {got} at the times {valid_from} and {test_from} in "
+                f"{store.path}; its times go from {times.min()} to {times.max()}"
+            )
+        return split
+
+    @classmethod
+    def time_quantiles(cls, store: Store, valid: float = 0.8, test: float = 0.9) -> Split:
+        """A global time split whose windows start after these shares of all events.
+
+        Raises:
+            ConfigError: The shares are not ascending between 0 and 1.
+            DataError: The store has no times, or a part would be empty.
+        """
+        if not 0 < valid < test < 1:
+            raise ConfigError(f"expected 0 < valid < test < 1 as shares of the events, got {valid} and {test}")
+        at = np.quantile(_times(store), [valid, test], method="lower")
+        return cls.global_time(store, int(at[0]), int(at[1]))
+
+
+def _times(store: Store) -> np.ndarray:
+    if store.times is None:
+        raise DataError(f"expected a store with times for a split by time, got none in {store.path}; use leave-one-out")
+    return store.times
+
+
+def _count_before(store: Store, times: np.ndarray, limit: int) -> np.ndarray:
+    """int64 [U], events of each user before a time."""
+    counts = np.zeros(store.num_users, np.int64)
+    for start in range(0, len(times), CHUNK):
+        before = start + np.flatnonzero(times[start : start + CHUNK] < limit)
+        counts += np.bincount(np.searchsorted(store.offsets, before, "right") - 1, minlength=len(counts))
+    return counts

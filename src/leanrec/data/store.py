@@ -1,0 +1,311 @@
+"""The store: one directory of memory-mapped arrays that every later step reads.
+
+    items.npy        int32 [E], item ids 1..N, all users' histories one after the other, oldest first
+    offsets.npy      int64 [U+1], user u owns items[offsets[u]:offsets[u + 1]]
+    times.npy        int64 [E], only when the log has times
+    users.parquet    column "user", in user order, and any further columns
+    catalog.parquet  columns "item", "title", "count", in id order: descending count, ties by key
+    store.json       StoreMeta
+
+Shape letters of this module: U users, E events, N items.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from leanrec.core.errors import DataError
+
+if TYPE_CHECKING:  # importing it would import torch, which reading a log does not need
+    from leanrec.core.types import Catalog
+
+SCHEMA_VERSION = 1
+META, ITEMS, OFFSETS, TIMES = "store.json", "items.npy", "offsets.npy", "times.npy"
+USERS, CATALOG = "users.parquet", "catalog.parquet"
+
+
+class StoreMeta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``store.json`` holds.
+
+    Attributes:
+        schema: Version of the layout.
+        name: Name of the data set, for tables and reports.
+        source: File name of the log, without directories.
+        source_sha256: Of the raw log; empty for generated data.
+        dropped: Reason -> events dropped.
+        notes: What the import assumed or found, one line each.
+        simulation: Parameters of a simulated shop, else None.
+        catalog_sha256: Over the item keys in id order; ties a run to its catalogue.
+    """
+
+    schema: int
+    name: str
+    users: int
+    items: int
+    events: int
+    has_times: bool
+    source: str
+    source_sha256: str
+    dropped: dict[str, int]
+    notes: tuple[str, ...] = ()
+    simulation: dict[str, Any] | None = None
+    catalog_sha256: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """An opened store; arrays are memory-mapped and read-only.
+
+    Attributes:
+        items: int32 [E], ids 1..N.
+        offsets: int64 [U+1].
+        times: int64 [E] in seconds (or the integer unit of the log), or None.
+    """
+
+    path: Path
+    meta: StoreMeta
+    items: np.ndarray
+    offsets: np.ndarray
+    times: np.ndarray | None
+
+    @property
+    def num_users(self) -> int:
+        """Users U."""
+        return self.meta.users
+
+    @property
+    def num_items(self) -> int:
+        """Items N."""
+        return self.meta.items
+
+    @property
+    def num_events(self) -> int:
+        """Events E."""
+        return self.meta.events
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """Keys, titles and counts of all items.
+
+        Raises:
+            DataError: ``catalog.parquet`` is not the one this store was written with.
+        """
+        from leanrec.core.types import Catalog
+
+        frame = _read_table(self.path / CATALOG)
+        if catalog_digest(frame["item"]) != self.meta.catalog_sha256:
+            raise DataError(f"expected the item keys that {META} names, got others in {self.path / CATALOG}; {_AGAIN}")
+        return Catalog(tuple(frame["item"]), tuple(frame["title"]), tuple(frame["count"]))
+
+    @cached_property
+    def user_keys(self) -> list[str]:
+        """Names of the users in the log, in user order."""
+        return self.users_table()["user"].to_list()
+
+    def users_table(self) -> pl.DataFrame:
+        """Column "user", and further columns if the store has them."""
+        return _read_table(self.path / USERS)
+
+    def history(self, user: int) -> np.ndarray:
+        """int32, all items of a user, oldest first."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    @classmethod
+    def open(cls, path: Path | str) -> Store:
+        """Open a store and check that its files belong together.
+
+        Raises:
+            DataError: It is missing, not a store, of another version, truncated or edited.
+        """
+        path = Path(path)
+        meta = _read_meta(path)
+        store = cls(
+            path,
+            meta,
+            _map(path / ITEMS, np.int32, meta.events),
+            _map(path / OFFSETS, np.int64, meta.users + 1),
+            _map(path / TIMES, np.int64, meta.events) if meta.has_times else None,
+        )
+        bounds = store.offsets
+        if bounds[0] != 0 or bounds[-1] != meta.events or (np.diff(bounds) < 0).any():
+            raise DataError(f"expected ascending offsets from 0 to {meta.events} in {path / OFFSETS}; {_AGAIN}")
+        for name, rows in ((USERS, meta.users), (CATALOG, meta.items)):
+            got = _count_rows(path / name)
+            if got != rows:
+                raise DataError(f"expected {rows} rows, got {got} in {path / name}; {_AGAIN}")
+        return store
+
+
+def write_store(
+    out: Path,
+    *,
+    items: np.ndarray,
+    offsets: np.ndarray,
+    times: np.ndarray | None,
+    users: pl.DataFrame,
+    catalog: pl.DataFrame,
+    meta: StoreMeta,
+    overwrite: bool = False,
+) -> Store:
+    """Write a store to a temporary sibling directory, then rename it to ``out``.
+
+    The sizes, ``has_times`` and the catalogue's digest in ``meta`` are filled in from the arrays.
+
+    Args:
+        users: Column "user", and any further columns.
+        catalog: Columns "item", "title", "count", in id order.
+        overwrite: Replace an existing store.
+
+    Raises:
+        DataError: ``out`` exists, or the disk is full or not writable; nothing is left behind.
+    """
+    check_target(out, overwrite)
+    meta = msgspec.structs.replace(
+        meta,
+        schema=SCHEMA_VERSION,
+        users=users.height,
+        items=catalog.height,
+        events=len(items),
+        has_times=times is not None,
+        catalog_sha256=catalog_digest(catalog["item"]),
+    )
+    with scratch(out) as temporary:
+        made = temporary / "store"
+        made.mkdir()
+        arrays = {ITEMS: (items, np.int32), OFFSETS: (offsets, np.int64), TIMES: (times, np.int64)}
+        for name, (array, dtype) in arrays.items():
+            if array is not None:
+                np.save(made / name, np.asarray(array, dtype), allow_pickle=False)
+        users.write_parquet(made / USERS)
+        catalog.select("item", "title", pl.col("count").cast(pl.Int64)).write_parquet(made / CATALOG)
+        (made / META).write_bytes(msgspec.json.format(msgspec.json.encode(meta), indent=2) + b"\n")
+        if out.exists():  # an older store (check_target) or an empty directory: aside, then away
+            out.rename(temporary / "replaced")
+        made.rename(out)
+    return Store.open(out)
+
+
+def write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    """Write a table atomically.
+
+    Raises:
+        DataError: The disk is full or not writable; nothing is left behind.
+    """
+    with scratch(path) as temporary:
+        frame.write_parquet(temporary / path.name)
+        (temporary / path.name).replace(path)
+
+
+def check_target(out: Path, overwrite: bool) -> None:
+    """Refuse a place where a store must not be written; cheap, so that it can be asked before a long import.
+
+    Raises:
+        DataError: ``out`` exists and is not an empty directory or a store that may be replaced.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / META).is_file():
+        raise DataError(f"expected a new or empty directory, got {out} which is not a store; choose another one")
+    if not overwrite:
+        raise DataError(f"expected a new directory, got the store {out}; choose another one or allow overwriting it")
+
+
+@contextmanager
+def scratch(out: Path) -> Iterator[Path]:
+    """A temporary directory beside ``out``, removed in the end, whatever happens.
+
+    Raises:
+        DataError: The disk is full or not writable.
+    """
+    temporary = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        yield temporary
+    except OSError as error:
+        reason = error.strerror or f"a write cut short: {error}"  # NumPy gives no error number
+        raise DataError(f"expected to write {out}, got {reason!r}; free some space or choose another place") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def catalog_digest(keys: Iterable[str]) -> str:
+    """sha256 over the item keys in id order, as hex digits."""
+    digest = hashlib.sha256()
+    for key in keys:
+        digest.update(key.encode())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+_AGAIN = "the store was cut or edited, import the log again"
+
+
+def _read_meta(path: Path) -> StoreMeta:
+    if not path.is_dir():
+        raise DataError(f"expected a store, got no directory at {path}; make one with 'leanrec data import'")
+    try:
+        raw = (path / META).read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"expected a store, got a directory without {META} at {path}; is it the right one?") from None
+    try:
+        version = msgspec.json.decode(raw, type=dict)["schema"]
+    except (msgspec.DecodeError, KeyError):
+        raise DataError(f"expected a store's description with a 'schema' in {path / META}; {_AGAIN}") from None
+    if version != SCHEMA_VERSION:
+        raise DataError(
+            f"expected schema {SCHEMA_VERSION}, got {version!r} in {path / META}; "
+            "import the log again with this version"
+        )
+    try:
+        return msgspec.json.decode(raw, type=StoreMeta)
+    except msgspec.DecodeError as error:
+        raise DataError(f"expected a store's description in {path / META}, got: {error}; {_AGAIN}") from None
+
+
+def _map(path: Path, dtype: type[np.generic], size: int) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(f"expected the file {path}, got none; {_AGAIN}") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"expected {size} numbers in {path}, got: {error}; {_AGAIN}") from None
+    if array.dtype != dtype or array.shape != (size,):
+        got = f"{array.dtype} {list(array.shape)}"
+        raise DataError(f"expected {np.dtype(dtype).name} [{size}], got {got} in {path}; {_AGAIN}")
+    return array
+
+
+def _read_table(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except FileNotFoundError:
+        raise DataError(f"expected the file {path}, got none; {_AGAIN}") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"expected a Parquet file at {path}, got: {_first_line(error)}; {_AGAIN}") from None
+
+
+def _count_rows(path: Path) -> int:
+    try:
+        return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+    except FileNotFoundError:
+        raise DataError(f"expected the file {path}, got none; {_AGAIN}") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"expected a Parquet file at {path}, got: {_first_line(error)}; {_AGAIN}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

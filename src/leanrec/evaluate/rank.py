@@ -1,0 +1,92 @@
+"""Ranks of targets over the full catalogue, every user on its own route."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leanrec.core.backbone import ItemTable
+from leanrec.core.recommender import Recommender, by_route
+from leanrec.core.types import PAD, Route
+from leanrec.data.batches import Asked
+
+CHUNK_ELEMENTS = 4 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Every evaluated user.
+
+    Attributes:
+        ranks: int64 [U], 1 is best.
+        routes: The route each user took.
+    """
+
+    ranks: np.ndarray
+    routes: list[Route]
+
+
+@torch.inference_mode()
+def rank(
+    model: Recommender,
+    asked: Iterable[Asked],
+    targets: np.ndarray,
+    exclude_seen: bool = False,
+    budget: float | None = None,
+) -> Ranking:
+    """Rank every target among the N items.
+
+    Ties count against the model. With ``exclude_seen`` the items of the whole history leave the ranking, as they would in a
+    deployed recommender; a target that was seen before cannot be recommended then and ranks last.
+
+    Args:
+        model: The recommender, in eval mode.
+        asked: Batches of questions.
+        targets: int64 [U], the item that each question asks for.
+        exclude_seen: Leave out the items of each user's history.
+        budget: Mean cost wanted, for models with a choice of routes.
+    """
+    ranks = np.zeros(len(targets), np.int64)
+    routes: list[Route] = [Route()] * len(targets)
+    device = next(model.parameters()).device
+    for question in asked:
+        batch = question.batch.to(device)
+        wanted = torch.from_numpy(targets[question.rows]).to(device)
+        seen = question.seen.to(device) if exclude_seen else None
+        chosen = model.routes(batch, budget)
+
+        def answer(states: Tensor, rows: Tensor, wanted: Tensor = wanted, seen: Tensor | None = seen) -> tuple[Tensor]:
+            return (ranks_of(model.items, states, wanted[rows], None if seen is None else seen[rows]),)
+
+        ranks[question.rows] = by_route(model, batch, chosen, answer)[0].cpu().numpy()
+        for row, route in zip(question.rows, chosen, strict=True):
+            routes[row] = route
+    return Ranking(ranks, routes)
+
+
+def ranks_of(items: ItemTable, states: Tensor, targets: Tensor, seen: Tensor | None) -> Tensor:
+    """Ranks int64 [B] of ``targets`` [B] for ``states`` [B, e], without the items ``seen`` [B, S] (padded with 0)."""
+    step = max(1, CHUNK_ELEMENTS // items.num_items)
+    parts = [
+        _ranks(items.score(states[i : i + step]), targets[i : i + step], None if seen is None else seen[i : i + step])
+        for i in range(0, len(states), step)
+    ]
+    return torch.cat(parts)
+
+
+def _ranks(scores: Tensor, targets: Tensor, seen: Tensor | None) -> Tensor:
+    own = scores.gather(1, targets[:, None] - 1)
+    if seen is None:
+        return (scores >= own).sum(1)  # the target counts itself
+    ordered = seen.sort(1).values
+    first = torch.ones_like(ordered, dtype=torch.bool)
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    gone = first & (ordered != PAD)
+    above = (scores.gather(1, (ordered - 1).clamp_min(0)) >= own) & gone
+    ranks = (scores >= own).sum(1) - above.sum(1)
+    was_seen = (seen == targets[:, None]).any(1)
+    return torch.where(was_seen, scores.shape[1], ranks)

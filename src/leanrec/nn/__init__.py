@@ -1,0 +1,1 @@
+"""Bricks that honour full, prefix-sliced and masked width."""

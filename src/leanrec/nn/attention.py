@@ -1,0 +1,85 @@
+"""Causal multi-head attention whose first channels are the same heads at every width.
+
+Channel c belongs to head c mod H. A prefix of w channels (w a multiple of H) is then H heads of w / H channels each, whether
+it was sliced or masked; the usual layout (head = c div (D / H)) would give the prefix other heads than the mask.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from leanrec.core.backbone import Context, Steps
+from leanrec.nn.elastic import ElasticLinear
+
+
+class CausalAttention(nn.Module):
+    """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) over right-padded histories.
+
+    Args:
+        width: Most channels D.
+        heads: Number of heads H; every width used must divide by it.
+        dropout: On the attention weights.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query, self.key, self.value = (ElasticLinear(width, width) for _ in range(3))
+        self.out = ElasticLinear(width, width)
+
+    def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
+        """States [B, S, w] at all steps to [B, S', w] at steps ``want``."""
+        w = x.shape[-1]
+        q, k, v = self._project(ctx.restrict(x, have, want), x, w)
+        if ctx.channels is not None:
+            q, k, v = self._close(q, k, v, ctx.channels)
+        mask = None if want is None else self._visible(ctx, want)
+        y = F.scaled_dot_product_attention(
+            self._split(q),
+            self._split(k),
+            self._split(v),
+            attn_mask=mask,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=want is None,
+        )
+        y = y.transpose(1, 2).flatten(2)  # head-major channels
+        return F.linear(y, self._head_major(self.out.weight[:w, :w].t()).t(), _bias(self.out, w))
+
+    def _project(self, x: Tensor, memory: Tensor, w: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [B, S, w], channels in head-major order."""
+        layers = (self.query, self.key, self.value)
+        weight = torch.cat([self._head_major(layer.weight[:w, :w]) for layer in layers])
+        bias = torch.cat([self._head_major(_bias(layer, w)) for layer in layers])
+        if x is memory:
+            q, k, v = F.linear(x, weight, bias).split(w, dim=-1)
+            return q, k, v
+        k, v = F.linear(memory, weight[w:], bias[w:]).split(w, dim=-1)
+        return F.linear(x, weight[:w], bias[:w]), k, v
+
+    def _head_major(self, rows: Tensor) -> Tensor:
+        """Rows [w, ...] from prefix order (head = c mod H) to head-major order."""
+        return rows.unflatten(0, (-1, self.heads)).transpose(0, 1).flatten(0, 1)
+
+    def _close(self, q: Tensor, k: Tensor, v: Tensor, channels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Close channels and scale queries as a slice of that width would."""
+        opened = self._head_major(channels.movedim(-1, 0)).movedim(0, -1)
+        width = channels.detach().sum(-1, keepdim=True)
+        return q * opened * torch.sqrt(q.shape[-1] / width), k * opened, v * opened
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[B, S, w] to [B, H, S, w / H]."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    @staticmethod
+    def _visible(ctx: Context, want: tuple[int, ...]) -> Tensor:
+        """bool [B, 1, S', T]: keys not newer than the query."""
+        keys = torch.arange(ctx.steps, device=ctx.lengths.device)
+        return (keys <= ctx.at(want).unsqueeze(-1)).unsqueeze(1)
+
+
+def _bias(layer: ElasticLinear, w: int) -> Tensor:
+    if layer.bias is None:
+        raise ValueError("attention projections have a bias")
+    return layer.bias[:w]

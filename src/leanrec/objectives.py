@@ -1,0 +1,120 @@
+"""Training objectives for next-item prediction: full softmax, sampled softmax with logQ correction, gBCE.
+
+Each is a frozen config that builds a callable from a backbone and a batch to named loss terms. All score only the steps that
+have a target.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from leanrec.core.backbone import Backbone
+from leanrec.core.errors import ConfigError
+from leanrec.core.recommender import Objective
+from leanrec.core.registry import Registry
+from leanrec.core.types import Batch, Catalog
+
+objectives: Registry[Objective] = Registry("objective", "leanrec.objectives", "leanrec.objectives")
+
+
+def scored_states(backbone: Backbone, batch: Batch) -> tuple[Tensor, Tensor]:
+    """States [M, e] and targets int64 [M] of the steps that have a target."""
+    index, targets = batch.scored()
+    return backbone.encode(batch).states.flatten(0, 1).index_select(0, index), targets
+
+
+class Softmax(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Cross-entropy over the full catalogue, in chunks that stay in the cache."""
+
+
+@objectives.register("softmax", Softmax)
+def build_softmax(config: Softmax, catalog: Catalog) -> Objective:
+    """The full softmax; the item table brings its own exact loss."""
+
+    def loss(backbone: Backbone, batch: Batch) -> dict[str, Tensor]:
+        hidden, targets = scored_states(backbone, batch)
+        return {"nll": backbone.items.nll(hidden, targets)}
+
+    return loss
+
+
+class SampledSoftmax(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Cross-entropy over the target and shared sampled items, corrected by log Q (Bengio and Senecal 2008).
+
+    Attributes:
+        negatives: Items drawn for every batch, shared by its M scored steps.
+        power: Draw proportionally to count ** power: 0 is uniform, 1 is popularity.
+        correct: Subtract log(expected count) from every sampled logit and the target's.
+    """
+
+    negatives: int = 2048
+    power: float = 0.5
+    correct: bool = True
+
+
+@objectives.register("sampled-softmax", SampledSoftmax)
+def build_sampled_softmax(config: SampledSoftmax, catalog: Catalog) -> Objective:
+    """Sampled softmax; draws come from torch's generator, so a seeded step repeats.
+
+    Raises:
+        ConfigError: Fewer than one negative.
+    """
+    if config.negatives < 1:
+        raise ConfigError(f"expected objective.negatives of at least 1, got {config.negatives}")
+    share = torch.tensor(catalog.counts, dtype=torch.float64).clamp_min(1).pow(config.power)
+    share /= share.sum()
+    cumulative = share.cumsum(0)
+    log_q = (share * config.negatives).log().float() if config.correct else torch.zeros(len(share))
+
+    def loss(backbone: Backbone, batch: Batch) -> dict[str, Tensor]:
+        hidden, targets = scored_states(backbone, batch)
+        uniform = torch.rand(config.negatives, dtype=torch.float64, device=hidden.device)
+        drawn = torch.searchsorted(cumulative.to(hidden.device), uniform).clamp_max(len(share) - 1)
+        q = log_q.to(hidden.device)
+        negative = backbone.items.score(hidden, drawn + 1) - q[drawn]
+        negative = negative.masked_fill(drawn + 1 == targets[:, None], -torch.inf)  # accidental hits
+        positive = backbone.items.score(hidden, targets[:, None]) - q[targets - 1, None]
+        return {"nll": (torch.logsumexp(torch.cat([positive, negative], 1), 1) - positive.squeeze(1)).mean()}
+
+    return loss
+
+
+class GBCE(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Generalised binary cross-entropy of gSASRec (Petrov and Macdonald 2023, eqs. 7-9).
+
+    Attributes:
+        negatives: Items drawn uniformly for every scored step.
+        calibration: t in [0, 1]; 0 is plain BCE, 1 undoes the overconfidence of negative sampling.
+    """
+
+    negatives: int = 256
+    calibration: float = 0.75
+
+
+@objectives.register("gbce", GBCE)
+def build_gbce(config: GBCE, catalog: Catalog) -> Objective:
+    """gBCE with beta = a (t (1 - 1/a) + 1/a), a = negatives / (N - 1).
+
+    Raises:
+        ConfigError: Fewer than one negative, or t outside [0, 1].
+    """
+    if config.negatives < 1:
+        raise ConfigError(f"expected objective.negatives of at least 1, got {config.negatives}")
+    if not 0 <= config.calibration <= 1:
+        raise ConfigError(f"expected objective.calibration in [0, 1], got {config.calibration}")
+    n = len(catalog)
+    alpha = min(1.0, config.negatives / max(1, n - 1))
+    beta = alpha * (config.calibration * (1 - 1 / alpha) + 1 / alpha)
+
+    def loss(backbone: Backbone, batch: Batch) -> dict[str, Tensor]:
+        hidden, targets = scored_states(backbone, batch)
+        shift = torch.randint(1, max(2, n), (len(targets), config.negatives), device=hidden.device)
+        drawn = (targets[:, None] - 1 + shift) % n + 1  # uniform over all items but the target
+        positive = backbone.items.score(hidden, targets[:, None])
+        negative = backbone.items.score(hidden, drawn)
+        return {"bce": (-beta * F.logsigmoid(positive).sum(1) + F.softplus(negative).sum(1)).mean()}
+
+    return loss

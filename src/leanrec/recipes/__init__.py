@@ -1,0 +1,1 @@
+"""Shipped runs as TOML. Each says in its first line how to run it."""

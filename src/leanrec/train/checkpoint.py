@@ -1,0 +1,115 @@
+"""Atomic checkpoints: one safetensors file with tensors and JSON, no pickle.
+
+A checkpoint is written under a temporary name and renamed, so a process killed at any moment leaves the previous one whole.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from leanrec.core.errors import ArtifactError, DataError
+from leanrec.core.recommender import Recommender
+
+NAME = "checkpoint.safetensors"
+
+
+class Progress(msgspec.Struct):
+    """Where training stands, and what was best so far.
+
+    Attributes:
+        stage: Index of the stage.
+        epoch: Epochs of the stage that are complete.
+        step: Steps of the current epoch that are complete.
+        loss: Sum of the current epoch's step losses.
+        best_epoch: 1-based epoch with the best validation metric; 0 before the first.
+        best: That metric.
+        seconds: Training time so far, over all interruptions.
+        users: Training windows seen so far.
+        history: One row per epoch.
+        finished: Whether the stage has ended.
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    best_epoch: int = 0
+    best: float = -1.0
+    seconds: float = 0.0
+    users: int = 0
+    history: list[dict[str, float]] = []
+    finished: bool = False
+
+
+def save(path: Path, model: Recommender, optimizer: Optimizer, best: dict[str, Tensor], progress: Progress) -> None:
+    """Write a checkpoint.
+
+    Raises:
+        DataError: The disk is full or not writable; the previous checkpoint stays.
+    """
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"best.{k}": v for k, v in best.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
+    tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+    temporary = path.with_suffix(".tmp")
+    try:
+        save_file(tensors, temporary, {"progress": msgspec.json.encode(progress).decode()})
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(
+            f"cannot write the checkpoint {path}: {error}; free some space, then go on with --resume"
+        ) from error
+
+
+def load(path: Path, model: Recommender, optimizer: Optimizer) -> tuple[dict[str, Tensor], Progress]:
+    """Read a checkpoint into a model and its optimizer.
+
+    Returns:
+        The best weights so far, and the progress.
+
+    Raises:
+        ArtifactError: The file is damaged or belongs to another model.
+    """
+    tensors, progress = read(path)
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+    for name, tensor in tensors.items():
+        kind, key = name.split(".", 1)
+        parts[kind][key] = tensor
+    try:
+        model.load_state_dict(parts["model"])
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"the checkpoint {path} belongs to another model; use the same configuration or another --out"
+        ) from error
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in parts["optimizer"].items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    packed = optimizer.state_dict()
+    packed["state"] = state
+    optimizer.load_state_dict(packed)
+    return parts["best"], progress
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], Progress]:
+    """The tensors and progress of a checkpoint.
+
+    Raises:
+        ArtifactError: The file is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:  # pyright: ignore[reportArgumentType]
+            progress = msgspec.json.decode((file.metadata() or {})["progress"], type=Progress)
+            return {name: file.get_tensor(name) for name in file.keys()}, progress  # noqa: SIM118
+    except (SafetensorError, KeyError, msgspec.DecodeError, OSError) as error:
+        raise ArtifactError(f"the checkpoint {path} is damaged ({error}); delete it to train from the start") from error

@@ -1,0 +1,191 @@
+"""The training loop. It sums a model's named loss terms and steps; it knows no backbone and no technique.
+
+Everything random in a step follows from (seed, stage, epoch, step), so a run that was killed and resumed gives the numbers of
+one that was not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, Protocol
+
+import msgspec
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from leanrec.core.recommender import Recommender
+from leanrec.core.stage import Stage
+from leanrec.data.batches import Limits, TrainingData
+from leanrec.train import checkpoint
+from leanrec.train.checkpoint import Progress
+
+METRIC = "ndcg@10"
+
+
+class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How to train.
+
+    Attributes:
+        epochs: Most epochs.
+        patience: Stop after so many epochs without a better validation NDCG@10; 0 never stops early.
+        learning_rate: Of Adam.
+        warmup: Steps over which the learning rate rises from zero.
+        beta2: Decay of Adam's second moment.
+        weight_decay: Decoupled (AdamW), on matrices only.
+        clip: Largest gradient norm; 0 does not clip.
+        batch_users: Most users in a batch.
+        batch_tokens: Most steps in a batch, padding included.
+        window: Train on the "last" window of each history, or on "all" of it cut into windows.
+        precision: Type of the loss's matrix products: "float32", "bfloat16", or "auto" for the faster one here.
+        checkpoint_seconds: Longest time between checkpoints; one is also written after every epoch.
+        seed: Of everything random.
+    """
+
+    epochs: int = 200
+    patience: int = 10
+    learning_rate: float = 1e-3
+    warmup: int = 0
+    beta2: float = 0.98
+    weight_decay: float = 0.0
+    clip: float = 0.0
+    batch_users: int = 128
+    batch_tokens: int = 16384
+    window: Literal["last", "all"] = "last"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_seconds: float = 120.0
+    seed: int = 0
+
+
+class Watcher(Protocol):
+    """Is told how training goes: a progress bar, a log, a test."""
+
+    def start(self, stage: Stage, steps: int, progress: Progress) -> None:
+        """A stage begins, or goes on, with so many steps an epoch."""
+
+    def step(self, progress: Progress) -> None:
+        """A step is done."""
+
+    def epoch(self, progress: Progress) -> None:
+        """An epoch and its validation are done; the row is ``progress.history[-1]``."""
+
+
+Validate = Callable[[Recommender], dict[str, float]]
+
+
+def train(
+    model: Recommender,
+    stage: Stage,
+    data: TrainingData,
+    config: TrainConfig,
+    out: Path,
+    validate: Validate,
+    watcher: Watcher,
+    index: int = 0,
+    resume: bool = False,
+) -> Progress:
+    """Train one stage and leave the weights of its best validation epoch in ``model``.
+
+    Args:
+        model: Trained in place.
+        stage: Which parameters learn, for how long.
+        data: Training windows.
+        config: How to train.
+        out: Directory of the checkpoint.
+        validate: Validation metrics of a model in eval mode.
+        watcher: Told after every step and epoch.
+        index: Number of the stage; part of every seed.
+        resume: Go on from the checkpoint in ``out``, if there is one.
+
+    Returns:
+        The history of the stage.
+
+    Raises:
+        DataError: A checkpoint cannot be written.
+        ArtifactError: The checkpoint to resume from is damaged or belongs to another model.
+    """
+    optimizer = _optimizer(model, stage, config)
+    path = out / checkpoint.NAME
+    progress, best = Progress(stage=index), {}
+    if resume and path.exists():
+        best, progress = checkpoint.load(path, model, optimizer)
+    limits = Limits(config.batch_users, config.batch_tokens)
+    watcher.start(stage, len(data.epoch(config.seed, progress.epoch, limits)), progress)
+    while not progress.finished:
+        _epoch(model, optimizer, data, config, limits, path, best, progress, watcher)
+        model.eval()
+        started = time.perf_counter()
+        metrics = validate(model)
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        row = {"epoch": progress.epoch, "loss": progress.loss, "seconds": progress.seconds}
+        progress.history.append(row | metrics | {"validation_seconds": time.perf_counter() - started})
+        progress.loss = 0.0
+        if metrics[METRIC] > progress.best:
+            progress.best, progress.best_epoch = metrics[METRIC], progress.epoch
+            best = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        stale = progress.epoch - progress.best_epoch
+        progress.finished = progress.epoch >= stage.epochs or (0 < config.patience <= stale)
+        checkpoint.save(path, model, optimizer, best, progress)
+        watcher.epoch(progress)
+    model.load_state_dict(best)
+    model.eval()
+    return progress
+
+
+def _epoch(
+    model: Recommender,
+    optimizer: Optimizer,
+    data: TrainingData,
+    config: TrainConfig,
+    limits: Limits,
+    path: Path,
+    best: dict[str, Tensor],
+    progress: Progress,
+    watcher: Watcher,
+) -> None:
+    """The rest of the current epoch. ``progress.loss`` ends as the mean over its steps."""
+    model.train()
+    device = next(model.parameters()).device
+    batches = data.epoch(config.seed, progress.epoch, limits)
+    saved = clock = time.perf_counter()
+    for windows in batches[progress.step :]:
+        torch.manual_seed(_seed(config.seed, progress))
+        batch = data.batch(windows).to(device)
+        loss = torch.stack(list(model.loss(batch).values())).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if config.clip:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        _warm_up(optimizer, config, progress.epoch * len(batches) + progress.step)
+        optimizer.step()
+        progress.loss += float(loss.detach()) / len(batches)
+        progress.step += 1
+        progress.users += len(windows)
+        now = time.perf_counter()
+        progress.seconds, clock = progress.seconds + now - clock, now
+        if now - saved > config.checkpoint_seconds:
+            checkpoint.save(path, model, optimizer, best, progress)
+            saved = time.perf_counter()
+        watcher.step(progress)
+
+
+def _seed(seed: int, progress: Progress) -> int:
+    """A seed for one step; distinct for all steps of all epochs of a stage."""
+    return ((seed * 64 + progress.stage) * 100_003 + progress.epoch) * 1_000_003 + progress.step
+
+
+def _warm_up(optimizer: Optimizer, config: TrainConfig, step: int) -> None:
+    share = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    for group in optimizer.param_groups:
+        group["lr"] = config.learning_rate * share
+
+
+def _optimizer(model: Recommender, stage: Stage, config: TrainConfig) -> Optimizer:
+    parameters = list(stage.parameters(model))
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2), fused=True)

@@ -1,0 +1,68 @@
+"""A tiny run to write, read, break and ask."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from leanrec.artifact.manifest import DataRef, FileRef, Manifest, RouteCost, TrainSummary, encode, read_manifest
+from leanrec.artifact.store import catalog_digest, save_run
+from leanrec.backbones import backbones
+from leanrec.backbones.sasrec import SASRecConfig
+from leanrec.core.recommender import Recommender
+from leanrec.core.types import Catalog, Cost
+
+KEYS = ("milk", "Brötchen", "a b,c", '"quoted"', "🍎", "tea", "jam", "7", "salt", "rice")
+
+
+@pytest.fixture
+def catalog() -> Catalog:
+    return Catalog(KEYS, tuple(f"The {key}" for key in KEYS), tuple(range(20, 20 - len(KEYS), -1)))
+
+
+@pytest.fixture
+def model() -> Recommender:
+    torch.manual_seed(0)
+    backbone = backbones.get("sasrec").build(SASRecConfig(width=8, layers=1, heads=1, max_length=8), len(KEYS))
+    return Recommender(backbone, lambda backbone, batch: {})
+
+
+@pytest.fixture
+def manifest(catalog: Catalog) -> Manifest:
+    return Manifest(
+        leanrec="0.1.0",
+        created="2030-01-01T00:00:00+00:00",
+        config={"backbone": {"name": "sasrec", "width": 8}, "data": {"split": "leave-one-out"}},
+        data=DataRef("shop", "/data/shop", catalog_digest(catalog.keys), users=3, items=len(catalog), events=30),
+        routes=(RouteCost("full", 1000),),
+        cost=Cost(params=100, bytes=400, flops=1000),
+        train=TrainSummary(
+            epochs=2, best_epoch=1, valid={"ndcg@10": 0.5}, seconds=1.5, users_per_s=2.0, machine={"cores": 2}, seed=0
+        ),
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path, model: Recommender, catalog: Catalog, manifest: Manifest) -> Path:
+    """A whole run."""
+    save_run(tmp_path / "run", model.state_dict(), catalog, manifest)
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def forge(run: Path) -> Callable[..., None]:
+    """Replace a file of the run as a stranger would: with a checksum that fits."""
+
+    def replace(name: str, content: bytes, **changes: object) -> None:
+        (run / name).write_bytes(content)
+        manifest = read_manifest(run)
+        ref = FileRef(hashlib.sha256(content).hexdigest(), len(content))
+        manifest = msgspec.structs.replace(manifest, files={**manifest.files, name: ref}, **changes)
+        (run / "manifest.json").write_bytes(encode(manifest)[1])
+
+    return replace

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from leanrec.backbones import backbones
+from leanrec.core.errors import CompositionError, ConfigError
+from leanrec.core.recommender import Recommender
+from leanrec.core.types import FULL, Batch, Route
+from leanrec.cost.count import answer, cost, flops_per_user, on_meta, route_costs
+from tests.reference import flops
+
+ITEMS, WIDTH, LAYERS, FFN, DILATIONS = 101, 16, 3, 2, (1, 4, 1)
+ROUTES = [
+    FULL,
+    Route(width=8),
+    Route(layers=(0, 1)),
+    Route(layers=(0, 2)),
+    Route(layers=(1,)),
+    Route(layers=()),
+    Route(emb=4),
+    Route(emb=12, width=8),
+    Route(emb=4, width=12, layers=(2,)),
+]
+
+
+def build(name: str, **changes: object) -> Recommender:
+    entry = backbones.get(name)
+    shape = {"width": WIDTH, "layers": LAYERS, "max_length": 50, **changes}
+    return Recommender(entry.build(entry.config(**shape), ITEMS), lambda backbone, batch: {})
+
+
+def sasrec(**changes: object) -> Recommender:
+    return build("sasrec", ffn=FFN, **changes)
+
+
+def expected(name: str, route: Route, steps: int, *, head: bool, last_only: bool) -> int:
+    width = route.width or WIDTH
+    layers = tuple(range(LAYERS)) if route.layers is None else route.layers
+    if name == "sasrec":
+        body = flops.sasrec_body(width=width, layers=len(layers), ffn=FFN, steps=steps, last_only=last_only)
+    else:
+        dilations = [DILATIONS[i] for i in layers]
+        body = flops.nextitnet_body(width=width, kernel=3, dilations=dilations, steps=steps, last_only=last_only)
+    return body + head * flops.head(width, route.emb, ITEMS)
+
+
+MODELS = {"sasrec": sasrec(), "nextitnet": build("nextitnet")}
+
+
+@pytest.mark.parametrize("last_only", [True, False])
+@pytest.mark.parametrize("steps", [1, 7, 50])
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+@pytest.mark.parametrize("name", MODELS)
+def test_flops_equal_the_closed_form(name: str, route: Route, steps: int, last_only: bool) -> None:
+    counted = flops_per_user(MODELS[name], steps, route, last_only=last_only)
+    assert counted == expected(name, route, steps, head=True, last_only=last_only)
+
+
+@pytest.mark.parametrize("last_only", [True, False])
+@pytest.mark.parametrize("route", [FULL, Route(width=8, layers=(0, 2)), Route(layers=())], ids=str)
+@pytest.mark.parametrize("name", MODELS)
+def test_the_head_can_be_left_out(name: str, route: Route, last_only: bool) -> None:
+    counted = flops_per_user(MODELS[name], 7, route, head=False, last_only=last_only)
+    assert counted == expected(name, route, 7, head=False, last_only=last_only)
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("rezero", [True, False])
+def test_options_without_products_cost_nothing(heads: int, norm: str, rezero: bool) -> None:
+    model = sasrec(heads=heads, norm=norm, rezero=rezero)
+    assert flops_per_user(model, 7) == expected("sasrec", FULL, 7, head=True, last_only=True)
+
+
+@given(st.sampled_from(sorted(MODELS)), st.integers(1, 50), st.sampled_from([4, 8, 12]), st.sets(st.integers(0, 2)))
+@settings(max_examples=10, deadline=None)
+def test_less_width_or_depth_costs_less(name: str, steps: int, width: int, kept: set[int]) -> None:
+    model, layers = MODELS[name], tuple(sorted(kept))
+    whole = flops_per_user(model, steps)
+    assert flops_per_user(model, steps, Route(width=width)) < whole
+    assert flops_per_user(model, steps, Route(emb=width)) < whole
+    assert (flops_per_user(model, steps, Route(layers=layers)) < whole) == (len(layers) < LAYERS)
+    assert flops_per_user(model, steps, Route(width=width, layers=layers)) < flops_per_user(
+        model, steps, Route(width=16, layers=layers)
+    )
+
+
+def test_a_history_is_cut_to_what_the_model_reads() -> None:
+    assert flops_per_user(MODELS["sasrec"], 500) == flops_per_user(MODELS["sasrec"], 50)
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = sasrec().train()
+    before, places = copy.deepcopy(model.state_dict()), [p.data_ptr() for p in model.parameters()]
+    flops_per_user(model, 7)
+    assert model.training
+    assert [p.data_ptr() for p in model.parameters()] == places
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_copy_holds_no_weights_and_keeps_ties() -> None:
+    model = sasrec()
+    model.register_buffer("counts", torch.ones(3), persistent=False)
+    first, second = (model.backbone.blocks[i].get_submodule("inner") for i in range(2))
+    second.weight = first.weight
+    light = on_meta(model)
+    assert all(t.is_meta for t in [*light.parameters(), *light.buffers()])
+    assert len(list(light.parameters())) == len(list(model.parameters()))
+    first, second = (light.backbone.blocks[i].get_submodule("inner") for i in range(2))
+    assert second.weight is first.weight
+    assert not light.training
+
+
+def test_a_model_larger_than_memory_is_counted() -> None:
+    entry = backbones.get("sasrec")
+    with torch.device("meta"):
+        model = Recommender(entry.build(entry.config(width=1024), 10**9), lambda backbone, batch: {})
+    assert flops_per_user(model, 7, Route(layers=())) == 2 * 1024 * 10**9
+
+
+def test_what_is_counted_is_what_is_answered() -> None:
+    model = sasrec().eval()
+    batch = Batch(torch.tensor([[3, 1, 2]]), torch.tensor([3]))
+    with torch.no_grad():
+        scores = model.score(batch)
+        assert torch.equal(answer(model, batch, FULL), scores)
+        torch.testing.assert_close(answer(model, batch, FULL, last_only=False), scores)
+        assert torch.equal(answer(model, batch, FULL, head=False), model.represent(batch))
+
+
+def test_route_costs_follow_the_models_order() -> None:
+    class Two(Recommender):
+        def all_routes(self) -> tuple[Route, ...]:
+            return (Route(width=8), FULL)
+
+    model = Two(MODELS["sasrec"].backbone, MODELS["sasrec"].objective)
+    assert route_costs(model, 7) == [(route, flops_per_user(model, 7, route)) for route in (Route(width=8), FULL)]
+
+
+def test_cost_counts_parameters_and_bytes_once() -> None:
+    model = sasrec()
+    block = 4 * (WIDTH**2 + WIDTH) + 2 * FFN * WIDTH**2 + FFN * WIDTH + WIDTH + 2 * 2 * WIDTH
+    params = (ITEMS + 1) * WIDTH + 50 * WIDTH + LAYERS * block + 2 * WIDTH
+    found = cost(model, 7)
+    assert (found.params, found.bytes, found.flops) == (params, 4 * params, flops_per_user(model, 7))
+    model.register_buffer("counts", torch.ones(3, dtype=torch.float64))
+    assert (cost(model, 7).params, cost(model, 7).bytes) == (params, 4 * params + 24)
+    model.backbone.blocks[1] = model.backbone.blocks[0]
+    assert cost(model, 7).params == params - block
+
+
+def test_a_product_without_a_formula_is_refused() -> None:
+    class Vector(Recommender):
+        def represent(self, batch: Batch, route: Route = FULL) -> Tensor:
+            return torch.mv(self.items.embed(batch.items)[0], torch.zeros(WIDTH, device=batch.items.device))[None]
+
+    model = Vector(MODELS["sasrec"].backbone, MODELS["sasrec"].objective)
+    with pytest.raises(NotImplementedError, match="torch has no FLOP formula for 'mv', which would count as nothing"):
+        flops_per_user(model, 7, head=False)
+
+
+def test_recurrent_layers_are_counted() -> None:
+    class Recurrent(Recommender):
+        def __init__(self) -> None:
+            super().__init__(MODELS["sasrec"].backbone, MODELS["sasrec"].objective)
+            self.gru = nn.GRU(WIDTH, WIDTH, batch_first=True)
+
+        def represent(self, batch: Batch, route: Route = FULL) -> Tensor:
+            return self.gru(self.items.embed(batch.items))[0][:, -1]
+
+    assert flops_per_user(Recurrent(), 7, head=False) == 7 * 2 * 2 * 3 * WIDTH**2
+
+
+def test_no_history_is_refused() -> None:
+    with pytest.raises(ConfigError, match="expected a history of at least 1 step to count FLOPs for, got 0"):
+        cost(MODELS["sasrec"], 0)
+
+
+def test_an_impossible_route_is_refused() -> None:
+    with pytest.raises(CompositionError, match=r"expected width in 1\.\.16 and a multiple of 2, got 9"):
+        flops_per_user(MODELS["sasrec"], 7, Route(width=9))
