@@ -53,7 +53,7 @@ def saved_config(run: Path) -> RunConfig:
     path = run / CONFIG
     if not path.is_file():
         raise ArtifactError(f"expected a run with {CONFIG} to resume, got none at {run}; start it without --resume")
-    return parse_toml(path.read_text(encoding="utf-8"), str(path))
+    return parse_toml(path.read_bytes(), str(path))
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,13 @@ class OpenRun:
         return store
 
 
-def open_run(path: Path) -> OpenRun:
+def open_run(path: Path | str) -> OpenRun:
     """Load a finished run and check every file of it.
 
     Raises:
         ArtifactError: A file is missing, damaged, hostile or of another version.
     """
+    path = Path(path)
     manifest, state, catalog = load_run(path)
     try:
         config = parse(manifest.config)

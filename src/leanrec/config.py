@@ -12,6 +12,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,42 +98,46 @@ def parse(tree: Tree) -> RunConfig:
     )
 
 
-def parse_toml(text: str, where: str) -> RunConfig:
-    """A configuration from TOML text."""
+def parse_toml(text: str | bytes, where: str) -> RunConfig:
+    """A configuration from TOML."""
     return parse(read_toml(text, where))
 
 
-def read_toml(text: str, where: str) -> Tree:
-    """Plain values of TOML text.
+def read_toml(text: str | bytes, where: str) -> Tree:
+    """Plain values of TOML.
 
     Raises:
         ConfigError: It is not TOML.
     """
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(text if isinstance(text, str) else text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where} is not valid TOML: {error}") from error
 
 
 def recipe_names() -> list[str]:
     """The shipped recipes."""
-    return sorted(f.name[:-5] for f in resources.files("leanrec.recipes").iterdir() if f.name.endswith(".toml"))
+    return sorted(f.name[:-5] for f in _recipes().iterdir() if f.name.endswith(".toml"))
+
+
+def _recipes() -> Traversable:
+    return resources.files("leanrec.recipes")
 
 
 def read_recipe(name_or_file: str) -> Tree:
     """A shipped recipe by name, or a TOML file.
 
     Raises:
-        ConfigError: Neither exists, or it is not TOML.
+        ConfigError: Neither exists, or it is not TOML made of tables.
     """
     if name_or_file in recipe_names():
-        text = (resources.files("leanrec.recipes") / f"{name_or_file}.toml").read_text(encoding="utf-8")
-        return read_toml(text, f"recipe {name_or_file}")
+        return read_toml(_recipes().joinpath(f"{name_or_file}.toml").read_bytes(), f"recipe {name_or_file}")
     path = Path(name_or_file)
     if not path.is_file():
         hint = did_you_mean(name_or_file, recipe_names())
         raise ConfigError(f"expected a recipe's name or a TOML file, got {name_or_file!r}; {hint}")
-    return read_toml(path.read_text(encoding="utf-8"), str(path))
+    tree = read_toml(path.read_bytes(), str(path))
+    return {key: _table(tree, key) for key in tree}
 
 
 def override(tree: Tree, assignments: Sequence[str]) -> Tree:

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from leanrec.artifact import manifest as manifests
 from leanrec.artifact.manifest import DataRef, Manifest, RouteCost, TrainSummary
 from leanrec.artifact.store import save_run
 from leanrec.build import OpenRun, build, saved_config, split_of
@@ -26,13 +27,14 @@ from leanrec.core.types import Route
 from leanrec.cost.bench import BenchResult, bench
 from leanrec.cost.count import cost, flops_per_user, route_costs
 from leanrec.cost.machine import machine
-from leanrec.data.batches import Limits, TrainingData, ask, everyone, questions, targets
+from leanrec.data.batches import Limits, Questions, TrainingData, ask, everyone, questions, targets
 from leanrec.data.split import Split
 from leanrec.data.store import Store, write_parquet
 from leanrec.evaluate.metrics import summarise
 from leanrec.evaluate.rank import Ranking, rank
 from leanrec.nn.softmax import faster_dtype
 from leanrec.train import checkpoint
+from leanrec.train.log import CsvLog
 from leanrec.train.loop import Watcher, train
 
 SCORING = Limits(users=512, tokens=65536)
@@ -42,30 +44,35 @@ SAMPLE = 4096
 Part = Literal["valid", "test"]
 
 
-def run_training(config: RunConfig, data: Path, out: Path, watcher: Watcher, resume: bool = False) -> Manifest:
+def run_training(
+    config: RunConfig, data: Path | str, out: Path | str, watcher: Watcher | None = None, resume: bool = False
+) -> Manifest:
     """Train a model on a store and write the run. The test part is not opened.
 
     Args:
         config: What to train; ignored with ``resume``, which reads the run's own.
         data: A store.
         out: The run's directory; it must not exist, unless ``resume``.
-        watcher: Told how training goes.
-        resume: Go on with an interrupted run, to the same numbers.
+        watcher: Told how training goes; by default only ``log.csv`` is written.
+        resume: Go on with an interrupted run, to the same numbers; a finished one is left as it is.
 
     Raises:
         LeanrecError: The configuration, the data or the directory is not usable.
     """
+    out = Path(out)
+    if resume and finished(out):
+        (out / checkpoint.NAME).unlink(missing_ok=True)  # killed just before it was removed
+        return manifests.read_manifest(out)
     store = Store.open(data)
+    watcher = watcher or CsvLog(out)
     if resume:
         config = saved_config(out)
     model, stages = build(config, store.catalog)
+    split = split_of(store, config)
+    windows = _windows(store, split, config, model)
     if not resume:
         config = _start(config, out, model)
     model.items.loss_dtype = getattr(torch, config.train.precision)
-    split = split_of(store, config)
-    windows = TrainingData(store, split, model.backbone.max_length, config.train.window)
-    if not len(windows):
-        raise DataError(f"expected users with at least two training events, got none in {data}; use a longer log")
     validate = partial(validation, store=store, split=split)
     progress = None
     for index, stage in enumerate(stages):
@@ -88,6 +95,11 @@ def run_training(config: RunConfig, data: Path, out: Path, watcher: Watcher, res
     return manifest
 
 
+def finished(out: Path) -> bool:
+    """Whether a run has been trained to its end."""
+    return (out / manifests.NAME).exists()
+
+
 def validation(model: Recommender, store: Store, split: Split) -> dict[str, float]:
     """Validation metrics of a model, seen items kept."""
     return summarise(rank_part(model, store, split, "valid").ranks)
@@ -101,10 +113,15 @@ def rank_part(
     exclude_seen: bool = False,
     budget: float | None = None,
 ) -> Ranking:
-    """Ranks and routes of all users of a part."""
-    asked = questions(store, split, part)
-    if not len(asked.users):
-        raise DataError(f"expected users with a {part} target, got none in {store.path}; users need three events")
+    """Ranks and routes of all users of a part.
+
+    Raises:
+        ConfigError: The budget is not above 0.
+        DataError: No user has a target.
+    """
+    if budget is not None and not budget > 0:
+        raise ConfigError(f"expected a budget above 0, as a share of the full model's FLOPs, got {budget}")
+    asked = _questions(store, split, part)
     batches = ask(store, asked, model.backbone.max_length, SCORING)
     return rank(model, batches, targets(store, asked), exclude_seen, budget)
 
@@ -131,6 +148,22 @@ def describe_run(model: Recommender, store: Store, config: RunConfig, summary: T
     )
 
 
+def _windows(store: Store, split: Split, config: RunConfig, model: Recommender) -> TrainingData:
+    """Training windows of a store that can be trained and validated on."""
+    windows = TrainingData(store, split, model.backbone.max_length, config.train.window)
+    if not len(windows):
+        raise DataError(f"expected users with at least two training events, got none in {store.path}; use a longer log")
+    _questions(store, split, "valid")
+    return windows
+
+
+def _questions(store: Store, split: Split, part: Part) -> Questions:
+    asked = questions(store, split, part)
+    if not len(asked.users):
+        raise DataError(f"expected users with a {part} target, got none in {store.path}; users need three events")
+    return asked
+
+
 def _start(config: RunConfig, out: Path, model: Recommender) -> RunConfig:
     """Make the run's directory and keep the resolved configuration in it."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -141,8 +174,8 @@ def _start(config: RunConfig, out: Path, model: Recommender) -> RunConfig:
         tree = config.tree()
         tree["train"]["precision"] = str(chosen).removeprefix("torch.")
         config = parse(tree)
-    out.mkdir(parents=True, exist_ok=True)
     try:
+        out.mkdir(parents=True, exist_ok=True)
         (out / CONFIG).write_text(config.toml(), encoding="utf-8")
     except OSError as error:
         shutil.rmtree(out, ignore_errors=True)
@@ -167,6 +200,11 @@ class Evaluation:
     ranking: Ranking
     flops: np.ndarray
     flops_full: float
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """HR, NDCG and MRR at 5, 10 and 20."""
+        return summarise(self.ranking.ranks)
 
     def route_shares(self) -> dict[str, float]:
         """Share of users on each route."""
@@ -222,8 +260,9 @@ def recommend_all(
         The number of users.
     """
     store, runtime = run.store(data), run.runtime()
-    ids = np.zeros((store.num_users, k), np.int64)
-    scores = np.zeros((store.num_users, k), np.float32)
+    best_k = min(k, store.num_items)  # a k that is too large is refused with the first batch
+    ids = np.zeros((store.num_users, best_k), np.int64)
+    scores = np.zeros((store.num_users, best_k), np.float32)
     done = 0
     for question in ask(store, everyone(store), run.model.backbone.max_length, SCORING):
         exclude = question.seen if exclude_seen else None

@@ -42,5 +42,6 @@ def nextitnet_body(*, width: int, kernel: int, dilations: Sequence[int], steps: 
     outputs, wanted = 0, {0}
     for dilation in reversed(convolutions):
         outputs += len(wanted) if last_only else steps
-        wanted = {back + tap * dilation for back in wanted for tap in range(kernel)}
+        reached = {back + tap * dilation for back in wanted for tap in range(kernel)}
+        wanted = {back for back in reached if back < steps}
     return outputs * 2 * kernel * width**2

@@ -86,14 +86,14 @@ class Runtime:
         self._check(k, budget)
         known, unknown = self._known(histories)
         denied = {self.ids[key] for key in deny or () if key in self.ids}
-        allowed = None if allow is None else sorted(self._allowed(allow) - denied)
+        allowed = None
+        if allow is not None:
+            allowed = torch.tensor(sorted(self._allowed(allow) - denied), dtype=torch.int64)
         answers: list[Recommendation] = []
         for start in range(0, len(known), CHUNK):
             chunk = known[start : start + CHUNK]
             exclude = _padded([[*ids, *denied] if exclude_seen else list(denied) for ids in chunk])
-            ids, scores, routes = self._top_k(
-                self._batch(chunk), k, exclude, budget, None if allowed is None else torch.tensor(allowed)
-            )
+            ids, scores, routes = self._top_k(self._batch(chunk), k, exclude, budget, allowed)
             for row in zip(ids.tolist(), scores.tolist(), routes, unknown[start : start + CHUNK], strict=True):
                 answers.append(self._answer(*row))
         return answers

@@ -58,13 +58,13 @@ class NextItNetBlock(Block):
         self.first_norm, self.second_norm = ElasticNorm(config.width), ElasticNorm(config.width)
         self.scale = ReZero() if config.rezero else nn.Identity()
 
-    def needs(self, want: Steps) -> Steps:
+    def needs(self, want: Steps, steps: int) -> Steps:
         """The cone of both convolutions below the wanted steps."""
-        return _cone(_cone(want, self.second), self.first)
+        return _cone(_cone(want, self.second, steps), self.first, steps)
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
         """See `Block.forward`."""
-        between = _cone(want, self.second)
+        between = _cone(want, self.second, ctx.steps)
         y = _branch(self.first, self.first_norm, x, ctx, have, between)
         y = _branch(self.second, self.second_norm, y, ctx, between, want)
         return ctx.restrict(x, have, want) + self.scale(F.dropout(y, self.dropout, self.training))
@@ -77,15 +77,21 @@ def _branch(conv: ElasticConv, norm: ElasticNorm, x: Tensor, ctx: Context, have:
     else:
         exists = ctx.valid(have, x)
         x = x if exists is None else x * exists
-        taps = [ctx.restrict(x, have, tuple(step + back for step in want)) for back in conv.offsets]
+        taps = [_tap(x, have, tuple(step + back for step in want)) for back in conv.offsets]
     return F.relu(norm(ctx.gate(conv(taps)), ctx.channels))
 
 
-def _cone(want: Steps, conv: ElasticConv) -> Steps:
-    """The steps a convolution reads to give the steps ``want``."""
+def _tap(x: Tensor, have: tuple[int, ...], steps: tuple[int, ...]) -> Tensor:
+    """Of states [B, S, w] at steps ``have``, those at ``steps``; zeros where no history reaches that far back."""
+    padded = F.pad(x, (0, 0, 0, 1))
+    return padded[:, [have.index(step) if step in have else len(have) for step in steps]]
+
+
+def _cone(want: Steps, conv: ElasticConv, steps: int) -> Steps:
+    """The steps below T = ``steps`` that a convolution reads to give the steps ``want``."""
     if want is None:
         return None
-    return tuple(sorted({step + back for step in want for back in conv.offsets}))
+    return tuple(sorted({step + back for step in want for back in conv.offsets if step + back < steps}))
 
 
 @backbones.register("nextitnet", NextItNetConfig)

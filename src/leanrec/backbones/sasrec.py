@@ -69,7 +69,7 @@ class SASRecBlock(Block):
         self.norms = nn.ModuleList([ElasticNorm(d), ElasticNorm(d)])
         self.scales = nn.ModuleList([ReZero() if config.rezero else nn.Identity() for _ in range(2)])
 
-    def needs(self, want: Steps) -> Steps:
+    def needs(self, want: Steps, steps: int) -> Steps:
         """Attention reads every step."""
         return None
 

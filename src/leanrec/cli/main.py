@@ -61,12 +61,13 @@ def list_names(
 
 
 def main() -> None:
-    """Run the command line. Exits with 0 when done, 2 on bad usage or input, 1 on a fault of leanrec."""
+    """Run the command line. Exits with 0 when done, 2 on bad usage or input, 130 on Ctrl-C, 1 on a fault of leanrec."""
     try:
         app()
     except LeanrecError as error:
         sys.stderr.write("error: " + " ".join(str(error).split("\n")) + "\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # Ctrl-C, which typer has caught
+            sys.stderr.write("interrupted\n")
+        raise

@@ -64,6 +64,8 @@ def train(
     if resume and given:
         raise ConfigError("--resume goes on with the run's own configuration; drop the other options")
     config = saved_config(out) if resume else parse(_tree(settings or [], backbone, technique or [], recipe))
+    if resume and tasks.finished(out):
+        note(f"{out} is finished, nothing is left to train")
     watcher = Several([CsvLog(out), Bar()])
     result = reports.train_result(out, tasks.run_training(config, data, out, watcher, resume))
     if as_json:

@@ -33,12 +33,12 @@ def table(
     for row in rows:
         drawn.add_row(*map(str, row))
     wide = None if sys.stdout.isatty() else 120
-    Console(file=sys.stdout, highlight=False, width=wide).print(drawn)
+    Console(file=sys.stdout, highlight=False, markup=False, emoji=False, width=wide).print(drawn)
 
 
 def note(text: str) -> None:
     """Print a line on stderr."""
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(text, markup=False, emoji=False, soft_wrap=True)
 
 
 def human(number: float) -> str:

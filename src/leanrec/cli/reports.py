@@ -32,7 +32,7 @@ def whole_numbers(option: str, text: str) -> list[int]:
         ConfigError: One of them is not.
     """
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) for part in parts):
+    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
         raise ConfigError(f"expected {option} as positive numbers such as 1,32,256, got {text!r}")
     return [int(part) for part in parts]
 

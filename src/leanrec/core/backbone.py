@@ -111,8 +111,8 @@ class Block(nn.Module, ABC):
         """States [B, S, w] at steps ``have`` to states [B, S', w] at steps ``want``."""
 
     @abstractmethod
-    def needs(self, want: Steps) -> Steps:
-        """The input steps from which the steps ``want`` can be computed."""
+    def needs(self, want: Steps, steps: int) -> Steps:
+        """The input steps from which the steps ``want`` can be computed; offsets stay below T = ``steps``."""
 
 
 class Backbone(nn.Module, ABC):
@@ -165,7 +165,7 @@ class Backbone(nn.Module, ABC):
         blocks: list[Block] = [self.blocks[i] for i in order]  # pyright: ignore[reportAssignmentType]
         plan: list[Steps] = [(0,) if last_only else None]
         for block in reversed(blocks):
-            plan.append(block.needs(plan[-1]))
+            plan.append(block.needs(plan[-1], batch.items.shape[1]))
         plan.reverse()
         channels = None if gates is None or gates.width is None else gates.width.unsqueeze(1)
         ctx = Context(batch.lengths, batch.items.shape[1], route.width or self.width, channels)

@@ -77,8 +77,8 @@ def verify(path: Path, expected: str | None, url: str) -> str:
     if wanted and got != wanted.lower():
         path.unlink()
         raise DataError(
-            f"expected {kind} {wanted}, got {got} for {path.name} from {url}; the file was removed, run it again, and if "
-            "that does not help the publisher has changed the file"
+            f"expected {kind} {wanted}, got {got} for {path.name} from {url}; the file was removed, run it again; "
+            "if that does not help, the publisher has changed it"
         )
     return got if kind == "sha256" else digest(path, "sha256")
 

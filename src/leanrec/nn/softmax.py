@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 8 * 2**20
-"""Entries of one chunk of logits; 16 MB in bf16. Larger chunks leave the cache, smaller ones starve the matrix product."""
+CHUNK_ELEMENTS = 2 * 2**20
+"""Entries of one chunk of logits; 4 MB in bf16. Larger chunks leave the cache, smaller ones starve the matrix products."""
 
 
 class _Workspace:

@@ -31,6 +31,7 @@ class Progress(msgspec.Struct):
         loss: Sum of the current epoch's step losses.
         best_epoch: 1-based epoch with the best validation metric; 0 before the first.
         best: That metric.
+        decays: How often the learning rate was cut.
         seconds: Training time so far, over all interruptions.
         users: Training windows seen so far.
         history: One row per epoch.
@@ -43,6 +44,7 @@ class Progress(msgspec.Struct):
     loss: float = 0.0
     best_epoch: int = 0
     best: float = -1.0
+    decays: int = 0
     seconds: float = 0.0
     users: int = 0
     history: list[dict[str, float]] = []

@@ -32,6 +32,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         epochs: Most epochs.
         patience: Stop after so many epochs without a better validation NDCG@10; 0 never stops early.
         learning_rate: Of Adam.
+        plateau: Multiply the learning rate by ``decay`` after so many epochs without a better one; 0 never does.
+        decay: See ``plateau``.
         warmup: Steps over which the learning rate rises from zero.
         beta2: Decay of Adam's second moment.
         weight_decay: Decoupled (AdamW), on matrices only.
@@ -47,6 +49,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     epochs: int = 200
     patience: int = 10
     learning_rate: float = 1e-3
+    plateau: int = 0
+    decay: float = 0.3
     warmup: int = 0
     beta2: float = 0.98
     weight_decay: float = 0.0
@@ -126,6 +130,7 @@ def train(
             progress.best, progress.best_epoch = metrics[METRIC], progress.epoch
             best = {k: v.detach().clone() for k, v in model.state_dict().items()}
         stale = progress.epoch - progress.best_epoch
+        progress.decays += bool(config.plateau and stale and stale % config.plateau == 0)
         progress.finished = progress.epoch >= stage.epochs or (0 < config.patience <= stale)
         checkpoint.save(path, model, optimizer, best, progress)
         watcher.epoch(progress)
@@ -158,7 +163,7 @@ def _epoch(
         loss.backward()
         if config.clip:
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        _warm_up(optimizer, config, progress.epoch * len(batches) + progress.step)
+        _set_rate(optimizer, config, progress, len(batches))
         optimizer.step()
         progress.loss += float(loss.detach()) / len(batches)
         progress.step += 1
@@ -176,10 +181,11 @@ def _seed(seed: int, progress: Progress) -> int:
     return ((seed * 64 + progress.stage) * 100_003 + progress.epoch) * 1_000_003 + progress.step
 
 
-def _warm_up(optimizer: Optimizer, config: TrainConfig, step: int) -> None:
-    share = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+def _set_rate(optimizer: Optimizer, config: TrainConfig, progress: Progress, steps: int) -> None:
+    done = progress.epoch * steps + progress.step + 1
+    warm = min(1.0, done / config.warmup) if config.warmup else 1.0
     for group in optimizer.param_groups:
-        group["lr"] = config.learning_rate * share
+        group["lr"] = config.learning_rate * warm * config.decay**progress.decays
 
 
 def _optimizer(model: Recommender, stage: Stage, config: TrainConfig) -> Optimizer:

@@ -94,7 +94,7 @@ def test_edited_metric_is_refused(run: Path) -> None:
 def test_foreign_file_names_are_refused(run: Path, name: str) -> None:
     rewrite(run, lambda tree: tree["files"].update({name: tree["files"]["model.safetensors"]}))
     with pytest.raises(
-        ArtifactError, match="expected only model.safetensors and catalog.parquet in the file list"
+        ArtifactError, match=r"expected only model\.safetensors and catalog\.parquet in the file list"
     ) as e:
         read_manifest(run)
     assert repr(name)[:100] in str(e.value) and "\0" not in str(e.value) and len(str(e.value)) < 600
@@ -114,7 +114,7 @@ def test_missing_checksum_is_refused(run: Path) -> None:
         lambda tree: tree.pop("data"),
         lambda tree: tree["data"].update(items="many"),
         lambda tree: tree.update(routes=[["full", 1]]),
-        lambda tree: tree["data"].update(events=10**400),
+        lambda tree: tree["data"].update(events=1.5),
         lambda tree: tree["train"].update(valid={"ndcg@10": None}),
         lambda tree: tree["files"].update({"model.safetensors": 3}),
     ],
@@ -162,7 +162,7 @@ def test_huge_manifest_is_refused(run: Path) -> None:
 
 
 def test_missing_run(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="expected the directory of a run, got nothing at .*none; make one with"):
+    with pytest.raises(ArtifactError, match=r"expected the directory of a run, got nothing at .*none; make one with"):
         read_manifest(tmp_path / "none")
 
 

@@ -178,9 +178,9 @@ def test_impossible_budget(runtime: Runtime, budget: float) -> None:
 
 
 def test_empty_history(runtime: Runtime) -> None:
-    with pytest.raises(ServeError, match="expected at least one item key, got an empty history$"):
+    with pytest.raises(ServeError, match=r"expected at least one item key, got an empty history$"):
         runtime.recommend([[]])
-    with pytest.raises(ServeError, match="got an empty history in history 2 of 2$"):
+    with pytest.raises(ServeError, match=r"got an empty history in history 2 of 2$"):
         runtime.recommend([["milk"], []])
 
 
@@ -209,7 +209,7 @@ def test_unknown_allow(runtime: Runtime) -> None:
         ServeError, match=r"expected at least one known item key in allow, got 'te' \(did you mean 'tea'\?\)"
     ):
         runtime.recommend([["milk"]], allow=["te"])
-    with pytest.raises(ServeError, match="expected at least one known item key in allow, got none$"):
+    with pytest.raises(ServeError, match=r"expected at least one known item key in allow, got none$"):
         runtime.recommend([["milk"]], allow=[])
 
 

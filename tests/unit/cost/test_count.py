@@ -13,7 +13,7 @@ from leanrec.core.errors import CompositionError, ConfigError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL, Batch, Route
 from leanrec.cost.count import answer, cost, flops_per_user, on_meta, route_costs
-from tests.reference import flops
+from reference import flops
 
 ITEMS, WIDTH, LAYERS, FFN, DILATIONS = 101, 16, 3, 2, (1, 4, 1)
 ROUTES = [

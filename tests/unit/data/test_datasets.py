@@ -64,7 +64,7 @@ def server() -> Iterator[Server]:
             self.end_headers()
             self.wfile.write(body[start : state.cut or None])
 
-        def log_message(self, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             """Keep quiet."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
@@ -278,7 +278,7 @@ def test_disk_full(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_missing_member(server: Server, tmp_path: Path) -> None:
-    server.files["ml-1m.zip"] = raw = zipped(**{"readme": b"hello"})
+    server.files["ml-1m.zip"] = raw = zipped(readme=b"hello")
     with pytest.raises(DataError, match=r"expected ml-1m/ratings.dat in .*ml-1m.zip, got readme; is it the right"):
         get("ml-1m", tmp_path / "out", server, tmp_path / "cache", sha256=hashlib.sha256(raw).hexdigest())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cache"]

@@ -7,151 +7,37 @@ from itertools import product
 
 import numpy as np
 
-FLAVOURS = [
-    "Roasted",
-    "Smoked",
-    "Sweet",
-    "Spicy",
-    "Organic",
-    "Salted",
-    "Crunchy",
-    "Fresh",
-    "Dried",
-    "Creamy",
-    "Golden",
-    "Wild",
-    "Mild",
-    "Toasted",
-    "Honeyed",
-    "Bitter",
-    "Rustic",
-    "Spiced",
-    "Tangy",
-    "Whole",
-]
-FOODS = [
-    "Almond",
-    "Tomato",
-    "Barley",
-    "Lemon",
-    "Olive",
-    "Walnut",
-    "Apple",
-    "Ginger",
-    "Pepper",
-    "Cherry",
-    "Oat",
-    "Sesame",
-    "Chestnut",
-    "Mint",
-    "Plum",
-    "Garlic",
-    "Cocoa",
-    "Coconut",
-    "Rice",
-    "Fig",
-]
-FORMS = [
-    "Soup",
-    "Bread",
-    "Tea",
-    "Sauce",
-    "Crackers",
-    "Jam",
-    "Pasta",
-    "Oil",
-    "Cereal",
-    "Cookies",
-    "Spread",
-    "Salad",
-    "Juice",
-    "Granola",
-    "Dip",
-    "Stew",
-]
 
-FINISHES = [
-    "Glazed",
-    "Polished",
-    "Matte",
-    "Brushed",
-    "Engraved",
-    "Painted",
-    "Striped",
-    "Folding",
-    "Compact",
-    "Rounded",
-    "Tall",
-    "Small",
-    "Large",
-    "Antique",
-    "Modern",
-    "Woven",
-    "Frosted",
-    "Carved",
-    "Stackable",
-    "Plain",
-]
-STUFFS = [
-    "Ceramic",
-    "Oak",
-    "Steel",
-    "Glass",
-    "Copper",
-    "Walnut",
-    "Marble",
-    "Brass",
-    "Clay",
-    "Pine",
-    "Iron",
-    "Stone",
-    "Porcelain",
-    "Rattan",
-    "Tin",
-    "Cork",
-    "Enamel",
-    "Birch",
-    "Granite",
-    "Slate",
-]
-OBJECTS = [
-    "Mug",
-    "Lamp",
-    "Bowl",
-    "Vase",
-    "Tray",
-    "Stool",
-    "Clock",
-    "Basket",
-    "Plate",
-    "Shelf",
-    "Kettle",
-    "Candle",
-    "Jar",
-    "Frame",
-    "Box",
-    "Jug",
-]
+def _words(text: str) -> list[str]:
+    return text.split()
 
-COLOURS = ["Blue", "Red", "Green", "Black", "White", "Yellow", "Purple", "Orange", "Pink", "Grey", "Brown", "Violet"]
-MATERIALS = [
-    "Linen",
-    "Wool",
-    "Cotton",
-    "Denim",
-    "Silk",
-    "Velvet",
-    "Leather",
-    "Canvas",
-    "Cashmere",
-    "Satin",
-    "Suede",
-    "Fleece",
-]
+
+FLAVOURS = _words(
+    "Roasted Smoked Sweet Spicy Organic Salted Crunchy Fresh Dried Creamy Golden Wild Mild Toasted Honeyed Bitter "
+    "Rustic Spiced Tangy Whole"
+)
+FOODS = _words(
+    "Almond Tomato Barley Lemon Olive Walnut Apple Ginger Pepper Cherry Oat Sesame Chestnut Mint Plum Garlic Cocoa "
+    "Coconut Rice Fig"
+)
+FORMS = _words("Soup Bread Tea Sauce Crackers Jam Pasta Oil Cereal Cookies Spread Salad Juice Granola Dip Stew")
+
+FINISHES = _words(
+    "Glazed Polished Matte Brushed Engraved Painted Striped Folding Compact Rounded Tall Small Large Antique Modern "
+    "Woven Frosted Carved Stackable Plain"
+)
+STUFFS = _words(
+    "Ceramic Oak Steel Glass Copper Walnut Marble Brass Clay Pine Iron Stone Porcelain Rattan Tin Cork Enamel Birch "
+    "Granite Slate"
+)
+OBJECTS = _words("Mug Lamp Bowl Vase Tray Stool Clock Basket Plate Shelf Kettle Candle Jar Frame Box Jug")
+
+COLOURS = _words("Blue Red Green Black White Yellow Purple Orange Pink Grey Brown Violet")
+MATERIALS = _words("Linen Wool Cotton Denim Silk Velvet Leather Canvas Cashmere Satin Suede Fleece")
 PIECES = (
-    ["Shirt", "Jumper", "Blouse", "Jacket", "Vest", "Coat", "Cardigan", "Tunic"],
-    ["Trousers", "Skirt", "Shorts", "Jeans", "Leggings", "Chinos", "Culottes", "Kilt"],
-    ["Boots", "Sandals", "Sneakers", "Slippers", "Loafers", "Clogs", "Pumps", "Moccasins"],
+    _words("Shirt Jumper Blouse Jacket Vest Coat Cardigan Tunic"),
+    _words("Trousers Skirt Shorts Jeans Leggings Chinos Culottes Kilt"),
+    _words("Boots Sandals Sneakers Slippers Loafers Clogs Pumps Moccasins"),
 )
 
 

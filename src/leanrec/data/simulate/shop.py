@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -73,14 +74,14 @@ class Shop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             (is_distribution(self.shares), f"shares that sum to 1, got {self.shares}"),
             (
                 3 <= lengths[0] <= lengths[1] <= lengths[2],
-                f"3 <= min_length <= mean_length <= max_length, got {lengths}",
+                f"3 <= min_length <= mean_length <= max_length, got {', '.join(map(str, lengths))}",
             ),
             (
-                is_distribution((self.noise, self.stray, 1 - self.noise - self.stray)),
+                min(self.noise, self.stray) >= 0 and self.noise + self.stray <= 1,
                 f"noise and stray to be probabilities with a sum of at most 1, got {self.noise} and {self.stray}",
             ),
             (is_distribution(self.follow), f"follow that sums to 1, got {self.follow}"),
-            (self.zipf >= 0, f"zipf of at least 0, got {self.zipf}"),
+            (0 <= self.zipf <= 3, f"zipf between 0 and 3, got {self.zipf}"),
             (1 <= self.rooms <= len(names.OBJECTS), f"1 to {len(names.OBJECTS)} rooms, got {self.rooms}"),
             (2 <= self.colours <= len(names.COLOURS), f"2 to {len(names.COLOURS)} colours, got {self.colours}"),
             (not 0 < pantry <= companions, f"more than {companions} items in the pantry, got {pantry}"),
@@ -143,7 +144,7 @@ class World:
     cell_weights: np.ndarray
 
     def shelves(self, kind: int) -> np.ndarray:
-        """float [1 + turns, N]: popularity in the kind's department and, from row 1 on, among the items of each turn."""
+        """float [1 + turns, N]: popularity in the kind's department and, from row 1 on, within each of its turns."""
         turns = np.arange(self.turn[self.department == kind].max() + 1)
         inside = self.department == kind
         weights = self.popularity * np.stack([inside, *(inside & (self.turn == turn) for turn in turns)])
@@ -193,7 +194,7 @@ def open_shop(shop: Shop) -> World:
     rng = np.random.default_rng([shop.seed, 0])
     sizes = shop.department_sizes()
     bounds = np.cumsum([0, *sizes])
-    pantry, household, wardrobe = (np.arange(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+    pantry, household, wardrobe = (np.arange(a, b) for a, b in pairwise(bounds))
     popularity = np.concatenate(
         [share * _zipf(size, shop.zipf, rng) for size, share in zip(sizes, shop.shares, strict=True)]
     )
@@ -235,11 +236,14 @@ def _deal(popularity: np.ndarray, groups: int, rng: np.random.Generator) -> np.n
 
 
 def _companions(popularity: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """For each item of a group, others drawn without replacement, popular ones more often (by the root)."""
-    size = len(popularity)
-    keys = 0.5 * np.log(popularity) + rng.gumbel(size=(size, size))
-    np.fill_diagonal(keys, -np.inf)
-    return np.argsort(-keys, axis=1)[:, :count]
+    """int [G, count]: for each item of a group, different others of it, popular ones more often (by the root)."""
+    cumulative = np.cumsum(np.sqrt(popularity))
+    drawn, wrong = np.zeros((len(popularity), count), dtype=np.int64), np.arange(len(popularity))
+    while len(wrong):
+        drawn[wrong] = np.searchsorted(cumulative, rng.random((len(wrong), count)) * cumulative[-1], side="right")
+        together = np.sort(np.column_stack([drawn[wrong], wrong]), axis=1)
+        wrong = wrong[(np.diff(together, axis=1) == 0).any(axis=1)]
+    return drawn
 
 
 def _cells(shop: Shop, wardrobe: np.ndarray, cell: np.ndarray, popularity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,105 @@
+"""Quality on public logs: train by recipe, select on validation, open the test part once, append one CSV row.
+
+    python benchmarks/quality.py --logs DIR --work DIR [--only beauty ...] [--seed 0]
+
+A finished run in the work folder is not trained again, an interrupted one is resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+from pathlib import Path
+
+from leanrec.build import open_run
+from leanrec.config import override, parse, read_recipe
+from leanrec.cost.machine import machine
+from leanrec.data.importer import import_log
+from leanrec.data.store import Store
+from leanrec.evaluate.metrics import intervals
+from leanrec.tasks import evaluate, run_training
+from leanrec.train.log import Bar, CsvLog, Several
+
+LOGS = {
+    "ml-1m": "ml-1m/ml-1m.txt.gz",
+    "beauty": "beauty/interactions.tsv.gz",
+    "toys": "toys/toys.txt.gz",
+    "sports": "sports/sports.txt.gz",
+    "games": "games/games.txt",
+}
+RUNS = {
+    "sasrec-ml-1m": ("ml-1m", "sasrec-ml-1m"),
+    "nextitnet-ml-1m": ("ml-1m", "nextitnet-ml-1m"),
+    "sasrec-beauty": ("beauty", "sasrec-amazon"),
+    "sasrec-toys": ("toys", "sasrec-amazon"),
+    "sasrec-sports": ("sports", "sasrec-amazon"),
+    "sasrec-games": ("games", "sasrec-amazon"),
+}
+SHOWN = ("hr@10", "ndcg@10", "mrr@10")
+
+
+def main() -> None:
+    options = arguments()
+    for name in options.only or RUNS:
+        data, recipe = RUNS[name]
+        store = options.work / "data" / data
+        if not store.exists():
+            import_log(options.logs / LOGS[data], store, name=data)
+        run = options.work / f"{name}-{options.seed}"
+        if not (run / "manifest.json").exists():
+            config = parse(override(read_recipe(recipe), [f"train.seed={options.seed}", *options.set]))
+            run_training(config, store, run, Several([CsvLog(run), Bar()]), resume=run.exists())
+        append(options.out, row(name, data, recipe, run, Store.open(store)))
+
+
+def row(name: str, data: str, recipe: str, run: Path, store: Store) -> dict[str, str | int | float]:
+    """One line of the CSV: what was trained, where, what it reached and what it cost."""
+    opened = open_run(run)
+    summary = opened.manifest.train
+    result: dict[str, str | int | float] = {"run": name, "data": data, "recipe": recipe, "seed": summary.seed}
+    for label, exclude in (("seen kept", False), ("seen excluded", True)):
+        evaluation = evaluate(opened, store, "test", exclude)
+        bounds = intervals(evaluation.ranking.ranks)
+        for metric in SHOWN:
+            low, high = bounds[metric]
+            result[f"test {metric}, {label}"] = round(evaluation.metrics[metric], 5)
+            result[f"95 % of test {metric}, {label}"] = f"{low:.4f}..{high:.4f}"
+    result |= {
+        "valid ndcg@10, seen kept": round(summary.valid["ndcg@10"], 5),
+        "epochs": summary.epochs,
+        "best epoch": summary.best_epoch,
+        "train seconds": round(summary.seconds),
+        "params": opened.manifest.cost.params,
+        "flops at full length": opened.manifest.cost.flops,
+    }
+    return result | summary.machine
+
+
+def append(path: Path, line: dict[str, str | int | float]) -> None:
+    """Add a line to a CSV, with its header if the file is new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(line))
+        if new:
+            writer.writeheader()
+        writer.writerow(line)
+    print(", ".join(f"{key} {value}" for key, value in line.items()))
+
+
+def arguments() -> argparse.Namespace:
+    found = machine()
+    default = f"benchmarks/results/quality-{found['date']}-{'gpu' if 'gpu' in found else 'cpu'}-torch{found['torch']}.csv"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--logs", type=Path, default=Path(os.environ.get("LEANREC_DATA_DIR", "data")))
+    parser.add_argument("--work", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=Path, default=Path(default))
+    parser.add_argument("--only", nargs="*", choices=RUNS, default=[])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", nargs="*", default=[], metavar="key.path=value", help="changes to the recipes")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
