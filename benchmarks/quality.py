@@ -90,7 +90,9 @@ def append(path: Path, line: dict[str, str | int | float]) -> None:
 
 def arguments() -> argparse.Namespace:
     found = machine()
-    default = f"benchmarks/results/quality-{found['date']}-{'gpu' if 'gpu' in found else 'cpu'}-torch{found['torch']}.csv"
+    default = (
+        f"benchmarks/results/quality-{found['date']}-{'gpu' if 'gpu' in found else 'cpu'}-torch{found['torch']}.csv"
+    )
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--logs", type=Path, default=Path(os.environ.get("LEANREC_DATA_DIR", "data")))
     parser.add_argument("--work", type=Path, default=Path("runs"))

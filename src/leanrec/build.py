@@ -89,7 +89,10 @@ class OpenRun:
         Raises:
             DataError: It is not there, or has another catalogue.
         """
-        store = Store.open(data or Path(self.manifest.data.path))
+        path = data or Path(self.manifest.data.path)
+        if data is None and not path.is_dir():
+            raise DataError(f"expected the store of {self.path}, got none at {path}; name its place with --data")
+        store = Store.open(path)
         if store.meta.catalog_sha256 != self.manifest.data.catalog_sha256:
             raise DataError(
                 f"expected the catalogue {self.manifest.data.name} that {self.path} was trained on, got another one in "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ from leanrec.artifact.manifest import (
     one_line,
     read_manifest,
 )
+from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import ArtifactError
 from leanrec.core.types import Catalog
 
@@ -81,11 +82,6 @@ def load_run(run: Path) -> tuple[Manifest, dict[str, Tensor], Catalog]:
         return manifest, _tensors(paths[MODEL], run), _catalog(paths[CATALOG], run, manifest)
     except OSError as error:
         raise ArtifactError(f"cannot read the run {run}: {one_line(error)}") from error
-
-
-def catalog_digest(keys: Iterable[str]) -> str:
-    """sha256 over the item keys in id order, as hex digits; equal to the one of the store."""
-    return hashlib.sha256("".join(f"{key}\0" for key in keys).encode()).hexdigest()
 
 
 def _write(out: Path, name: Path | str, write: Callable[[], T]) -> T:

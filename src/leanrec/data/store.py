@@ -12,10 +12,9 @@ Shape letters of this module: U users, E events, N items.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +25,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import DataError
 
 if TYPE_CHECKING:  # importing it would import torch, which reading a log does not need
@@ -240,15 +240,6 @@ def scratch(out: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def catalog_digest(keys: Iterable[str]) -> str:
-    """sha256 over the item keys in id order, as hex digits."""
-    digest = hashlib.sha256()
-    for key in keys:
-        digest.update(key.encode())
-        digest.update(b"\0")
-    return digest.hexdigest()
 
 
 _AGAIN = "the store was cut or edited, import the log again"

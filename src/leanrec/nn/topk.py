@@ -69,9 +69,7 @@ def _top_k(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None) -> tup
     return torch.cat(ids), torch.cat(scores)
 
 
-def _screened_top_k(
-    hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _screened_top_k(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Top-k by a bfloat16 screen, and bool [B] whether it is certain to be that of float32."""
     largest = table.norm(dim=1).max()
     ids, scores, certain = [], [], []
@@ -130,7 +128,10 @@ def bfloat16_pays(device: str) -> bool:
     seconds = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
     for _ in range(4):
         for dtype in seconds:
-            left, right = torch.ones(64, 64, dtype=dtype, device=device), torch.ones(64, 16384, dtype=dtype, device=device)
+            left, right = (
+                torch.ones(64, 64, dtype=dtype, device=device),
+                torch.ones(64, 16384, dtype=dtype, device=device),
+            )
             started = time.perf_counter()
             torch.mm(left, right).sum().item()
             seconds[dtype] = min(seconds[dtype], time.perf_counter() - started)

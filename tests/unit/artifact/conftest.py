@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from leanrec.artifact.manifest import DataRef, FileRef, Manifest, RouteCost, TrainSummary, encode, read_manifest
-from leanrec.artifact.store import catalog_digest, save_run
+from leanrec.artifact.store import save_run
 from leanrec.backbones import backbones
 from leanrec.backbones.sasrec import SASRecConfig
+from leanrec.core.digest import catalog_digest
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Catalog, Cost
 

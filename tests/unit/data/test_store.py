@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import DataError
-from leanrec.data.store import Store, StoreMeta, catalog_digest, write_store
+from leanrec.data.store import Store, StoreMeta, write_store
 
 META = StoreMeta(1, "toy", 0, 0, 0, False, "toy.csv", "ab", {"rare items": 2}, ("a note",), {"seed": 1})
 
