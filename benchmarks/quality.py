@@ -18,7 +18,7 @@ from leanrec.cost.machine import machine
 from leanrec.data.importer import import_log
 from leanrec.data.store import Store
 from leanrec.evaluate.metrics import intervals
-from leanrec.tasks import evaluate, run_training
+from leanrec.tasks import evaluate_run, run_training
 from leanrec.train.log import Bar, CsvLog, Several
 
 LOGS = {
@@ -59,7 +59,7 @@ def row(name: str, data: str, recipe: str, run: Path, store: Store) -> dict[str,
     summary = opened.manifest.train
     result: dict[str, str | int | float] = {"run": name, "data": data, "recipe": recipe, "seed": summary.seed}
     for label, exclude in (("seen kept", False), ("seen excluded", True)):
-        evaluation = evaluate(opened, store, "test", exclude)
+        evaluation = evaluate_run(opened, store, "test", exclude)
         bounds = intervals(evaluation.ranking.ranks)
         for metric in SHOWN:
             low, high = bounds[metric]

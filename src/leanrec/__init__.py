@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from leanrec.data.importer import import_log
     from leanrec.data.simulate import Shop, simulate
     from leanrec.data.store import Store
-    from leanrec.tasks import evaluate, run_training
+    from leanrec.tasks import evaluate_run, run_training
 
 __all__ = [
     "Batch",
@@ -27,7 +27,7 @@ __all__ = [
     "Route",
     "Shop",
     "Store",
-    "evaluate",
+    "evaluate_run",
     "import_log",
     "open_run",
     "parse",
@@ -42,7 +42,7 @@ _HOME = {
     "Route": "core.types",
     "Shop": "data.simulate",
     "Store": "data.store",
-    "evaluate": "tasks",
+    "evaluate_run": "tasks",
     "import_log": "data.importer",
     "open_run": "build",
     "parse": "config",

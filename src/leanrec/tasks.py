@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -27,7 +27,7 @@ from leanrec.core.types import Route
 from leanrec.cost.bench import BenchResult, bench
 from leanrec.cost.count import cost, flops_per_user, route_costs
 from leanrec.cost.machine import machine
-from leanrec.data.batches import Limits, Questions, TrainingData, ask, everyone, questions, targets
+from leanrec.data.batches import Asked, Limits, Questions, TrainingData, ask, everyone, questions, targets
 from leanrec.data.split import Split
 from leanrec.data.store import Store, write_parquet
 from leanrec.evaluate.metrics import summarise
@@ -42,6 +42,12 @@ SAMPLE = 4096
 """Histories that a bench draws its requests from."""
 
 Part = Literal["valid", "test"]
+Report = Callable[[str, int, int], None]
+"""Told a stage's name, how much is done, and how much there is."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report nothing."""
 
 
 def run_training(
@@ -70,6 +76,7 @@ def run_training(
     model, stages = build(config, store.catalog)
     split = split_of(store, config)
     windows = _windows(store, split, config, model)
+    model.to(_device(config))
     if not resume:
         config = _start(config, out, model)
     model.items.loss_dtype = getattr(torch, config.train.precision)
@@ -100,6 +107,18 @@ def finished(out: Path) -> bool:
     return (out / manifests.NAME).exists()
 
 
+def _device(config: RunConfig) -> torch.device:
+    """Where to train.
+
+    Raises:
+        ConfigError: A device was asked for that is not there.
+    """
+    found = torch.cuda.is_available()
+    if config.train.device == "cuda" and not found:
+        raise ConfigError("expected a CUDA device for train.device=cuda, got none here; use auto or cpu")
+    return torch.device("cuda" if found and config.train.device != "cpu" else "cpu")
+
+
 def validation(model: Recommender, store: Store, split: Split) -> dict[str, float]:
     """Validation metrics of a model, seen items kept."""
     return summarise(rank_part(model, store, split, "valid").ranks)
@@ -112,6 +131,7 @@ def rank_part(
     part: Part,
     exclude_seen: bool = False,
     budget: float | None = None,
+    progress: Report = silent,
 ) -> Ranking:
     """Ranks and routes of all users of a part.
 
@@ -122,8 +142,17 @@ def rank_part(
     if budget is not None and not budget > 0:
         raise ConfigError(f"expected a budget above 0, as a share of the full model's FLOPs, got {budget}")
     asked = _questions(store, split, part)
-    batches = ask(store, asked, model.backbone.max_length, SCORING)
+    batches = _reported(ask(store, asked, model.backbone.max_length, SCORING), part, len(asked.users), progress)
     return rank(model, batches, targets(store, asked), exclude_seen, budget)
+
+
+def _reported(batches: Iterable[Asked], what: str, users: int, progress: Report) -> Iterator[Asked]:
+    """The same batches, telling how many users are done."""
+    done = 0
+    for question in batches:
+        yield question
+        done += len(question.rows)
+        progress(what, done, users)
 
 
 def describe_run(model: Recommender, store: Store, config: RunConfig, summary: TrainSummary) -> Manifest:
@@ -212,13 +241,18 @@ class Evaluation:
         return {route: n / len(self.users) for route, n in counts.most_common()}
 
 
-def evaluate(
-    run: OpenRun, store: Store, part: Part, exclude_seen: bool = False, budget: float | None = None
+def evaluate_run(
+    run: OpenRun,
+    store: Store,
+    part: Part,
+    exclude_seen: bool = False,
+    budget: float | None = None,
+    progress: Report = silent,
 ) -> Evaluation:
     """Rank all users of a part and count what each request cost."""
     split = split_of(store, run.config)
     asked = questions(store, split, part)
-    ranking = rank_part(run.model, store, split, part, exclude_seen, budget)
+    ranking = rank_part(run.model, store, split, part, exclude_seen, budget, progress)
     steps = np.minimum(asked.position - store.offsets[asked.users], run.model.backbone.max_length)
     counted: dict[tuple[int, Route], int] = {}
 
@@ -250,7 +284,7 @@ def recommend_all(
     k: int,
     exclude_seen: bool = False,
     budget: float | None = None,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Report = silent,
 ) -> int:
     """Write the k best items of every user of a store as Parquet: user, rank, item, title, score.
 
@@ -263,13 +297,11 @@ def recommend_all(
     best_k = min(k, store.num_items)  # a k that is too large is refused with the first batch
     ids = np.zeros((store.num_users, best_k), np.int64)
     scores = np.zeros((store.num_users, best_k), np.float32)
-    done = 0
-    for question in ask(store, everyone(store), run.model.backbone.max_length, SCORING):
+    asked = ask(store, everyone(store), run.model.backbone.max_length, SCORING)
+    for question in _reported(asked, "recommend", store.num_users, progress):
         exclude = question.seen if exclude_seen else None
         best, score, _ = runtime.recommend_ids(question.batch, k, exclude, budget)
         ids[question.rows], scores[question.rows] = best.numpy(), score.numpy()
-        done += len(question.rows)
-        progress("recommend", done, store.num_users)
     catalog = pl.DataFrame({"item": store.catalog.keys, "title": store.catalog.titles})
     frame = pl.DataFrame(
         {

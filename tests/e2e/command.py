@@ -59,3 +59,11 @@ def listing(folder: Path) -> dict[str, bytes | None]:
     """Every path below a folder and what is in it, to see that a refused command changed nothing."""
     found = sorted(folder.rglob("*"))
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in found}
+
+
+def refused(where: Path, *arguments: object) -> str:
+    """The error of a command that must not leave a trace in a folder."""
+    before = listing(where)
+    error = leanrec(*arguments).error
+    assert listing(where) == before
+    return error

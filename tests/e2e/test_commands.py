@@ -79,7 +79,7 @@ def test_describe(store: Path) -> None:
     assert facts["length"]["max"] == 12
     shown = leanrec("data", "describe", store)
     assert "120" in shown.out
-    assert "10-19 events" in shown.out
+    assert "5-9 events" in shown.out
 
 
 def test_simulate(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def reached(store: Store, out: Path, shape: dict[str, Any], epochs: int) -> dict
     training = {"epochs": epochs, "patience": 0, "learning_rate": 5e-3, "batch_users": 64, "precision": "float32"}
     config = parse({"backbone": {"name": "sasrec", **shape}, "train": training})
     tasks.run_training(config, store.path, out, Silent())
-    evaluation = tasks.evaluate(open_run(out), store, "test")
+    evaluation = tasks.evaluate_run(open_run(out), store, "test")
     kinds = store.users_table()["kind"].to_numpy()[evaluation.users]
     best = ceiling(store, "test")["realised"]
     return {

@@ -49,7 +49,7 @@ def demo(
         run = out / name
         tasks.run_training(config, out / "shop", run, Several([CsvLog(run), Bar()]))
         opened = open_run(run)
-        results[name] = evaluation_result(opened, store, tasks.evaluate(opened, store, "test"), "test", False)
+        results[name] = evaluation_result(opened, store, tasks.evaluate_run(opened, store, "test"), "test", False)
     note("measuring both, taking turns")
     timing = tasks.run_bench([open_run(out / name) for name in RECIPES], None, [256], seconds=4.0, k=10)
     for name, row in zip(RECIPES, timing.rows, strict=True):

@@ -63,7 +63,7 @@ def list_names(
 def main() -> None:
     """Run the command line. Exits with 0 when done, 2 on bad usage or input, 130 on Ctrl-C, 1 on a fault of leanrec."""
     try:
-        app()
+        app(prog_name="leanrec")
     except LeanrecError as error:
         sys.stderr.write("error: " + " ".join(str(error).split("\n")) + "\n")
         sys.exit(2)

@@ -115,7 +115,8 @@ def evaluate(
         raise ConfigError(f"expected --split test or valid, got {split!r}")
     opened = open_run(run)
     store = opened.store(data)
-    evaluation = tasks.evaluate(opened, store, split, exclude_seen, budget)
+    with stages(as_json) as progress:
+        evaluation = tasks.evaluate_run(opened, store, split, exclude_seen, budget, progress)
     if per_user is not None:
         reports.write_per_user(per_user, evaluation, store)
     result = reports.evaluation_result(opened, store, evaluation, split, exclude_seen)

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from leanrec.core.types import PAD
@@ -79,7 +80,7 @@ def _screened_top_k(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | Non
         maxima, chosen = _largest(runs).float().topk(k + SPARE_RUNS + 1)
         screened, candidates = _best_in(runs, chosen[:, :-1], k + SPARE_ITEMS + 1)
         candidates = candidates[:, :-1]
-        exact = (table[candidates] @ h.unsqueeze(-1)).squeeze(-1)
+        exact = (F.embedding(candidates, table) @ h.unsqueeze(-1)).squeeze(-1)
         exact = exact.masked_fill(screened[:, :-1] == -torch.inf, -torch.inf)
         best, at = exact.topk(k)
         # no item left out can have a float32 score above this
@@ -94,12 +95,16 @@ def _screened_top_k(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | Non
 def _score_chunks(hidden: Tensor, table: Tensor, exclude: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
     """Rows of ``hidden`` and their scores, padded to whole runs; padding and excluded items at -inf. The buffer is reused."""
     n = table.shape[0]
+    width = -(-n // RUN) * RUN
+    if table.dtype == torch.bfloat16:  # that product is fast only into contiguous memory
+        table = F.pad(table, (0, 0, 0, width - n))
     step = max(1, min(len(hidden), CHUNK_ELEMENTS // n))
-    buffer = hidden.new_full((step, -(-n // RUN) * RUN), -torch.inf)
+    buffer = hidden.new_empty(step, width)
     for start in range(0, len(hidden), step):
         rows = slice(start, min(start + step, len(hidden)))
         chunk = buffer[: rows.stop - start]
-        torch.mm(hidden[rows], table.t(), out=chunk[:, :n])
+        torch.mm(hidden[rows], table.t(), out=chunk[:, : table.shape[0]])
+        chunk[:, n:] = -torch.inf
         if exclude is not None:
             chunk.scatter_(1, exclude[rows], -torch.inf)
         chunk[:, PAD] = -torch.inf

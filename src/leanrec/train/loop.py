@@ -42,6 +42,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         batch_tokens: Most steps in a batch, padding included.
         window: Train on the "last" window of each history, or on "all" of it cut into windows.
         precision: Type of the loss's matrix products: "float32", "bfloat16", or "auto" for the faster one here.
+        device: "cpu", "cuda", or "auto" for the accelerator if there is one.
         checkpoint_seconds: Longest time between checkpoints; one is also written after every epoch.
         seed: Of everything random.
     """
@@ -59,6 +60,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     batch_tokens: int = 16384
     window: Literal["last", "all"] = "last"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_seconds: float = 120.0
     seed: int = 0
 

@@ -17,7 +17,7 @@ SEASON = 300 * 86_400
 PAUSE = 86_400.0
 
 
-def simulate(shop: Shop, out: Path, overwrite: bool = False) -> Store:
+def simulate(shop: Shop, out: Path | str, overwrite: bool = False) -> Store:
     """Write the simulated shop as a store; all of it can be recomputed from the parameters in ``store.json``.
 
     The store has item titles, times in seconds, and the users' kinds in the column ``kind`` of ``users.parquet``.
@@ -41,7 +41,7 @@ def simulate(shop: Shop, out: Path, overwrite: bool = False) -> Store:
     counts = np.bincount(events, minlength=shop.items)
     unsold = shop.items - len(order)
     return write_store(
-        out,
+        Path(out),
         items=ids[events],
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         times=draw_times(shop, rng)[inside],
