@@ -15,7 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import torch
 
 from leanrec.build import build, split_of
 from leanrec.config import override, parse
@@ -23,10 +25,10 @@ from leanrec.cost.machine import machine
 from leanrec.data.batches import TrainingData, ask, questions, targets
 from leanrec.data.importer import import_log
 from leanrec.evaluate.metrics import summarise
-from leanrec.nn.softmax import faster_dtype
 from leanrec.tasks import SCORING, rank_part
 from leanrec.train.checkpoint import Progress
 from leanrec.train.loop import train
+from leanrec.train.precision import resolved
 
 TREE = {
     "backbone": {"name": "sasrec", "width": 64, "layers": 2, "heads": 2, "max_length": 50, "dropout": 0.2},
@@ -57,11 +59,13 @@ def main() -> None:
         store = import_log(options.log, Path(folder) / "data")
         config = parse(override(TREE, [f"train.epochs={options.epochs}", *options.set]))
         model, (stage,) = build(config, store.catalog)
-        model.items.loss_dtype = faster_dtype(store.num_items, model.items.dim, next(model.parameters()).device)
+        loss, encoder = resolved(config.train, model)
+        settings = msgspec.structs.replace(config.train, loss_precision=loss, encoder_precision=encoder)
+        model.items.loss_dtype = getattr(torch, loss)
         split = split_of(store, config)
         data = TrainingData(store, split, model.backbone.max_length, config.train.window)
         clock = Clock()
-        train(model, stage, data, config.train, Path(folder), lambda _: {"ndcg@10": float(len(clock.seconds))}, clock)
+        train(model, stage, data, settings, Path(folder), lambda _: {"ndcg@10": float(len(clock.seconds))}, clock)
         asked = questions(store, split, "test")
         scoring = {}
         for label, exclude in (("kept", False), ("excluded", True)):
@@ -69,7 +73,8 @@ def main() -> None:
         result = {
             "log": options.log.name,
             "objective": config.objective.name,
-            "loss_dtype": str(model.items.loss_dtype),
+            "loss_precision": loss,
+            "encoder_precision": encoder,
             "epoch_s": [round(s, 2) for s in clock.seconds],
             "epoch_median_s": round(statistics.median(clock.seconds), 2),
             "users": len(asked.users),
@@ -85,10 +90,8 @@ def main() -> None:
     print(json.dumps(result | machine()))
 
 
-def top10(model, store, asked, exclude: bool) -> tuple[float, np.ndarray]:  # noqa: ANN001
+def top10(model, store, asked, exclude: bool) -> tuple[float, np.ndarray]:
     """Seconds to list the ten best items of every user, and the lists."""
-    import torch
-
     lists = np.zeros((len(asked.users), 10), np.int64)
     started = time.perf_counter()
     with torch.inference_mode():

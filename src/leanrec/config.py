@@ -21,6 +21,7 @@ import tomli_w
 
 from leanrec.backbones import backbones
 from leanrec.core.errors import ConfigError
+from leanrec.core.ranges import Share
 from leanrec.core.registry import Registry, did_you_mean
 from leanrec.objectives import objectives
 from leanrec.techniques import techniques
@@ -38,11 +39,13 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         split: "leave-one-out" (last event = test, last but one = validation) or "time" (one global clock).
         valid_from: Share of all events before the validation window of a time split.
         test_from: Share of all events before the test window of a time split.
+        catalog_sha256: Of the items of the store; filled in when a run starts, so that it resumes on no other.
     """
 
     split: Literal["leave-one-out", "time"] = "leave-one-out"
-    valid_from: float = 0.8
-    test_from: float = 0.9
+    valid_from: Share = 0.8
+    test_from: Share = 0.9
+    catalog_sha256: str = ""
 
 
 class Choice(msgspec.Struct, frozen=True):

@@ -6,13 +6,15 @@ have a target.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from leanrec.core.backbone import Backbone
-from leanrec.core.errors import ConfigError
+from leanrec.core.ranges import Amount, Count
 from leanrec.core.recommender import Objective
 from leanrec.core.registry import Registry
 from leanrec.core.types import Batch, Catalog
@@ -50,20 +52,14 @@ class SampledSoftmax(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         correct: Subtract log(expected count) from every sampled logit and the target's.
     """
 
-    negatives: int = 2048
-    power: float = 0.5
+    negatives: Count = 2048
+    power: Amount = 0.5
     correct: bool = True
 
 
 @objectives.register("sampled-softmax", SampledSoftmax)
 def build_sampled_softmax(config: SampledSoftmax, catalog: Catalog) -> Objective:
-    """Sampled softmax; draws come from torch's generator, so a seeded step repeats.
-
-    Raises:
-        ConfigError: Fewer than one negative.
-    """
-    if config.negatives < 1:
-        raise ConfigError(f"expected objective.negatives of at least 1, got {config.negatives}")
+    """Sampled softmax; draws come from torch's generator, so a seeded step repeats."""
     share = torch.tensor(catalog.counts, dtype=torch.float64).clamp_min(1).pow(config.power)
     share /= share.sum()
     cumulative = share.cumsum(0)
@@ -90,21 +86,13 @@ class GBCE(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         calibration: t in [0, 1]; 0 is plain BCE, 1 undoes the overconfidence of negative sampling.
     """
 
-    negatives: int = 256
-    calibration: float = 0.75
+    negatives: Count = 256
+    calibration: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.75
 
 
 @objectives.register("gbce", GBCE)
 def build_gbce(config: GBCE, catalog: Catalog) -> Objective:
-    """gBCE with beta = a (t (1 - 1/a) + 1/a), a = negatives / (N - 1).
-
-    Raises:
-        ConfigError: Fewer than one negative, or t outside [0, 1].
-    """
-    if config.negatives < 1:
-        raise ConfigError(f"expected objective.negatives of at least 1, got {config.negatives}")
-    if not 0 <= config.calibration <= 1:
-        raise ConfigError(f"expected objective.calibration in [0, 1], got {config.calibration}")
+    """gBCE with beta = a (t (1 - 1/a) + 1/a), a = negatives / (N - 1)."""
     n = len(catalog)
     alpha = min(1.0, config.negatives / max(1, n - 1))
     beta = alpha * (config.calibration * (1 - 1 / alpha) + 1 / alpha)

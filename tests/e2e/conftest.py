@@ -26,7 +26,8 @@ TINY = (
     "backbone.layers=1",
     "backbone.heads=1",
     "backbone.max_length=12",
-    "train.precision=float32",
+    "train.loss_precision=float32",
+    "train.encoder_precision=float32",
 )
 
 

@@ -126,9 +126,12 @@ SETTINGS = {
         ["objective.name=softmx"],
         "got 'softmx'; did you mean 'softmax'\\? known: gbce, sampled-softmax, softmax",
     ),
+    "range": (["train.batch_users=0"], "config train: Expected `int` >= 1 - at `train.batch_users`"),
+    "dropout": (["backbone.dropout=2"], "config backbone: Expected `float` < 1.0 - at `backbone.dropout`"),
+    "dilations": (["backbone.name=nextitnet", "backbone.dilations=[]"], "expected at least one dilation in backbone"),
     "split shares": (
-        ["data.split=time", "data.valid_from=2"],
-        "expected 0 < valid < test < 1 as shares of the events, got 2",
+        ["data.split=time", "data.valid_from=0.95"],
+        "expected 0 < valid < test < 1 as shares of the events, got 0.95",
     ),
     "technique": (["--technique", "thinner"], "expected a technique, got 'thinner'; .*known: "),
     "backbone": (

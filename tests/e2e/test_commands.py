@@ -105,7 +105,7 @@ def test_train(store: Path, tmp_path: Path) -> None:
 
 def test_train_for_people(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    setting = ["train.epochs=1", "train.precision=float32"]
+    setting = ["train.epochs=1", "train.loss_precision=float32", "train.encoder_precision=float32"]
     shown = leanrec(
         "train", store, "--recipe", "demo-small", "--backbone", "nextitnet", "--out", tmp_path / "no", *setting
     )

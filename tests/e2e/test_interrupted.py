@@ -186,7 +186,7 @@ def test_a_damaged_checkpoint(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()
     (out / "config.toml").write_text(
-        '[backbone]\nname = "sasrec"\nwidth = 8\nheads = 1\n[train]\nprecision = "float32"\n'
+        '[backbone]\nname = "sasrec"\nwidth = 8\nheads = 1\n[train]\nloss_precision = "float32"\nencoder_precision = "float32"\n'
     )
     (out / "checkpoint.safetensors").write_bytes(b"half")
     error = leanrec("train", store, "--out", out, "--resume").error

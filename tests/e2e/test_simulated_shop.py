@@ -40,7 +40,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def reached(store: Store, out: Path, shape: dict[str, Any], epochs: int) -> dict[str, float]:
     """Test NDCG@10 of a trained SASRec by kind, as a share of the best reachable on the same targets."""
-    training = {"epochs": epochs, "patience": 0, "learning_rate": 5e-3, "batch_users": 64, "precision": "float32"}
+    training = {
+        "epochs": epochs,
+        "patience": 0,
+        "learning_rate": 5e-3,
+        "batch_users": 64,
+        "loss_precision": "float32",
+        "encoder_precision": "float32",
+    }
     config = parse({"backbone": {"name": "sasrec", **shape}, "train": training})
     tasks.run_training(config, store.path, out, Silent())
     evaluation = tasks.evaluate_run(open_run(out), store, "test")

@@ -63,17 +63,17 @@ def assert_survives(config: RunConfig) -> None:
     assert parse(msgspec.json.decode(msgspec.json.encode(config.tree()))) == config
 
 
-def numbers(most: float = 1e6) -> st.SearchStrategy[float]:
-    return st.floats(0, most, allow_nan=False)
+def numbers(most: float = 1e6, least: float = 0) -> st.SearchStrategy[float]:
+    return st.floats(least, most, allow_nan=False)
 
 
 TRAIN = st.builds(
     TrainConfig,
     epochs=st.integers(1, 10**6),
     patience=st.integers(0, 1000),
-    learning_rate=numbers(),
+    learning_rate=numbers(least=1e-9),
     plateau=st.integers(0, 1000),
-    decay=numbers(1),
+    decay=numbers(1, least=1e-9),
     warmup=st.integers(0, 10**6),
     beta2=numbers(0.9999),
     weight_decay=numbers(),
@@ -81,16 +81,17 @@ TRAIN = st.builds(
     batch_users=st.integers(1, 10**6),
     batch_tokens=st.integers(1, 10**9),
     window=st.sampled_from(["last", "all"]),
-    precision=st.sampled_from(["auto", "float32", "bfloat16"]),
+    loss_precision=st.sampled_from(["auto", "float32", "bfloat16"]),
+    encoder_precision=st.sampled_from(["auto", "float32", "bfloat16"]),
     device=st.sampled_from(["auto", "cpu"]),
     checkpoint_seconds=numbers(),
-    seed=st.integers(0, 2**31),
+    seed=st.integers(0, 2**20 - 1),
 )
 DATA = st.builds(
     DataConfig,
     split=st.sampled_from(["leave-one-out", "time"]),
-    valid_from=numbers(1),
-    test_from=numbers(1),
+    valid_from=numbers(0.99),
+    test_from=numbers(0.99),
 )
 
 
@@ -154,7 +155,7 @@ def test_overrides() -> None:
             "backbone.width=16",
             "train.learning_rate = 1e-3",
             "train.window=all",
-            'train.precision="float32"',
+            'train.loss_precision="float32"',
             "some.new.list=[1, 2]",
             "some.new.flag=true",
             "some.text=a=b",
@@ -164,7 +165,7 @@ def test_overrides() -> None:
     )
     assert changed == {
         "backbone": {"name": "sasrec", "width": 16},
-        "train": {"learning_rate": 1e-3, "window": "all", "precision": "float32"},
+        "train": {"learning_rate": 1e-3, "window": "all", "loss_precision": "float32"},
         "some": {"new": {"list": [1, 2], "flag": True}, "text": "a=b", "empty": ""},
         "top": "2024-01-01x",
     }

@@ -61,6 +61,7 @@ def save_run(out: Path, state: dict[str, Tensor], catalog: Catalog, manifest: Ma
         files = {name: _ref(made / name) for name in CHECKED}
         manifest, raw = encode(msgspec.structs.replace(manifest, files=files))
         _write(out, NAME, lambda: (made / NAME).write_bytes(raw))
+        (made / MODEL).chmod((made / NAME).stat().st_mode)  # safetensors writes for the owner only
         for name in (*CHECKED, NAME):
             _write(out, name, lambda name=name: (made / name).replace(out / name))
     return manifest

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from leanrec.backbones import backbones
 from leanrec.core.backbone import Backbone, Block, Context, Steps
 from leanrec.core.errors import ConfigError
+from leanrec.core.ranges import Count, Positive, Share
 from leanrec.nn.elastic import ElasticConv, ElasticNorm
 from leanrec.nn.gates import ReZero
 from leanrec.nn.tables import PlainTable
@@ -37,15 +38,15 @@ class NextItNetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         std: Standard deviation of the item table at the start.
     """
 
-    width: int = 64
-    layers: int = 4
-    kernel: int = 3
-    dilations: tuple[int, ...] = (1, 4)
-    dropout: float = 0.2
-    max_length: int = 50
+    width: Count = 64
+    layers: Count = 4
+    kernel: Count = 3
+    dilations: tuple[Count, ...] = (1, 4)
+    dropout: Share = 0.2
+    max_length: Count = 50
     rezero: bool = True
     scale: bool = True
-    std: float = 0.02
+    std: Positive = 0.02
 
 
 class NextItNetBlock(Block):
@@ -103,17 +104,15 @@ class NextItNet(Backbone):
         num_items: Items N of the catalogue.
 
     Raises:
-        ConfigError: No dilations, or one below 1.
+        ConfigError: No dilations.
     """
 
     supports = frozenset({"width", "depth", "share"})
 
     def __init__(self, config: NextItNetConfig, num_items: int) -> None:
         super().__init__()
-        if not config.dilations or min(config.dilations) < 1:
-            raise ConfigError(
-                f"expected backbone.dilations of at least 1 each, got {list(config.dilations)}; [1, 4] would work"
-            )
+        if not config.dilations:
+            raise ConfigError("expected at least one dilation in backbone.dilations, got []; [1, 4] would work")
         self.config = config
         self.width, self.max_length = config.width, config.max_length
         self.scale, self.dropout = config.width**0.5 if config.scale else 1.0, config.dropout

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from leanrec.backbones import backbones
 from leanrec.core.backbone import Backbone, Block, Context, Steps
 from leanrec.core.errors import ConfigError
+from leanrec.core.ranges import Count, Positive, Share
 from leanrec.nn.attention import CausalAttention
 from leanrec.nn.elastic import ElasticLinear, ElasticNorm
 from leanrec.nn.gates import ReZero
@@ -44,17 +45,17 @@ class SASRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         std: Standard deviation of the item table and positions at the start.
     """
 
-    width: int = 64
-    layers: int = 2
-    heads: int = 2
-    ffn: int = 1
-    dropout: float = 0.2
-    attention_dropout: float = 0.0
-    max_length: int = 50
+    width: Count = 64
+    layers: Count = 2
+    heads: Count = 2
+    ffn: Count = 1
+    dropout: Share = 0.2
+    attention_dropout: Share = 0.0
+    max_length: Count = 50
     norm: Literal["pre", "post"] = "pre"
     rezero: bool = False
     scale: bool = True
-    std: float = 0.02
+    std: Positive = 0.02
 
 
 class SASRecBlock(Block):

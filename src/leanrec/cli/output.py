@@ -15,7 +15,7 @@ from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
-console = Console(stderr=True, highlight=False)
+errors = Console(stderr=True, highlight=False)
 
 
 def emit(result: dict[str, Any]) -> None:
@@ -27,18 +27,20 @@ def table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "", numbers: bool = True
 ) -> None:
     """Print a table on stdout; with ``numbers`` all but the first column are aligned right."""
-    drawn = Table(title=title, title_justify="left", caption=caption or None, caption_justify="left")
+    drawn = Table(caption=caption or None, caption_justify="left")
     for i, column in enumerate(columns):
         drawn.add_column(column, justify="right" if i and numbers else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*map(str, row))
     wide = None if sys.stdout.isatty() else 120
-    Console(file=sys.stdout, highlight=False, markup=False, emoji=False, width=wide).print(drawn)
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False, width=wide)
+    console.print(title, style="bold", soft_wrap=True)
+    console.print(drawn)
 
 
 def note(text: str) -> None:
     """Print a line on stderr."""
-    console.print(text, markup=False, emoji=False, soft_wrap=True)
+    errors.print(text, markup=False, emoji=False, soft_wrap=True)
 
 
 def human(number: float) -> str:
@@ -68,7 +70,7 @@ def stages(quiet: bool, byte_unit: bool = False) -> Iterator[Any]:
         return
     middle = (DownloadColumn(),) if byte_unit else (TextColumn("{task.percentage:>3.0f} %"),)
     columns = (TextColumn("{task.description}"), BarColumn(), *middle, TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=errors) as bar:
         tasks: dict[str, TaskID] = {}
 
         def report(stage: str, done: int, total: int) -> None:

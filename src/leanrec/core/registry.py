@@ -92,5 +92,6 @@ class Registry(Generic[T]):
         """
         self.discover()
         if name not in self._entries:
-            raise ConfigError(f"expected a {self.kind}, got {name!r}; {did_you_mean(name, self._entries)}")
+            article = "an" if self.kind[0] in "aeiou" else "a"
+            raise ConfigError(f"expected {article} {self.kind}, got {name!r}; {did_you_mean(name, self._entries)}")
         return self._entries[name]

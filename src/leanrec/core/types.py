@@ -54,11 +54,13 @@ class Route:
         if text == "full":
             return cls()
         match = re.fullmatch(r"(?:e(\d+))?-?(?:w(\d+))?-?(?:l([\d.]*))?", text)
-        if not text or match is None:
-            raise ConfigError(f"expected a route such as 'full' or 'e32-w64-l0.1', got {text!r}")
-        emb, width, layers = match.groups()
-        chosen = None if layers is None else tuple(int(x) for x in layers.split(".") if x)
-        return cls(int(emb) if emb else None, int(width) if width else None, chosen)
+        if match is not None:
+            emb, width, layers = match.groups()
+            chosen = None if layers is None else tuple(int(x) for x in layers.split(".") if x)
+            route = cls(int(emb) if emb else None, int(width) if width else None, chosen)
+            if str(route) == text:
+                return route
+        raise ConfigError(f"expected a route such as 'full' or 'e32-w64-l0.1', got {text!r}")
 
 
 FULL = Route()

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from leanrec.core.errors import DataError
 from leanrec.core.types import Batch
 from leanrec.data.split import Split
 from leanrec.data.store import Store
@@ -138,8 +139,15 @@ def gather(items: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.nd
 
 
 def questions(store: Store, split: Split, part: Literal["valid", "test"]) -> Questions:
-    """The users of a part that have a target."""
-    return Questions(*split.targets(part))
+    """The users of a part that have a target.
+
+    Raises:
+        DataError: There is none.
+    """
+    asked = Questions(*split.targets(part))
+    if not len(asked.users):
+        raise DataError(f"expected users with a {part} target, got none in {store.path}; users need three events")
+    return asked
 
 
 def everyone(store: Store) -> Questions:

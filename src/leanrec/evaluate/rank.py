@@ -81,12 +81,12 @@ def ranks_of(items: ItemTable, states: Tensor, targets: Tensor, seen: Tensor | N
 def _ranks(scores: Tensor, targets: Tensor, seen: Tensor | None) -> Tensor:
     own = scores.gather(1, targets[:, None] - 1)
     if seen is None:
-        return (scores >= own).sum(1)  # the target counts itself
+        return (~(scores < own)).sum(1)  # the target counts itself; NaN counts against the model
     ordered = seen.sort(1).values
     first = torch.ones_like(ordered, dtype=torch.bool)
     first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     gone = first & (ordered != PAD)
-    above = (scores.gather(1, (ordered - 1).clamp_min(0)) >= own) & gone
-    ranks = (scores >= own).sum(1) - above.sum(1)
+    above = ~(scores.gather(1, (ordered - 1).clamp_min(0)) < own) & gone
+    ranks = (~(scores < own)).sum(1) - above.sum(1)
     was_seen = (seen == targets[:, None]).any(1)
     return torch.where(was_seen, scores.shape[1], ranks)

@@ -5,14 +5,17 @@ Both gradients are formed while a chunk's probabilities are still in the cache, 
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK_ELEMENTS = 2 * 2**20
-"""Entries of one chunk of logits; 4 MB in bf16. Larger chunks leave the cache, smaller ones starve the matrix products."""
+CHUNK_ELEMENTS = 5 * 2**19
+"""Entries of one chunk of logits; 5 MB in bf16. Larger chunks leave the cache, smaller ones starve the matrix products."""
+
+ROWS = 32
+"""Rows of a chunk are a multiple of this: every other shape would have to be compiled and kept by the matrix library."""
 
 
 class _Workspace:
@@ -37,20 +40,22 @@ class _SoftmaxLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, low: torch.dtype) -> Tensor:
         m, n = hidden.shape[0], table.shape[0]
-        rows = max(1, min(m, CHUNK_ELEMENTS // n))
-        table_low, hidden_low = table.to(low), hidden.to(low)
+        step = max(ROWS, CHUNK_ELEMENTS // n // ROWS * ROWS)
+        table_low = table.to(low)
+        hidden_low = F.pad(hidden.to(low), (0, 0, 0, -m % ROWS))  # rows of zeros: few shapes, no effect on the sums
         d_hidden = torch.empty_like(hidden)
         d_table = torch.zeros_like(table)
         loss = torch.zeros((), dtype=torch.float64, device=hidden.device)
-        for start in range(0, m, rows):
-            h, y = hidden_low[start : start + rows], targets[start : start + rows]
+        for start in range(0, m, step):
+            h, y = hidden_low[start : start + step], targets[start : start + step]
             logits = _workspace.take("logits", (h.shape[0], n), h)
             share = _workspace.take("share", (h.shape[0], n), h)
             torch.mm(h, table_low.t(), out=logits)
             torch.softmax(logits, -1, out=share)
-            picked = share.gather(1, y[:, None]).float().clamp_min(torch.finfo(torch.float32).tiny)
+            real = share[: len(y)]
+            picked = real.gather(1, y[:, None]).float().clamp_min(torch.finfo(torch.float32).tiny)
             loss -= picked.log().sum(dtype=torch.float64)
-            d_hidden[start : start + rows] = share @ table_low
+            d_hidden[start : start + step] = (share @ table_low)[: len(y)]
             d_table += share.t() @ h
         # the target's own term, in full precision
         d_hidden -= table[targets]
@@ -77,27 +82,5 @@ def softmax_loss(hidden: Tensor, table: Tensor, targets: Tensor, low: torch.dtyp
     Returns:
         A scalar with gradients for ``hidden`` and ``table``.
     """
-    return _SoftmaxLoss.apply(hidden, table, targets, low)  # pyright: ignore[reportReturnType]
-
-
-def faster_dtype(num_items: int, dim: int, device: torch.device, rounds: int = 3) -> torch.dtype:
-    """The type in which the loss runs faster on this machine, by measurement: float32 or bfloat16.
-
-    Args:
-        num_items: Items N.
-        dim: Channels D.
-        device: Where the loss will run.
-        rounds: Interleaved timings of each type; the best one counts. bfloat16 must win by a tenth.
-    """
-    rows = max(64, min(512, CHUNK_ELEMENTS // num_items))
-    hidden = torch.ones(rows, dim, device=device)
-    table = torch.ones(num_items, dim, device=device)
-    targets = torch.zeros(rows, dtype=torch.int64, device=device)
-    seconds = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
-    for round_ in range(rounds + 1):
-        for dtype in seconds:
-            started = time.perf_counter()
-            float(softmax_loss(hidden, table, targets, dtype))
-            if round_:  # the first round warms up
-                seconds[dtype] = min(seconds[dtype], time.perf_counter() - started)
-    return torch.bfloat16 if seconds[torch.bfloat16] < 0.9 * seconds[torch.float32] else torch.float32
+    with torch.autocast(hidden.device.type, enabled=False):  # ``low`` decides, whatever the encoder runs in
+        return _SoftmaxLoss.apply(hidden, table, targets, low)  # pyright: ignore[reportReturnType]

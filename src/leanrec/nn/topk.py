@@ -40,7 +40,7 @@ def top_k_of(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None = Non
         table: Item vectors [N + 1, w]; row i is item id i, row 0 (padding) is never returned.
         k: At most N.
         exclude: int64 [B, S] item ids that may not be returned, padded with 0. Where fewer than k items remain, the
-            score is -inf.
+            score is -inf and the id 0.
 
     Returns:
         Item ids int64 and scores, both [B, k], best first.
@@ -65,7 +65,7 @@ def _top_k(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None) -> tup
             best, index = chunk.topk(k)
         else:
             best, index = _best_in(runs, _largest(runs).topk(k, sorted=False).indices, k)
-        ids.append(index)
+        ids.append(index.masked_fill(best == -torch.inf, PAD))
         scores.append(best)
     return torch.cat(ids), torch.cat(scores)
 
@@ -86,7 +86,7 @@ def _screened_top_k(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | Non
         # no item left out can have a float32 score above this
         rest = torch.maximum(maxima[:, -1], screened[:, -1].float())
         ceiling = rest + ROUNDING * (1.1 * rest.abs() + 2.1 * h.norm(dim=1) * largest)
-        ids.append(candidates.gather(1, at))
+        ids.append(candidates.gather(1, at).masked_fill(best == -torch.inf, PAD))
         scores.append(best)
         certain.append((ceiling <= best[:, -1]) | (rest == -torch.inf))
     return torch.cat(ids), torch.cat(scores), torch.cat(certain)

@@ -47,7 +47,7 @@ class Progress(msgspec.Struct):
     decays: int = 0
     seconds: float = 0.0
     users: int = 0
-    history: list[dict[str, float]] = []
+    history: list[dict[str, int | float]] = []
     finished: bool = False
 
 

@@ -11,6 +11,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from leanrec.core.errors import DataError
 from leanrec.core.stage import Stage
 from leanrec.train import checkpoint
 from leanrec.train.loop import METRIC, Watcher
@@ -29,17 +30,26 @@ class CsvLog:
         self.path = out / NAME
 
     def start(self, stage: Stage, steps: int, progress: checkpoint.Progress) -> None:
-        """See `Watcher.start`."""
+        """See `Watcher.start`. A run killed between its checkpoint and its log gets the missing row now."""
+        if progress.history:
+            self.epoch(progress)
 
     def step(self, progress: checkpoint.Progress) -> None:
         """See `Watcher.step`."""
 
     def epoch(self, progress: checkpoint.Progress) -> None:
-        """See `Watcher.epoch`."""
-        with self.path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(progress.history[0]))
-            writer.writeheader()
-            writer.writerows(progress.history)
+        """See `Watcher.epoch`.
+
+        Raises:
+            DataError: The disk is full or not writable.
+        """
+        try:
+            with self.path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(progress.history[0]))
+                writer.writeheader()
+                writer.writerows(progress.history)
+        except OSError as error:
+            raise DataError(f"cannot write {self.path}: {error}; free some space, then go on with --resume") from error
 
 
 class Bar:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from leanrec.core.ranges import Amount, Count, Positive, Seed, Share, Whole
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
 from leanrec.data.batches import Limits, TrainingData
@@ -23,6 +24,9 @@ from leanrec.train import checkpoint
 from leanrec.train.checkpoint import Progress
 
 METRIC = "ndcg@10"
+
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -41,28 +45,30 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         batch_users: Most users in a batch.
         batch_tokens: Most steps in a batch, padding included.
         window: Train on the "last" window of each history, or on "all" of it cut into windows.
-        precision: Type of the loss's matrix products: "float32", "bfloat16", or "auto" for the faster one here.
+        loss_precision: Type of the loss's matrix products; "auto" takes the one that is faster here.
+        encoder_precision: Type of the backbone's matrix products in training; "auto" takes the one that is faster here.
         device: "cpu", "cuda", or "auto" for the accelerator if there is one.
         checkpoint_seconds: Longest time between checkpoints; one is also written after every epoch.
         seed: Of everything random.
     """
 
-    epochs: int = 200
-    patience: int = 10
-    learning_rate: float = 1e-3
-    plateau: int = 0
-    decay: float = 0.3
-    warmup: int = 0
-    beta2: float = 0.98
-    weight_decay: float = 0.0
-    clip: float = 0.0
-    batch_users: int = 128
-    batch_tokens: int = 16384
+    epochs: Count = 200
+    patience: Whole = 10
+    learning_rate: Positive = 1e-3
+    plateau: Whole = 0
+    decay: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3
+    warmup: Whole = 0
+    beta2: Share = 0.98
+    weight_decay: Amount = 0.0
+    clip: Amount = 0.0
+    batch_users: Count = 128
+    batch_tokens: Count = 16384
     window: Literal["last", "all"] = "last"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    loss_precision: Precision = "auto"
+    encoder_precision: Precision = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    checkpoint_seconds: float = 120.0
-    seed: int = 0
+    checkpoint_seconds: Amount = 120.0
+    seed: Seed = 0
 
 
 class Watcher(Protocol):
@@ -160,7 +166,8 @@ def _epoch(
     for windows in batches[progress.step :]:
         torch.manual_seed(_seed(config.seed, progress))
         batch = data.batch(windows).to(device)
-        loss = torch.stack(list(model.loss(batch).values())).sum()
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.encoder_precision == "bfloat16"):
+            loss = torch.stack(list(model.loss(batch).values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if config.clip:

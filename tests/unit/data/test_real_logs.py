@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -24,10 +23,9 @@ LOGS = {
 
 
 @pytest.mark.data
-@pytest.mark.skipif("LEANREC_DATA_DIR" not in os.environ, reason="LEANREC_DATA_DIR is not set")
 @pytest.mark.parametrize("log", LOGS)
-def test_published_sizes(tmp_path: Path, log: str) -> None:
-    source = Path(os.environ["LEANREC_DATA_DIR"]) / log
+def test_published_sizes(tmp_path: Path, data_dir: Path, log: str) -> None:
+    source = data_dir / log
     if not source.exists():
         pytest.skip(f"{log} is not there")
     form, users, items, events, titles = LOGS[log]

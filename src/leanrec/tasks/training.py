@@ -1,0 +1,159 @@
+"""Train a run: from a store and a configuration to an artifact."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from leanrec.artifact import manifest as manifests
+from leanrec.artifact.manifest import DataRef, Manifest, RouteCost, TrainSummary
+from leanrec.artifact.store import save_run
+from leanrec.build import build, saved_config, split_of
+from leanrec.config import CONFIG, RunConfig, parse
+from leanrec.core.errors import ConfigError, DataError
+from leanrec.core.recommender import Recommender
+from leanrec.cost.count import cost, route_costs
+from leanrec.cost.machine import machine
+from leanrec.data.batches import TrainingData, questions
+from leanrec.data.split import Split
+from leanrec.data.store import Store
+from leanrec.evaluate.metrics import summarise
+from leanrec.tasks.evaluation import rank_part
+from leanrec.train import checkpoint
+from leanrec.train.log import CsvLog
+from leanrec.train.loop import Watcher, train
+from leanrec.train.precision import resolved
+
+
+def run_training(
+    config: RunConfig, data: Path | str, out: Path | str, watcher: Watcher | None = None, resume: bool = False
+) -> Manifest:
+    """Train a model on a store and write the run. The test part is not opened.
+
+    Args:
+        config: What to train; ignored with ``resume``, which reads the run's own.
+        data: A store.
+        out: The run's directory; it must not exist, unless ``resume``.
+        watcher: Told how training goes; by default only ``log.csv`` is written.
+        resume: Go on with an interrupted run, to the same numbers; a finished one is left as it is.
+
+    Raises:
+        LeanrecError: The configuration, the data or the directory is not usable.
+    """
+    out = Path(out)
+    if resume and finished(out):
+        (out / checkpoint.NAME).unlink(missing_ok=True)  # killed just before it was removed
+        return manifests.read_manifest(out)
+    store = Store.open(data)
+    watcher = watcher or CsvLog(out)
+    if resume:
+        config = saved_config(out)
+        _check_same(store, config, out)
+    model, stages = build(config, store.catalog)
+    split = split_of(store, config)
+    windows = _windows(store, split, config, model)
+    model.to(_device(config))
+    if not resume:
+        config = _start(config, out, model, store)
+    model.items.loss_dtype = getattr(torch, config.train.loss_precision)
+    validate = partial(validation, store=store, split=split)
+    progress = None
+    for index, stage in enumerate(stages):
+        progress = train(model, stage, windows, config.train, out, validate, watcher, index, resume)
+        model = stage.finish(model)
+    if progress is None:
+        raise ConfigError("expected at least one training stage, got none")
+    best = progress.history[progress.best_epoch - 1]
+    summary = TrainSummary(
+        epochs=progress.epoch,
+        best_epoch=progress.best_epoch,
+        valid={k: v for k, v in best.items() if "@" in k},
+        seconds=progress.seconds,
+        users_per_s=progress.users / max(progress.seconds, 1e-9),
+        machine=machine(),
+        seed=config.train.seed,
+    )
+    manifest = save_run(out, model.state_dict(), store.catalog, describe_run(model, store, config, summary))
+    (out / checkpoint.NAME).unlink(missing_ok=True)
+    return manifest
+
+
+def finished(out: Path) -> bool:
+    """Whether a run has been trained to its end."""
+    return (out / manifests.NAME).exists()
+
+
+def _device(config: RunConfig) -> torch.device:
+    """Where to train.
+
+    Raises:
+        ConfigError: A device was asked for that is not there.
+    """
+    found = torch.cuda.is_available()
+    if config.train.device == "cuda" and not found:
+        raise ConfigError("expected a CUDA device for train.device=cuda, got none here; use auto or cpu")
+    return torch.device("cuda" if found and config.train.device != "cpu" else "cpu")
+
+
+def validation(model: Recommender, store: Store, split: Split) -> dict[str, float]:
+    """Validation metrics of a model, seen items kept."""
+    return summarise(rank_part(model, store, split, "valid").ranks)
+
+
+def describe_run(model: Recommender, store: Store, config: RunConfig, summary: TrainSummary) -> Manifest:
+    """The manifest of a finished run; costs are for a history of full length."""
+    steps = model.backbone.max_length
+    full = cost(model, steps)
+    return Manifest(
+        leanrec=version("leanrec"),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        config=config.tree(),
+        data=DataRef(
+            name=store.meta.name,
+            path=str(store.path.resolve()),
+            catalog_sha256=store.meta.catalog_sha256,
+            users=store.num_users,
+            items=store.num_items,
+            events=store.num_events,
+        ),
+        routes=tuple(RouteCost(str(route), flops) for route, flops in route_costs(model, steps)),
+        cost=full,
+        train=summary,
+    )
+
+
+def _windows(store: Store, split: Split, config: RunConfig, model: Recommender) -> TrainingData:
+    """Training windows of a store that can be trained and validated on."""
+    windows = TrainingData(store, split, model.backbone.max_length, config.train.window)
+    if not len(windows):
+        raise DataError(f"expected users with at least two training events, got none in {store.path}; use a longer log")
+    questions(store, split, "valid")  # refuses a split without validation users before anything is written
+    return windows
+
+
+def _check_same(store: Store, config: RunConfig, out: Path) -> None:
+    if config.data.catalog_sha256 not in ("", store.meta.catalog_sha256):
+        raise DataError(f"expected the store that {out} was started on, got one with other items in {store.path}")
+
+
+def _start(config: RunConfig, out: Path, model: Recommender, store: Store) -> RunConfig:
+    """Make the run's directory and keep the resolved configuration in it."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} exists; go on with --resume, or choose another --out")
+    loss, encoder = resolved(config.train, model)
+    tree = config.tree()
+    tree["train"] |= {"loss_precision": loss, "encoder_precision": encoder}
+    tree["data"]["catalog_sha256"] = store.meta.catalog_sha256
+    config = parse(tree)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / CONFIG).write_text(config.toml(), encoding="utf-8")
+    except OSError as error:
+        shutil.rmtree(out, ignore_errors=True)
+        raise DataError(f"cannot write {out / CONFIG}: {error}; free some space or choose another --out") from error
+    return config

@@ -1,0 +1,79 @@
+"""Small stores, batches and models that several tests use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from leanrec.core.types import Batch, Catalog
+from leanrec.data.store import Store, StoreMeta, write_store
+
+
+def catalog(items: int) -> Catalog:
+    """N items whose counts fall by one."""
+    keys = tuple(f"i{number}" for number in range(1, items + 1))
+    return Catalog(keys, keys, tuple(range(items, 0, -1)))
+
+
+def store_of(out: Path, histories: Sequence[Sequence[int]], items: int) -> Store:
+    """A store of histories of ids 1..items."""
+    flat = np.concatenate([np.array(history, np.int32) for history in histories])
+    keys = [f"i{number}" for number in range(1, items + 1)]
+    counts = np.bincount(flat, minlength=items + 1)[1:]
+    return write_store(
+        out,
+        items=flat,
+        offsets=np.concatenate([[0], np.cumsum([len(history) for history in histories])]),
+        times=None,
+        users=pl.DataFrame({"user": [f"u{user}" for user in range(len(histories))]}),
+        catalog=pl.DataFrame({"item": keys, "title": keys, "count": counts}),
+        meta=StoreMeta(1, "toy", 0, 0, 0, False, "toy", "", {}),
+    )
+
+
+def chain_store(out: Path, users: int, items: int, follow: float = 0.9) -> Store:
+    """Histories in which, with probability ``follow``, an item decides the next one; the rest is popularity."""
+    rng = np.random.default_rng(0)
+    after = rng.permutation(items) + 1
+    share = 1 / np.arange(3, items + 3)
+    share /= share.sum()
+    histories = []
+    for _ in range(users):
+        history = [int(rng.choice(items, p=share)) + 1]
+        for _ in range(int(rng.integers(2, 20))):
+            history.append(int(after[history[-1] - 1] if rng.random() < follow else rng.choice(items, p=share) + 1))
+        histories.append(history)
+    return store_of(out, histories, items)
+
+
+def batch_of(histories: Sequence[Sequence[int]], steps: int | None = None) -> Batch:
+    """Histories right-padded to ``steps``, or to the longest."""
+    steps = steps or max(map(len, histories))
+    items = [[*history, *[0] * (steps - len(history))] for history in histories]
+    return Batch(torch.tensor(items), torch.tensor([len(history) for history in histories]))
+
+
+def random_batch(items: int, lengths: Sequence[int]) -> Batch:
+    """Random histories of the given lengths, with a target at every step."""
+    batch = batch_of([torch.randint(1, items + 1, (length,)).tolist() for length in lengths])
+    targets = torch.randint(1, items + 1, batch.items.shape) * (batch.items > 0)
+    return Batch(batch.items, batch.lengths, targets)
+
+
+@torch.no_grad()
+def randomise(model: nn.Module, noise: float = 0.1) -> None:
+    """Add noise to every parameter, so that no norm, bias or ReZero scalar sits at its neutral start; row 0 stays zero."""
+    for name, parameter in model.named_parameters():
+        parameter += torch.randn_like(parameter) * noise
+        if name.endswith("items.weight"):
+            parameter[0] = 0.0
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    """Whether two state dicts are equal to the last bit."""
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
