@@ -85,4 +85,14 @@ def _show(out: Path, results: dict[str, dict[str, Any]]) -> None:
         rows,
         "params and FLOPs counted, ms measured at batch 256",
     )
+    typer.echo(_moral(results, kinds))
     typer.echo(f"runs are in {out}; try: leanrec evaluate {out / 'small'}")
+
+
+def _moral(results: dict[str, dict[str, Any]], kinds: list[str]) -> str:
+    """What the table says, in a sentence."""
+    full, small = (results[name] for name in RECIPES)
+    saved = full["cost"]["flops_per_user"] / small["cost"]["flops_per_user"]
+    kept = {kind: small["kinds"][kind]["ndcg@10"] / max(full["kinds"][kind]["ndcg@10"], 1e-9) for kind in kinds}
+    parts = ", ".join(f"{share:.0%} for {kind} users" for kind, share in kept.items())
+    return f"the small model costs {saved:.0f} times fewer FLOPs and keeps of the full model's NDCG@10: {parts}"

@@ -54,14 +54,14 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     epochs: Count = 200
     patience: Whole = 10
-    learning_rate: Positive = 1e-3
-    plateau: Whole = 0
+    learning_rate: Positive = 2e-3
+    plateau: Whole = 3
     decay: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3
     warmup: Whole = 0
     beta2: Share = 0.98
     weight_decay: Amount = 0.0
     clip: Amount = 0.0
-    batch_users: Count = 128
+    batch_users: Count = 64
     batch_tokens: Count = 16384
     window: Literal["last", "all"] = "last"
     loss_precision: Precision = "auto"

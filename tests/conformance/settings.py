@@ -1,0 +1,68 @@
+"""One tiny setting of everything in the registries; the conformance suite runs on these and on nothing else.
+
+A new backbone or technique adds one entry here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from leanrec.backbones.nextitnet import NextItNetConfig
+from leanrec.backbones.sasrec import SASRecConfig
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A tiny config.
+
+    Attributes:
+        config: A small shape with every option at work, dropout included.
+        other: Another valid value of every field.
+    """
+
+    config: msgspec.Struct
+    other: dict[str, Any]
+
+
+BACKBONES: dict[str, Setting] = {
+    "sasrec": Setting(
+        SASRecConfig(width=12, layers=3, heads=2, ffn=2, attention_dropout=0.1, max_length=10),
+        {
+            "width": 8,
+            "layers": 2,
+            "heads": 3,
+            "ffn": 1,
+            "dropout": 0.5,
+            "attention_dropout": 0.4,
+            "max_length": 12,
+            "norm": "post",
+            "rezero": True,
+            "scale": False,
+            "std": 0.05,
+        },
+    ),
+    "nextitnet": Setting(
+        NextItNetConfig(width=12, layers=3, dilations=(1, 2), max_length=10),
+        {
+            "width": 8,
+            "layers": 2,
+            "kernel": 2,
+            "dilations": (1, 4, 2),
+            "dropout": 0.5,
+            "max_length": 12,
+            "rezero": False,
+            "scale": False,
+            "std": 0.05,
+        },
+    ),
+}
+
+TECHNIQUES: dict[str, Setting] = {}
+
+
+def changed(config: msgspec.Struct, **values: Any) -> msgspec.Struct:
+    """The config with other values, checked as if it came from a file."""
+    return msgspec.convert(msgspec.to_builtins(config) | values, type(config))

@@ -1,0 +1,187 @@
+"""What every backbone promises, with every option of its config switched once."""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+
+import msgspec
+import pytest
+import torch
+
+from conformance.settings import BACKBONES, changed
+from leanrec.backbones import backbones
+from leanrec.core.backbone import Backbone
+from leanrec.core.recommender import Recommender
+from leanrec.core.types import FULL, Batch, Gates, Route
+from leanrec.cost.count import flops_per_user
+from toys import random_batch, randomise
+
+ITEMS = 40
+VARIANTS = [pytest.param(name, setting.config, id=name) for name, setting in BACKBONES.items()] + [
+    pytest.param(name, changed(setting.config, **{field: value}), id=f"{name}-{field}={value}")
+    for name, setting in BACKBONES.items()
+    for field, value in setting.other.items()
+]
+variants = pytest.mark.parametrize(("name", "config"), VARIANTS)
+
+
+def make(name: str, config: msgspec.Struct) -> Backbone:
+    """A backbone whose every parameter is away from its neutral start, in eval mode."""
+    backbone = backbones.get(name).build(config, ITEMS)
+    randomise(backbone)
+    return backbone.eval()
+
+
+def some_users(backbone: Backbone) -> Batch:
+    longest = backbone.max_length
+    return random_batch(ITEMS, [1, 3, longest, 5, 2, longest, longest - 1])
+
+
+def grid(backbone: Backbone) -> list[Route]:
+    """Widths x embedding sizes x all subsets of blocks, as far as the backbone supports them."""
+    heads, blocks = backbone.heads, len(backbone.blocks)
+    per_head = backbone.width // heads
+    narrow = {per_head // 2 * heads, max(-(-4 // heads), per_head // 3) * heads}  # norms of 2 channels magnify rounding
+    widths = [None, *narrow] if "width" in backbone.supports else [None]
+    subsets = [layers for count in range(blocks + 1) for layers in combinations(range(blocks), count)]
+    depths = [None, *subsets] if "depth" in backbone.supports else [None]
+    return [Route(*parts) for parts in product([None, backbone.items.dim // 2, 1], widths, depths)]
+
+
+def gates_of(backbone: Backbone, routes: list[Route]) -> Gates:
+    """One route per user as masks."""
+
+    def prefix(size: int | None, most: int) -> list[float]:
+        return [float(channel < (size or most)) for channel in range(most)]
+
+    def chosen(layers: tuple[int, ...] | None) -> list[float]:
+        return [float(layers is None or block in layers) for block in range(len(backbone.blocks))]
+
+    return Gates(
+        torch.tensor([prefix(route.emb, backbone.items.dim) for route in routes]),
+        torch.tensor([prefix(route.width, backbone.width) for route in routes]),
+        torch.tensor([chosen(route.layers) for route in routes]),
+    )
+
+
+@variants
+def test_shapes_and_types(name: str, config: msgspec.Struct) -> None:
+    backbone = make(name, config)
+    batch = some_users(backbone)
+    users, steps = batch.items.shape
+    whole = backbone.encode(batch, keep_layers=True)
+    assert whole.states.shape == (users, steps, backbone.items.dim)
+    assert [tuple(layer.shape) for layer in whole.layers] == [(users, steps, backbone.width)] * len(backbone.blocks)
+    newest = backbone.encode(batch, last_only=True)
+    assert newest.states.shape == (users, backbone.items.dim)
+    assert newest.layers == ()
+    scores = Recommender(backbone, lambda backbone, batch: {}).score(batch)
+    assert scores.shape == (users, ITEMS)
+    assert whole.states.dtype == newest.states.dtype == scores.dtype == torch.float32
+
+
+@variants
+def test_nothing_looks_ahead(name: str, config: msgspec.Struct) -> None:
+    backbone = make(name, config)
+    steps = backbone.max_length
+    before = random_batch(ITEMS, [steps] * 3)
+    states = backbone.encode(before).states
+    for step in range(steps):
+        items = before.items.clone()
+        items[:, step] = items[:, step] % ITEMS + 1
+        moved = (backbone.encode(Batch(items, before.lengths)).states - states).abs().amax(-1)
+        assert (moved[:, :step] == 0).all()
+        assert (moved[:, step] > 1e-4).all()
+
+
+@variants
+def test_padding_and_neighbours_do_not_change_a_state(name: str, config: msgspec.Struct) -> None:
+    backbone = make(name, config)
+    together = some_users(backbone)
+    states, newest = backbone.encode(together).states, backbone.encode(together, last_only=True).states
+    for row, length in enumerate(together.lengths.tolist()):
+        alone = Batch(together.items[row : row + 1, :length], together.lengths[row : row + 1])
+        torch.testing.assert_close(backbone.encode(alone).states[0], states[row, :length], atol=1e-5, rtol=0)
+        torch.testing.assert_close(backbone.encode(alone, last_only=True).states[0], newest[row], atol=1e-5, rtol=0)
+
+
+@variants
+def test_the_newest_step_alone_equals_the_full_run(name: str, config: msgspec.Struct) -> None:
+    backbone = make(name, config)
+    batch = some_users(backbone)
+    rows = torch.arange(batch.size)
+    for route in grid(backbone):
+        whole = backbone.encode(batch, route).states[rows, batch.last]
+        torch.testing.assert_close(backbone.encode(batch, route, last_only=True).states, whole, atol=1e-5, rtol=0)
+
+
+@variants
+def test_masked_equals_sliced_on_every_route(name: str, config: msgspec.Struct) -> None:
+    backbone = make(name, config)
+    routes = grid(backbone)
+    batch = random_batch(ITEMS, [1 + row % backbone.max_length for row in range(len(routes))])
+    gates = gates_of(backbone, routes)
+    masked = backbone.encode(batch, gates=gates).states
+    newest = backbone.encode(batch, gates=gates, last_only=True).states
+    for row, route in enumerate(routes):
+        backbone.check(route)
+        length = int(batch.lengths[row])
+        sliced = backbone.encode(Batch(batch.items[row : row + 1, :length], batch.lengths[row : row + 1]), route).states
+        size = sliced.shape[-1]
+        assert size == min(route.emb or backbone.items.dim, route.width or backbone.width)
+        torch.testing.assert_close(masked[row, :length, :size], sliced[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(newest[row, :size], sliced[0, -1], atol=1e-5, rtol=0)
+        assert not masked[row, :length, size:].any()
+
+
+@variants
+def test_a_slice_is_the_small_model_with_a_prefix_of_the_weights(name: str, config: msgspec.Struct) -> None:
+    backbone = make(name, config)
+    for width in sorted({route.width for route in grid(backbone)} - {None}):  # pyright: ignore[reportArgumentType]
+        small = backbones.get(name).build(changed(config, width=width), ITEMS).eval()
+        shapes = {key: value.shape for key, value in small.state_dict().items()}
+        whole = backbone.state_dict()
+        small.load_state_dict({key: whole[key][tuple(map(slice, shape))] for key, shape in shapes.items()})
+        small.scale = backbone.scale  # the input keeps the factor of the whole model
+        batch = some_users(backbone)
+        sliced = backbone.encode(batch, Route(width=width)).states
+        torch.testing.assert_close(small.encode(batch).states, sliced, atol=1e-5, rtol=0)
+
+
+@variants
+def test_gates_pass_gradients_to_a_router(name: str, config: msgspec.Struct) -> None:
+    backbone = make(name, config)
+    batch = some_users(backbone)
+    narrow = next(route for route in reversed(grid(backbone)) if route.layers is None)
+    gates = gates_of(backbone, [narrow] * batch.size)
+    masks = [mask.requires_grad_() for mask in (gates.emb, gates.width, gates.layers) if mask is not None]
+    states = backbone.encode(batch, gates=gates, last_only=True).states
+    for gradient in torch.autograd.grad(backbone.items.score(states).square().sum(), masks):
+        assert gradient.isfinite().all()
+        assert gradient.any()
+
+
+@variants
+def test_every_parameter_learns(name: str, config: msgspec.Struct) -> None:
+    backbone = make(name, config).train()
+    batch = some_users(backbone)
+    index, targets = batch.scored()
+    backbone.items.nll(backbone.encode(batch).states.flatten(0, 1)[index], targets).backward()
+    for key, parameter in backbone.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.any(), key
+    assert not backbone.items.get_parameter("weight").grad[0].any()  # pyright: ignore[reportOptionalSubscript]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_less_width_or_depth_costs_less(name: str) -> None:
+    backbone = make(name, BACKBONES[name].config)
+    model = Recommender(backbone, lambda backbone, batch: {})
+    cost = {route: flops_per_user(model, backbone.max_length, route) for route in grid(backbone)}
+    for route, flops in cost.items():
+        for whole in {Route(None, route.width, route.layers), Route(route.emb, None, route.layers)} & cost.keys():
+            assert flops <= cost[whole]
+        if route.layers is not None and len(route.layers) < len(backbone.blocks):
+            assert flops < cost[Route(route.emb, route.width)]
+    assert all(flops < cost[FULL] for route, flops in cost.items() if route.width is not None)
