@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= leanrec-demo
-export PYTHONWARNINGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all check format bench clean

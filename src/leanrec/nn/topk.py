@@ -24,7 +24,7 @@ from leanrec.core.types import PAD
 
 RUN = 64
 CHUNK_ELEMENTS = 2 * 2**20
-SPARE_RUNS, SPARE_ITEMS = 6, 14
+SPARE_RUNS, SPARE_ITEMS = 10, 30
 """Runs opened and items scored again beyond k in a screen."""
 FEWEST_ROWS, FEWEST_ITEMS = 16, 4096
 """Smaller products do not gain from a screen."""
@@ -32,6 +32,7 @@ ROUNDING = 2.0**-9
 """Relative rounding error of bfloat16."""
 
 
+@torch.no_grad()
 def top_k_of(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The k best rows of ``table`` for every state. Exact; ties go to any of the tied.
 

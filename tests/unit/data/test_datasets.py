@@ -311,7 +311,10 @@ def test_damaged_archive_is_removed(raw: bytes, server: Server, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "raw"),
     [
-        ("steam", gzip.compress(b"{'username': 'a', 'product_id': '1', 'date': '2014-01-01'}\n{'username': 'b'}\n", mtime=0)),
+        (
+            "steam",
+            gzip.compress(b"{'username': 'a', 'product_id': '1', 'date': '2014-01-01'}\n{'username': 'b'}\n", mtime=0),
+        ),
         ("steam", gzip.compress(b"{'username': 'a', 'product_id': '1', 'date': '2014-01-01'}\nopen('x')\n", mtime=0)),
         ("ml-1m", zipped(**{"ml-1m/ratings.dat": b"1::2::3::4\n1::2\n", "ml-1m/movies.dat": b""})),
     ],

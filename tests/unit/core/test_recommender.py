@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from leanrec.backbones.sasrec import SASRec, SASRecConfig
+from leanrec.core.recommender import Recommender, by_route, grouped
+from leanrec.core.types import FULL, Batch, Route
+from toys import random_batch, randomise
+
+ROUTES = (Route(width=4, layers=()), Route(emb=2), FULL)
+
+
+def make() -> Recommender:
+    torch.manual_seed(0)
+    backbone = SASRec(SASRecConfig(width=8, layers=2, max_length=6), 20)
+    randomise(backbone)
+    return Recommender(backbone, lambda backbone, batch: {"zero": torch.zeros(())}).eval()
+
+
+def test_the_plain_model_has_one_route() -> None:
+    model, batch = make(), random_batch(20, [1, 6, 3])
+    assert model.all_routes() == (FULL,)
+    assert model.routes(batch, budget=0.1) == [FULL] * 3
+    assert model.loss(batch).keys() == {"zero"}
+    assert model.items is model.backbone.items
+    assert torch.equal(model.score(batch), model.items.score(model.represent(batch)))
+
+
+def test_a_batch_of_one_route_is_not_copied() -> None:
+    model, batch = make(), random_batch(20, [1, 6, 3])
+    [(route, rows, part)] = grouped(model, batch, [FULL] * 3)
+    assert (route, rows.tolist()) == (FULL, [0, 1, 2])
+    assert part is batch
+
+
+@given(st.lists(st.tuples(st.sampled_from(ROUTES), st.integers(1, 6)), min_size=1, max_size=8))
+def test_answers_come_back_in_order(users: list[tuple[Route, int]]) -> None:
+    model = make()
+    batch = random_batch(20, [length for _, length in users])
+    routes = [route for route, _ in users]
+    calls: list[int] = []
+
+    def answer(states: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        calls.append(len(rows))
+        return model.items.score(states), rows
+
+    scores, rows = by_route(model, batch, routes, answer)
+    assert rows.tolist() == list(range(len(users)))
+    assert len(calls) == len(set(routes)) and sum(calls) == len(users)
+    for row, (route, length) in enumerate(users):
+        alone = Batch(batch.items[row : row + 1, :length], batch.lengths[row : row + 1])
+        torch.testing.assert_close(scores[row], model.score(alone, route)[0], atol=1e-5, rtol=0)

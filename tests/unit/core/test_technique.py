@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+from torch import Tensor, nn
+
+from leanrec.core.backbone import Backbone, Block, Context, Steps
+from leanrec.core.errors import CompositionError
+from leanrec.core.recommender import Recommender
+from leanrec.core.stage import Stage
+from leanrec.core.technique import Kind, compose
+from leanrec.nn.elastic import ElasticNorm
+from leanrec.nn.tables import PlainTable
+
+
+class Same(Block):
+    def needs(self, want: Steps, steps: int) -> Steps:
+        return want
+
+    def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
+        return ctx.restrict(x, have, want)
+
+
+class Toy(Backbone):
+    supports = frozenset({"depth", "width"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width, self.max_length = 4, 5
+        self.items = PlainTable(3, 4, 1.0)
+        self.blocks = nn.ModuleList([Same()])
+        self.norm = ElasticNorm(4)
+
+
+class Rigid(Toy):
+    supports = frozenset()
+
+
+@dataclass(frozen=True)
+class Toying:
+    name: str
+    kind: Kind
+    needs: frozenset[str] = frozenset()
+    log: list[str] = field(default_factory=list)
+
+    def apply(self, model: Recommender) -> Recommender:
+        self.log.append(self.name)
+        return Recommender(model.backbone, model.objective)
+
+    def stages(self, base: Stage) -> tuple[Stage, ...]:
+        return replace(base, name=f"{base.name}>{self.name}"), Stage(f"{self.name} again", 1)
+
+
+BASE = Stage("train", 7)
+
+
+def plain(backbone: Backbone | None = None) -> Recommender:
+    return Recommender(backbone or Toy(), lambda backbone, batch: {})
+
+
+def test_without_techniques_nothing_changes() -> None:
+    model = plain()
+    assert compose(model, [], BASE) == (model, (BASE,))
+
+
+def test_derive_then_rewrite_then_adapt() -> None:
+    log: list[str] = []
+    chosen = [
+        Toying("router", "adapt", log=log),
+        Toying("blocks", "rewrite", log=log),
+        Toying("student", "derive", log=log),
+    ]
+    model = plain()
+    lean, stages = compose(model, chosen, BASE)
+    assert log == ["student", "blocks", "router"]
+    assert lean is not model and lean.backbone is model.backbone
+    assert [stage.name for stage in stages[:2]] == ["train>student>blocks>router", "router again"]
+    assert len(stages) == 8 and stages[0].epochs == 7
+
+
+def test_a_technique_that_the_backbone_cannot_carry() -> None:
+    log: list[str] = []
+    chosen = [Toying("first", "derive", log=log), Toying("router", "adapt", frozenset({"width", "magic"}), log)]
+    message = (
+        r"^technique 'router' needs magic, which Toy does not support \(it supports depth, width\); "
+        r"choose another backbone$"
+    )
+    with pytest.raises(CompositionError, match=message):
+        compose(plain(), chosen, BASE)
+
+
+def test_a_backbone_that_supports_nothing() -> None:
+    message = r"^technique 'router' needs depth, width, which Rigid does not support \(it supports nothing\); choose"
+    with pytest.raises(CompositionError, match=message):
+        compose(plain(Rigid()), [Toying("router", "adapt", frozenset({"width", "depth"}))], BASE)
+
+
+def test_a_technique_twice() -> None:
+    with pytest.raises(CompositionError, match=r"^expected each technique once, got a, b, a; drop the repeated one$"):
+        compose(plain(), [Toying("a", "adapt"), Toying("b", "derive"), Toying("a", "adapt")], BASE)
