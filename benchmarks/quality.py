@@ -49,7 +49,8 @@ def main() -> None:
         run = options.work / f"{name}-{options.seed}"
         if not (run / "manifest.json").exists():
             config = parse(override(read_recipe(recipe), [f"train.seed={options.seed}", *options.set]))
-            run_training(config, store, run, Several([CsvLog(run), Bar()]), resume=run.exists())
+            with Bar() as bar:
+                run_training(config, store, run, Several([CsvLog(run), bar]), resume=run.exists())
         append(options.out, row(name, data, recipe, run, Store.open(store)))
 
 

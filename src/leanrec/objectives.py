@@ -49,7 +49,8 @@ class SampledSoftmax(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     Attributes:
         negatives: Items drawn for every batch, shared by its M scored steps.
         power: Draw proportionally to count ** power: 0 is uniform, 1 is popularity.
-        correct: Subtract log(expected count) from every sampled logit and the target's.
+        correct: Subtract log(expected count) from every sampled logit. The target was not sampled and hits of it are
+            dropped, so the sum of exponents is then an unbiased estimate of the full softmax's.
     """
 
     negatives: Count = 2048
@@ -72,7 +73,7 @@ def build_sampled_softmax(config: SampledSoftmax, catalog: Catalog) -> Objective
         q = log_q.to(hidden.device)
         negative = backbone.items.score(hidden, drawn + 1) - q[drawn]
         negative = negative.masked_fill(drawn + 1 == targets[:, None], -torch.inf)  # accidental hits
-        positive = backbone.items.score(hidden, targets[:, None]) - q[targets - 1, None]
+        positive = backbone.items.score(hidden, targets[:, None])
         return {"nll": (torch.logsumexp(torch.cat([positive, negative], 1), 1) - positive.squeeze(1)).mean()}
 
     return loss

@@ -47,7 +47,8 @@ def demo(
         note(f"training the {name} model ({recipe})")
         config = parse(override(read_recipe(recipe), [f"train.epochs={epochs}"] if epochs else []))
         run = out / name
-        tasks.run_training(config, out / "shop", run, Several([CsvLog(run), Bar()]))
+        with Bar() as bar:
+            tasks.run_training(config, out / "shop", run, Several([CsvLog(run), bar]))
         opened = open_run(run)
         results[name] = evaluation_result(opened, store, tasks.evaluate_run(opened, store, "test"), "test", False)
     note("measuring both, taking turns")

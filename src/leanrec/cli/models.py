@@ -66,8 +66,9 @@ def train(
     config = saved_config(out) if resume else parse(_tree(settings or [], backbone, technique or [], recipe))
     if resume and tasks.finished(out):
         note(f"{out} is finished, nothing is left to train")
-    watcher = Several([CsvLog(out), Bar()])
-    result = reports.train_result(out, tasks.run_training(config, data, out, watcher, resume))
+    with Bar() as bar:
+        manifest = tasks.run_training(config, data, out, Several([CsvLog(out), bar]), resume)
+    result = reports.train_result(out, manifest)
     if as_json:
         emit(result)
         return

@@ -10,6 +10,7 @@ def catalog_digest(keys: Iterable[str]) -> str:
     """sha256 over the item keys in id order, as hex digits; no two lists of keys read alike."""
     digest = hashlib.sha256()
     for key in keys:
-        digest.update(key.encode())
-        digest.update(b"\0")
+        encoded = key.encode()
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
     return digest.hexdigest()

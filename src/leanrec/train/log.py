@@ -55,6 +55,8 @@ class CsvLog:
 class Bar:
     """One bar an epoch with loss, best validation NDCG@10, users a second and time left; lines when not on a terminal.
 
+    Use it in a ``with`` statement.
+
     Args:
         stream: Where to draw; stdout stays free for results.
     """
@@ -105,6 +107,14 @@ class Bar:
             highlight=False,
             soft_wrap=True,
         )
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take a bar away that an error or an interruption left on the screen."""
+        if self.bar is not None:
+            self.bar.stop()
 
     def _rate(self, progress: checkpoint.Progress) -> float:
         users, seconds = self.earlier
