@@ -25,7 +25,7 @@ from leanrec.cost.machine import machine
 from leanrec.data.batches import TrainingData, ask, questions, targets
 from leanrec.data.importer import import_log
 from leanrec.evaluate.metrics import summarise
-from leanrec.tasks import SCORING, rank_part
+from leanrec.tasks.evaluation import SCORING, rank_part
 from leanrec.train.checkpoint import Progress
 from leanrec.train.loop import train
 from leanrec.train.precision import resolved

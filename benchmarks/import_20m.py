@@ -32,7 +32,7 @@ def generate(path: Path, rows: int) -> None:
             size = min(CHUNK, rows - start)
             frame = pl.DataFrame(
                 {
-                    "user": random.integers(0, USERS, size),
+                    "user": random.integers(0, min(USERS, max(2, rows // 10)), size),
                     "item": (ITEMS ** random.random(size)).astype(np.int64),
                     "timestamp": 1_500_000_000 + start + np.arange(size),
                 }

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from leanrec.core.backbone import Context, Steps
 from leanrec.nn.elastic import ElasticLinear
 
+SHORT = 12
+"""Up to so many steps plain products are two to three times as fast as torch's fused kernel (one core of a Zen 5 server)."""
+
 
 class CausalAttention(nn.Module):
     """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) over right-padded histories.
@@ -35,14 +38,12 @@ class CausalAttention(nn.Module):
         q, k, v = self._project(ctx.restrict(x, have, want), x, w)
         if ctx.channels is not None:
             q, k, v = self._close(q, k, v, ctx.channels)
-        mask = None if want is None else self._visible(ctx, want)
-        y = F.scaled_dot_product_attention(
+        y = _attend(
             self._split(q),
             self._split(k),
             self._split(v),
-            attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=want is None,
+            None if want is None else self._visible(ctx, want),
+            self.dropout if self.training else 0.0,
         )
         y = y.transpose(1, 2).flatten(2)  # head-major channels
         return F.linear(y, self._head_major(self.out.weight[:w, :w].t()).t(), _bias(self.out, w))
@@ -77,6 +78,16 @@ class CausalAttention(nn.Module):
         """bool [B, 1, S', T]: keys not newer than the query."""
         keys = torch.arange(ctx.steps, device=ctx.lengths.device)
         return (keys <= ctx.at(want).unsqueeze(-1)).unsqueeze(1)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, dropout: float) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v over visible keys, causal if ``visible`` is None: [B, H, S, d] to [B, H, S', d]."""
+    steps = q.shape[-2]
+    if visible is not None or steps > SHORT:
+        return F.scaled_dot_product_attention(q, k, v, visible, dropout, is_causal=visible is None)
+    ahead = torch.full((steps, steps), -torch.inf, device=q.device, dtype=q.dtype).triu(1)
+    weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + ahead, -1)
+    return F.dropout(weights, dropout, dropout > 0) @ v
 
 
 def _bias(layer: ElasticLinear, w: int) -> Tensor:

@@ -24,8 +24,8 @@ from leanrec.core.types import PAD
 
 RUN = 64
 CHUNK_ELEMENTS = 2 * 2**20
-SPARE_RUNS, SPARE_ITEMS = 10, 30
-"""Runs opened and items scored again beyond k in a screen."""
+SCREENS = ((10, 20), (40, 150))
+"""Runs opened and items scored again beyond k: a first screen, and a wider one for those that it leaves in doubt."""
 FEWEST_ROWS, FEWEST_ITEMS = 16, 4096
 """Smaller products do not gain from a screen."""
 ROUNDING = 2.0**-9
@@ -46,21 +46,28 @@ def top_k_of(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None = Non
     Returns:
         Item ids int64 and scores, both [B, k], best first.
     """
-    worth_it = len(hidden) >= FEWEST_ROWS and len(table) >= max(FEWEST_ITEMS, RUN * (k + SPARE_RUNS + 2))
-    if not (worth_it and hidden.dtype == torch.float32 and bfloat16_pays(hidden.device.type)):
+    if not (hidden.dtype == torch.float32 and len(hidden) >= FEWEST_ROWS and bfloat16_pays(hidden.device.type)):
         return _top_k(hidden, table, k, exclude)
-    ids, scores, certain = _screened_top_k(hidden, table, k, exclude)
-    doubtful = (~certain).nonzero().squeeze(1)
-    if len(doubtful):
-        again = _top_k(hidden[doubtful], table, k, None if exclude is None else exclude[doubtful])
-        ids[doubtful], scores[doubtful] = again
+    ids = torch.empty(len(hidden), k, dtype=torch.int64, device=hidden.device)
+    scores = hidden.new_empty(len(hidden), k)
+    left = torch.arange(len(hidden), device=hidden.device)
+    low = F.pad(table.bfloat16(), (0, 0, 0, -len(table) % RUN))  # that product is fast only into contiguous memory
+    for spare in SCREENS:
+        if len(left) and len(table) >= max(FEWEST_ITEMS, RUN * (k + spare[0] + 1)):
+            gone = None if exclude is None else exclude[left]
+            found, score, certain = _screened_top_k(hidden[left], table, low, k, gone, spare)
+            sure = left[certain]
+            ids[sure], scores[sure] = found[certain], score[certain]
+            left = left[~certain]
+    if len(left):
+        ids[left], scores[left] = _top_k(hidden[left], table, k, None if exclude is None else exclude[left])
     return ids, scores
 
 
 def _top_k(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None) -> tuple[Tensor, Tensor]:
     """Top-k from float32 scores."""
     ids, scores = [], []
-    for _, chunk in _score_chunks(hidden, table, exclude):
+    for _, chunk in _score_chunks(hidden, table, len(table), exclude):
         runs = chunk.unflatten(1, (RUN, -1))
         if runs.shape[2] <= k:
             best, index = chunk.topk(k)
@@ -71,34 +78,44 @@ def _top_k(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None) -> tup
     return torch.cat(ids), torch.cat(scores)
 
 
-def _screened_top_k(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Top-k by a bfloat16 screen, and bool [B] whether it is certain to be that of float32."""
-    largest = table.norm(dim=1).max()
+def _screened_top_k(
+    hidden: Tensor, table: Tensor, low: Tensor, k: int, exclude: Tensor | None, spare: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Top-k by a bfloat16 screen, and bool [B] whether it is certain to be that of float32.
+
+    Args:
+        hidden: States [B, w].
+        table: Item vectors [N + 1, w].
+        low: The same in bfloat16, padded to whole runs.
+        k: Items wanted.
+        exclude: int64 [B, S].
+        spare: Runs opened and items scored again beyond k.
+    """
+    error = ROUNDING * 2.1 * hidden.norm(dim=1) * table.norm(dim=1).max()  # of rounding the factors
     ids, scores, certain = [], [], []
-    for rows, chunk in _score_chunks(hidden.bfloat16(), table.bfloat16(), exclude):
+    for rows, chunk in _score_chunks(hidden.bfloat16(), low, len(table), exclude):
         h = hidden[rows]
         runs = chunk.unflatten(1, (RUN, -1))
-        maxima, chosen = _largest(runs).float().topk(k + SPARE_RUNS + 1)
-        screened, candidates = _best_in(runs, chosen[:, :-1], k + SPARE_ITEMS + 1)
-        candidates = candidates[:, :-1]
+        maxima, chosen = _largest(runs).float().topk(k + spare[0], sorted=False)
+        screened, candidates = _best_in(runs, chosen, k + spare[1])
         exact = (F.embedding(candidates, table) @ h.unsqueeze(-1)).squeeze(-1)
-        exact = exact.masked_fill(screened[:, :-1] == -torch.inf, -torch.inf)
+        exact = exact.masked_fill(screened == -torch.inf, -torch.inf)
         best, at = exact.topk(k)
-        # no item left out can have a float32 score above this
-        rest = torch.maximum(maxima[:, -1], screened[:, -1].float())
-        ceiling = rest + ROUNDING * (1.1 * rest.abs() + 2.1 * h.norm(dim=1) * largest)
+        # no item left out was screened above this, nor can it have a float32 score above the ceiling
+        rest = torch.maximum(maxima.amin(1), screened.float().amin(1))
+        ceiling = rest + ROUNDING * 1.1 * rest.abs() + error[rows]
         ids.append(candidates.gather(1, at).masked_fill(best == -torch.inf, PAD))
         scores.append(best)
         certain.append((ceiling <= best[:, -1]) | (rest == -torch.inf))
     return torch.cat(ids), torch.cat(scores), torch.cat(certain)
 
 
-def _score_chunks(hidden: Tensor, table: Tensor, exclude: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of ``hidden`` and their scores, padded to whole runs; padding and excluded items at -inf. The buffer is reused."""
-    n = table.shape[0]
+def _score_chunks(hidden: Tensor, table: Tensor, n: int, exclude: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of ``hidden`` and their scores with the first ``n`` rows of ``table``, padded to whole runs.
+
+    Padding and excluded items score -inf. The buffer is reused.
+    """
     width = -(-n // RUN) * RUN
-    if table.dtype == torch.bfloat16:  # that product is fast only into contiguous memory
-        table = F.pad(table, (0, 0, 0, width - n))
     step = max(1, min(len(hidden), CHUNK_ELEMENTS // n))
     buffer = hidden.new_empty(step, width)
     for start in range(0, len(hidden), step):

@@ -20,7 +20,7 @@ from leanrec.evaluate.metrics import summarise
 from leanrec.evaluate.rank import Ranking, rank
 from leanrec.tasks.progress import Report, reported, silent
 
-SCORING = Limits(users=512, tokens=65536)
+SCORING = Limits(users=1024, tokens=65536)
 """Batches of histories that are only read."""
 
 Part = Literal["valid", "test"]

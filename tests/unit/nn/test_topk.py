@@ -61,7 +61,7 @@ def test_equals_sorting_the_catalogue(data: st.DataObject, items: int, users: in
 @given(st.data(), st.sampled_from([0, 1, RUN - 1, 5 * RUN]), st.integers(1, 20), st.booleans())
 def test_the_bfloat16_screen_changes_no_answer(data: st.DataObject, more: int, users: int, ties: bool) -> None:
     k = data.draw(st.integers(1, 4))
-    rows = RUN * (k + topk.SPARE_RUNS + 2) + more
+    rows = RUN * (k + topk.SCREENS[0][0] + 2) + more
     torch.manual_seed(data.draw(st.integers(0, 9)))
     hidden, table = torch.randn(users, 8), torch.randn(rows, 8)
     if ties:  # near ties: far below the rounding of bfloat16
@@ -75,10 +75,11 @@ def test_the_bfloat16_screen_changes_no_answer(data: st.DataObject, more: int, u
 
 
 def test_the_screen_is_sure_of_clear_cases_and_doubts_close_ones() -> None:
-    hidden, table = torch.randn(8, 16), torch.randn(RUN * (topk.SPARE_RUNS + 12), 16)
-    *_, certain = topk._screened_top_k(hidden, table, 2, None)
+    hidden, table = torch.randn(8, 16), torch.randn(RUN * (topk.SCREENS[0][0] + 12), 16)
+    *_, certain = topk._screened_top_k(hidden, table, table.bfloat16(), 2, None, topk.SCREENS[0])
     assert certain.any()
-    *_, certain = topk._screened_top_k(torch.ones(8, 16), 1 + table * 1e-5, 2, None)
+    close = 1 + table * 1e-5
+    *_, certain = topk._screened_top_k(torch.ones(8, 16), close, close.bfloat16(), 2, None, topk.SCREENS[0])
     assert not certain.any()
 
 

@@ -1,0 +1,66 @@
+"""The benchmarks run, on something tiny: a figure that cannot be repeated is no figure."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from e2e.conftest import write_log
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+def script(name: str) -> ModuleType:
+    """A benchmark as a module."""
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_epoch(log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--log", log, "--epochs", 2, "--rounds", 1, "--set", "backbone.width=8"]
+    monkeypatch.setattr(sys, "argv", ["epoch", *map(str, options)])
+    script("epoch").main()
+    result = json.loads(capsys.readouterr().out)
+    assert len(result["epoch_s"]) == 2
+    for label in ("kept", "excluded"):  # the lists and the ranks come from different code
+        assert result[f"hr@10_{label}_of_lists"] == pytest.approx(result[f"hr@10_{label}"], abs=0.02)
+
+
+def test_quality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_log(tmp_path / "log.csv")
+    module = script("quality")
+    monkeypatch.setattr(module, "LOGS", {"tiny": "log.csv"})
+    monkeypatch.setattr(module, "RUNS", {"tiny": ("tiny", "demo-small")})
+    options = [
+        "--logs",
+        tmp_path,
+        "--work",
+        tmp_path / "work",
+        "--out",
+        tmp_path / "out.csv",
+        "--set",
+        "train.epochs=1",
+    ]
+    monkeypatch.setattr(sys, "argv", ["quality", *map(str, options)])
+    module.main()
+    module.main()  # the run is there: it is evaluated again, not trained
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert [row["epochs"] for row in rows] == ["1", "1"]
+    assert rows[0] == rows[1]
+
+
+def test_import(tmp_path: Path) -> None:
+    command = [sys.executable, FOLDER / "import_20m.py", "--rows", "5000", "--out", tmp_path]
+    header, row = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert header.startswith("rows,users,items,")
+    assert row.startswith("5000,")
