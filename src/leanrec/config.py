@@ -88,7 +88,9 @@ def parse(tree: Tree) -> RunConfig:
     _known("", tree, ["backbone", "objective", "technique", "train", "data"])
     tables = {key: _table(tree, key) for key in ("backbone", "objective", "technique", "train", "data")}
     if "name" not in tables["backbone"]:
-        raise ConfigError(f"expected backbone.name, got none; {did_you_mean('', backbones.names())}")
+        raise ConfigError(
+            f"expected backbone.name, got none; {did_you_mean('', backbones.names())}; --backbone sets it"
+        )
     return RunConfig(
         backbone=_choice(backbones, "backbone", tables["backbone"]),
         objective=_choice(objectives, "objective", {"name": "softmax", **tables["objective"]}),

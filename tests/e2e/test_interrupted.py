@@ -203,3 +203,23 @@ def test_a_finished_run_is_left_as_it_is(store: Path, run: Path, tmp_path: Path)
     assert ended.err == f"{out} is finished, nothing is left to train\n"
     assert ended.json["valid"] == read_manifest(run).train.valid
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def started(out: Path, data: str) -> Path:
+    """A run's directory as it is right after the start."""
+    out.mkdir()
+    (out / "config.toml").write_text(f'[backbone]\nname = "sasrec"\nwidth = 8\nheads = 1\n[data]\n{data}\n')
+    return out
+
+
+def test_another_store_is_not_resumed_on(store: Path, tmp_path: Path) -> None:
+    out = started(tmp_path / "run", 'catalog_sha256 = "0123"')
+    error = leanrec("train", store, "--out", out, "--resume").error
+    assert error == f"expected the store that {out} was started on, got one with other items in {store}"
+
+
+def test_a_device_that_is_not_there(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    error = leanrec("train", store, "--backbone", "sasrec", "train.device=cuda", "--out", tmp_path / "run").error
+    assert error == "expected a CUDA device for train.device=cuda, got none here; use auto or cpu"
+    assert not (tmp_path / "run").exists()
