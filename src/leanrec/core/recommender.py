@@ -66,7 +66,7 @@ class Recommender(nn.Module):
         self.backbone.check(route)
 
 
-def grouped(model: Recommender, batch: Batch, routes: list[Route]) -> Iterator[tuple[Route, Tensor, Batch]]:
+def grouped(batch: Batch, routes: list[Route]) -> Iterator[tuple[Route, Tensor, Batch]]:
     """Split a batch into one dense sub-batch per distinct route.
 
     Yields:
@@ -96,7 +96,7 @@ def by_route(
     """
     parts: list[tuple[Tensor, ...]] = []
     order: list[Tensor] = []
-    for route, rows, part in grouped(model, batch, routes):
+    for route, rows, part in grouped(batch, routes):
         parts.append(answer(model.represent(part, route), rows))
         order.append(rows)
     if len(parts) == 1:
