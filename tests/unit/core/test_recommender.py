@@ -30,7 +30,7 @@ def test_the_plain_model_has_one_route() -> None:
 
 
 def test_a_batch_of_one_route_is_not_copied() -> None:
-    model, batch = make(), random_batch(20, [1, 6, 3])
+    batch = random_batch(20, [1, 6, 3])
     [(route, rows, part)] = grouped(batch, [FULL] * 3)
     assert (route, rows.tolist()) == (FULL, [0, 1, 2])
     assert part is batch
