@@ -34,6 +34,7 @@ RUNS = {
     "sasrec-beauty": ("beauty", "sasrec-amazon"),
     "sasrec-toys": ("toys", "sasrec-amazon"),
     "sasrec-sports": ("sports", "sasrec-amazon"),
+    "sasrec-sports-sampled": ("sports", "sasrec-amazon-sampled"),
     "sasrec-games": ("games", "sasrec-amazon"),
 }
 SHOWN = ("hr@10", "ndcg@10", "mrr@10")
