@@ -86,7 +86,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, dropout: fl
     if visible is not None or steps > SHORT:
         return F.scaled_dot_product_attention(q, k, v, visible, dropout, is_causal=visible is None)
     ahead = torch.full((steps, steps), -torch.inf, device=q.device, dtype=q.dtype).triu(1)
-    weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + ahead, -1)
+    weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + ahead, -1)
     return F.dropout(weights, dropout, dropout > 0) @ v
 
 
