@@ -3,7 +3,7 @@
     python benchmarks/epoch.py --log games.txt [--epochs 3] [--set objective.name=sampled-softmax ...]
 
 The setting is the one that other libraries' drivers are measured with: SASRec, d = 64, 2 layers, 2 heads, length 50, dropout 0.2,
-leave-one-out, seen items kept and left out. Prints one JSON line and appends one CSV row.
+leave-one-out, seen items kept and left out. Prints one JSON line.
 """
 
 from __future__ import annotations

@@ -27,15 +27,22 @@ LOGS = {
     "toys": "toys/toys.txt.gz",
     "sports": "sports/sports.txt.gz",
     "games": "games/games.txt",
+    "online-retail": "online-retail/events.parquet",
 }
 RUNS = {
     "sasrec-ml-1m": ("ml-1m", "sasrec-ml-1m"),
+    "bert4rec-ml-1m": ("ml-1m", "bert4rec-ml-1m"),
+    "gru4rec-ml-1m": ("ml-1m", "gru4rec-ml-1m"),
     "nextitnet-ml-1m": ("ml-1m", "nextitnet-ml-1m"),
-    "sasrec-beauty": ("beauty", "sasrec-amazon"),
+    "nextitnet16-ml-1m": ("ml-1m", "nextitnet16-ml-1m"),
+    "nextitnet32-ml-1m": ("ml-1m", "nextitnet32-ml-1m"),
     "sasrec-toys": ("toys", "sasrec-amazon"),
     "sasrec-sports": ("sports", "sasrec-amazon"),
     "sasrec-sports-sampled": ("sports", "sasrec-amazon-sampled"),
-    "sasrec-games": ("games", "sasrec-amazon"),
+} | {
+    f"{backbone}-{data}": (data, f"{backbone}-{recipe}")
+    for data, recipe in (("beauty", "amazon"), ("games", "amazon"), ("online-retail", "online-retail"))
+    for backbone in ("sasrec", "bert4rec", "gru4rec", "nextitnet")
 }
 SHOWN = ("hr@10", "ndcg@10", "mrr@10")
 

@@ -23,7 +23,8 @@ objectives: Registry[Objective] = Registry("objective", "leanrec.objectives", "l
 
 
 def scored_states(backbone: Backbone, batch: Batch) -> tuple[Tensor, Tensor]:
-    """States [M, e] and targets int64 [M] of the steps that have a target."""
+    """States [M, e] and targets int64 [M] of the steps that have a target, in the way the backbone is trained."""
+    batch = backbone.examples(batch)
     index, targets = batch.scored()
     return backbone.encode(batch).states.flatten(0, 1).index_select(0, index), targets
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from leanrec.backbones.bert4rec import BERT4RecConfig
+from leanrec.backbones.gru4rec import GRU4RecConfig
 from leanrec.backbones.nextitnet import NextItNetConfig
 from leanrec.backbones.sasrec import SASRecConfig
 
@@ -27,18 +29,37 @@ class Setting:
     other: dict[str, Any]
 
 
+TRANSFORMER: dict[str, Any] = {
+    "width": 8,
+    "layers": 2,
+    "heads": 3,
+    "ffn": 1,
+    "activation": "relu",
+    "dropout": 0.5,
+    "attention_dropout": 0.4,
+    "max_length": 12,
+    "norm": "post",
+    "rezero": True,
+    "scale": False,
+    "std": 0.05,
+}
+
 BACKBONES: dict[str, Setting] = {
     "sasrec": Setting(
         SASRecConfig(width=12, layers=3, heads=2, ffn=2, attention_dropout=0.1, max_length=10),
+        TRANSFORMER | {"activation": "gelu"},
+    ),
+    "bert4rec": Setting(
+        BERT4RecConfig(width=12, layers=3, heads=2, ffn=2, attention_dropout=0.1, max_length=10, hidden=0.5),
+        TRANSFORMER | {"scale": True, "hidden": 0.3, "last_only": 0.5},
+    ),
+    "gru4rec": Setting(
+        GRU4RecConfig(width=12, layers=3, max_length=10),
         {
             "width": 8,
             "layers": 2,
-            "heads": 3,
-            "ffn": 1,
             "dropout": 0.5,
-            "attention_dropout": 0.4,
             "max_length": 12,
-            "norm": "post",
             "rezero": True,
             "scale": False,
             "std": 0.05,

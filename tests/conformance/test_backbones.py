@@ -7,6 +7,7 @@ from itertools import combinations, product
 import msgspec
 import pytest
 import torch
+from torch import Tensor
 
 from conformance.settings import BACKBONES, changed
 from leanrec.backbones import backbones
@@ -14,15 +15,20 @@ from leanrec.core.backbone import Backbone
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL, Batch, Gates, Route
 from leanrec.cost.count import flops_per_user
+from leanrec.objectives import scored_states
 from toys import random_batch, randomise
 
 ITEMS = 40
+CAUSAL = {name: backbones.get(name).build(setting.config, ITEMS).causal for name, setting in BACKBONES.items()}
 VARIANTS = [pytest.param(name, setting.config, id=name) for name, setting in BACKBONES.items()] + [
     pytest.param(name, changed(setting.config, **{field: value}), id=f"{name}-{field}={value}")
     for name, setting in BACKBONES.items()
     for field, value in setting.other.items()
 ]
 variants = pytest.mark.parametrize(("name", "config"), VARIANTS)
+causal_variants = pytest.mark.parametrize(
+    ("name", "config"), [variant for variant in VARIANTS if CAUSAL[str(variant.values[0])]]
+)
 
 
 def make(name: str, config: msgspec.Struct) -> Backbone:
@@ -32,9 +38,13 @@ def make(name: str, config: msgspec.Struct) -> Backbone:
     return backbone.eval()
 
 
-def some_users(backbone: Backbone) -> Batch:
+def some_histories(backbone: Backbone) -> Batch:
     longest = backbone.max_length
     return random_batch(ITEMS, [1, 3, longest, 5, 2, longest, longest - 1])
+
+
+def some_queries(backbone: Backbone) -> Batch:
+    return backbone.query(some_histories(backbone))
 
 
 def grid(backbone: Backbone) -> list[Route]:
@@ -68,7 +78,7 @@ def gates_of(backbone: Backbone, routes: list[Route]) -> Gates:
 @variants
 def test_shapes_and_types(name: str, config: msgspec.Struct) -> None:
     backbone = make(name, config)
-    batch = some_users(backbone)
+    histories, batch = some_histories(backbone), some_queries(backbone)
     users, steps = batch.items.shape
     whole = backbone.encode(batch, keep_layers=True)
     assert whole.states.shape == (users, steps, backbone.items.dim)
@@ -76,12 +86,12 @@ def test_shapes_and_types(name: str, config: msgspec.Struct) -> None:
     newest = backbone.encode(batch, last_only=True)
     assert newest.states.shape == (users, backbone.items.dim)
     assert newest.layers == ()
-    scores = Recommender(backbone, lambda backbone, batch: {}).score(batch)
+    scores = Recommender(backbone, lambda backbone, batch: {}).score(histories)
     assert scores.shape == (users, ITEMS)
     assert whole.states.dtype == newest.states.dtype == scores.dtype == torch.float32
 
 
-@variants
+@causal_variants
 def test_nothing_looks_ahead(name: str, config: msgspec.Struct) -> None:
     backbone = make(name, config)
     steps = backbone.max_length
@@ -96,9 +106,35 @@ def test_nothing_looks_ahead(name: str, config: msgspec.Struct) -> None:
 
 
 @variants
+def test_no_state_sees_the_item_that_is_wanted_of_it(name: str, config: msgspec.Struct) -> None:
+    backbone = make(name, config)
+    lengths = torch.tensor([backbone.max_length, 4, 1] * 3)
+    events = torch.randint(1, ITEMS + 1, (len(lengths), backbone.max_length + 1))
+    inside = torch.arange(backbone.max_length) < lengths[:, None]
+
+    def states(events: Tensor) -> tuple[Tensor, Tensor]:
+        torch.manual_seed(1)
+        batch = backbone.examples(Batch(events[:, :-1] * inside, lengths, events[:, 1:] * inside))
+        assert batch.targets is not None
+        return backbone.encode(batch).states, batch.targets
+
+    before, wanted = states(events)
+    scored = 0
+    for step in range(backbone.max_length + 1):
+        changed_events = events.clone()
+        changed_events[:, step] = events[:, step] % ITEMS + 1
+        after, now_wanted = states(changed_events)
+        differs = now_wanted != wanted
+        scored += int(differs.sum())
+        assert torch.equal(after[differs], before[differs])
+        assert step == 0 or differs.any() or not backbone.causal
+    assert scored == int((wanted > 0).sum()) > len(lengths)
+
+
+@variants
 def test_padding_and_neighbours_do_not_change_a_state(name: str, config: msgspec.Struct) -> None:
     backbone = make(name, config)
-    together = some_users(backbone)
+    together = some_queries(backbone)
     states, newest = backbone.encode(together).states, backbone.encode(together, last_only=True).states
     for row, length in enumerate(together.lengths.tolist()):
         alone = Batch(together.items[row : row + 1, :length], together.lengths[row : row + 1])
@@ -109,7 +145,7 @@ def test_padding_and_neighbours_do_not_change_a_state(name: str, config: msgspec
 @variants
 def test_the_newest_step_alone_equals_the_full_run(name: str, config: msgspec.Struct) -> None:
     backbone = make(name, config)
-    batch = some_users(backbone)
+    batch = some_queries(backbone)
     rows = torch.arange(batch.size)
     for route in grid(backbone):
         whole = backbone.encode(batch, route).states[rows, batch.last]
@@ -123,7 +159,7 @@ def test_masked_equals_sliced_on_every_route(
 ) -> None:
     backbone = make(name, config).to(dtype)
     routes = grid(backbone)
-    batch = random_batch(ITEMS, [1 + row % backbone.max_length for row in range(len(routes))])
+    batch = backbone.query(random_batch(ITEMS, [1 + row % backbone.max_length for row in range(len(routes))]))
     gates = gates_of(backbone, routes)
     masked = backbone.encode(batch, gates=gates).states
     newest = backbone.encode(batch, gates=gates, last_only=True).states
@@ -147,7 +183,7 @@ def test_a_slice_is_the_small_model_with_a_prefix_of_the_weights(name: str, conf
         whole = backbone.state_dict()
         small.load_state_dict({key: whole[key][tuple(map(slice, shape))] for key, shape in shapes.items()})
         small.scale = backbone.scale  # the input keeps the factor of the whole model
-        batch = some_users(backbone)
+        batch = some_queries(backbone)
         sliced = backbone.encode(batch, Route(width=width)).states
         torch.testing.assert_close(small.encode(batch).states, sliced, atol=1e-5, rtol=0)
 
@@ -155,7 +191,7 @@ def test_a_slice_is_the_small_model_with_a_prefix_of_the_weights(name: str, conf
 @variants
 def test_gates_pass_gradients_to_a_router(name: str, config: msgspec.Struct) -> None:
     backbone = make(name, config)
-    batch = some_users(backbone)
+    batch = some_queries(backbone)
     narrow = next(route for route in reversed(grid(backbone)) if route.layers is None)
     gates = gates_of(backbone, [narrow] * batch.size)
     masks = [mask.requires_grad_() for mask in (gates.emb, gates.width, gates.layers) if mask is not None]
@@ -168,9 +204,7 @@ def test_gates_pass_gradients_to_a_router(name: str, config: msgspec.Struct) -> 
 @variants
 def test_every_parameter_learns(name: str, config: msgspec.Struct) -> None:
     backbone = make(name, config).train()
-    batch = some_users(backbone)
-    index, targets = batch.scored()
-    backbone.items.nll(backbone.encode(batch).states.flatten(0, 1)[index], targets).backward()
+    backbone.items.nll(*scored_states(backbone, some_histories(backbone))).backward()
     for key, parameter in backbone.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key

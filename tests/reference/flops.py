@@ -13,8 +13,8 @@ def head(width: int, emb: int | None, num_items: int) -> int:
     return 2 * min(width, emb or width) * num_items
 
 
-def sasrec_body(*, width: int, layers: int, ffn: int, steps: int, last_only: bool) -> int:
-    """Blocks of SASRec.
+def transformer_body(*, width: int, layers: int, ffn: int, steps: int, last_only: bool) -> int:
+    """Blocks of SASRec, or of BERT4Rec, whose sequence of T steps ends with the mask token.
 
     Per block and query step: query and output projections 2 w^2 each, feed-forward 2 * 2 f w^2; per key step: key and
     value projections 2 w^2 each; per pair of a query and a key: 2 w for the score and 2 w for the sum. The number of
@@ -26,6 +26,11 @@ def sasrec_body(*, width: int, layers: int, ffn: int, steps: int, last_only: boo
         per_query = 2 * (2 * width**2) + 2 * (2 * ffn * width**2)
         total += queries * per_query + steps * 2 * (2 * width**2) + queries * steps * 4 * width
     return total
+
+
+def gru4rec_body(*, width: int, layers: int, steps: int) -> int:
+    """Blocks of GRU4Rec: three gates, each with a product for the input and one for the state; every step is needed."""
+    return layers * steps * 3 * 2 * (2 * width**2)
 
 
 def nextitnet_body(*, width: int, kernel: int, dilations: Sequence[int], steps: int, last_only: bool) -> int:

@@ -72,6 +72,7 @@ TRAIN = st.builds(
     epochs=st.integers(1, 10**6),
     patience=st.integers(0, 1000),
     learning_rate=numbers(least=1e-9),
+    schedule=st.sampled_from(["plateau", "linear"]),
     plateau=st.integers(0, 1000),
     decay=numbers(1, least=1e-9),
     warmup=st.integers(0, 10**6),
@@ -108,7 +109,7 @@ def test_every_configuration_survives_being_written(
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({}, r"expected backbone\.name, got none; known: nextitnet, sasrec"),
+        ({}, r"expected backbone\.name, got none; known: bert4rec, gru4rec, nextitnet, sasrec"),
         ({"backbone": {"width": 8}}, r"expected backbone\.name, got none"),
         (
             {**SASREC, "trian": {}},

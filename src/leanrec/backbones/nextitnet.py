@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from leanrec.backbones import backbones
 from leanrec.core.backbone import Backbone, Block, Context, Steps
+from leanrec.core.dropout import dropout
 from leanrec.core.errors import ConfigError
 from leanrec.core.ranges import Count, Positive, Share
 from leanrec.nn.elastic import ElasticConv, ElasticNorm
@@ -68,7 +69,7 @@ class NextItNetBlock(Block):
         between = _cone(want, self.second, ctx.steps)
         y = _branch(self.first, self.first_norm, x, ctx, have, between)
         y = _branch(self.second, self.second_norm, y, ctx, between, want)
-        return ctx.restrict(x, have, want) + self.scale(F.dropout(y, self.dropout, self.training))
+        return ctx.restrict(x, have, want) + self.scale(dropout(y, self.dropout, self.training))
 
 
 def _branch(conv: ElasticConv, norm: ElasticNorm, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:

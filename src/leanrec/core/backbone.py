@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from leanrec.core.dropout import dropout
 from leanrec.core.errors import CompositionError
 from leanrec.core.types import FULL, PAD, Batch, Gates, Hidden, Route
 
@@ -121,6 +122,7 @@ class Backbone(nn.Module, ABC):
     Attributes:
         supports: Capabilities a technique may need: "width" (prefix slices), "depth" (any subset of blocks),
             "share" (weights of equal blocks may be tied).
+        causal: Whether the state of a step depends on that step and older ones only. The others are trained on hidden items.
         max_length: Longest history it reads; longer ones are cut to their newest events.
         heads: Widths must divide by this.
         scale: Factor on the item vectors at the input.
@@ -128,6 +130,7 @@ class Backbone(nn.Module, ABC):
     """
 
     supports: ClassVar[frozenset[str]] = frozenset()
+    causal: ClassVar[bool] = True
     items: ItemTable
     blocks: nn.ModuleList
     norm: nn.Module
@@ -136,6 +139,22 @@ class Backbone(nn.Module, ABC):
     heads: int = 1
     scale: float = 1.0
     dropout: float = 0.0
+
+    def examples(self, batch: Batch) -> Batch:
+        """What is trained on: inputs and the items wanted of their states. Next items, unless a backbone is trained otherwise.
+
+        Args:
+            batch: Histories [B, T] with the next item at every step as the target.
+        """
+        return batch
+
+    def query(self, batch: Batch) -> Batch:
+        """What answers a user: a sequence whose newest state scores the next item. The history, unless a token is appended."""
+        return batch
+
+    def vectors(self, ids: Tensor, width: int) -> Tensor:
+        """The first ``width`` channels [..., w] of the vectors of ids [...]."""
+        return self.items.embed(ids, width)
 
     def positions(self, ctx: Context, have: Steps) -> Tensor | None:
         """What is added to the item vectors, [S, w] or [B, S, w]; None for a backbone without positions."""
@@ -209,10 +228,10 @@ class Backbone(nn.Module, ABC):
             at = ctx.at(have)
             ids = ids.gather(1, at.clamp_min(0)).masked_fill(at < 0, PAD)
         used = min(ctx.width, emb or self.items.dim)
-        x = F.pad(_open(self.items.embed(ids, used) * self.scale, gates), (0, ctx.width - used))
+        x = F.pad(_open(self.vectors(ids, used) * self.scale, gates), (0, ctx.width - used))
         positions = self.positions(ctx, have)
         x = x if positions is None else x + positions
-        return F.dropout(ctx.gate(x), self.dropout, self.training)
+        return dropout(ctx.gate(x), self.dropout, self.training)
 
 
 def _open(x: Tensor, gates: Gates | None) -> Tensor:

@@ -55,7 +55,7 @@ class Recommender(nn.Module):
 
     def represent(self, batch: Batch, route: Route = FULL) -> Tensor:
         """States [B, e] of the newest step, in the space of the item table."""
-        return self.backbone.encode(batch, route, last_only=True).states
+        return self.backbone.encode(self.backbone.query(batch), route, last_only=True).states
 
     def score(self, batch: Batch, route: Route = FULL) -> Tensor:
         """Scores [B, N] of the whole catalogue; column j is item j + 1."""

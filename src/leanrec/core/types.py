@@ -4,7 +4,7 @@ Shape letters: B users in a batch, T steps of the longest history in it, D width
 catalogue, L layers (blocks), K routes, M scored positions of a batch (those with a target), H heads.
 
 Item ids are 1..N by descending popularity; 0 is padding. Histories are right-padded: the newest item of
-user b stands at ``items[b, lengths[b] - 1]``.
+user b stands at ``items[b, lengths[b] - 1]``. MASK stands for an item that is hidden from the model.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from leanrec.core.errors import ConfigError
 
 PAD = 0
+MASK = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Batch:
     Attributes:
         items: int64 [B, T], right-padded with 0.
         lengths: int64 [B], at least 1.
-        targets: int64 [B, T], the next item at every step and 0 where there is none; None outside training.
+        targets: int64 [B, T], the item wanted at every step (the next one) and 0 where there is none; None outside training.
         users: int64 [B], rows of the store, or None for requests without a known user.
     """
 

@@ -62,7 +62,8 @@ def cost(model: Recommender, steps: int) -> Cost:
 
 def answer(model: Recommender, batch: Batch, route: Route, head: bool = True, last_only: bool = True) -> Tensor:
     """What is counted: the newest states [B, e] of a batch, or their scores [B, N] with ``head``."""
-    states = model.represent(batch, route) if last_only else model.backbone.encode(batch, route).states[:, -1]
+    backbone = model.backbone
+    states = model.represent(batch, route) if last_only else backbone.encode(backbone.query(batch), route).states[:, -1]
     return model.items.score(states) if head else states
 
 

@@ -36,6 +36,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         epochs: Most epochs.
         patience: Stop after so many epochs without a better validation NDCG@10; 0 never stops early.
         learning_rate: Of Adam.
+        schedule: Of the learning rate: "plateau" cuts it when validation stalls; "linear" lowers it at every step, to reach zero
+            at the end of ``epochs``.
         plateau: Multiply the learning rate by ``decay`` after so many epochs without a better one; 0 never does.
         decay: See ``plateau``.
         warmup: Steps over which the learning rate rises from zero.
@@ -55,6 +57,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     epochs: Count = 200
     patience: Whole = 10
     learning_rate: Positive = 2e-3
+    schedule: Literal["plateau", "linear"] = "plateau"
     plateau: Whole = 3
     decay: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3
     warmup: Whole = 0
@@ -126,7 +129,7 @@ def train(
     limits = Limits(config.batch_users, config.batch_tokens)
     watcher.start(stage, len(data.epoch(config.seed, progress.epoch, limits)), progress)
     while not progress.finished:
-        _epoch(model, optimizer, data, config, limits, path, best, progress, watcher)
+        _epoch(model, stage, optimizer, data, config, limits, path, best, progress, watcher)
         model.eval()
         started = time.perf_counter()
         metrics = validate(model)
@@ -138,7 +141,8 @@ def train(
             progress.best, progress.best_epoch = metrics[METRIC], progress.epoch
             best = {k: v.detach().clone() for k, v in model.state_dict().items()}
         stale = progress.epoch - progress.best_epoch
-        progress.decays += bool(config.plateau and stale and stale % config.plateau == 0)
+        if config.schedule == "plateau" and config.plateau and stale:
+            progress.decays += stale % config.plateau == 0
         progress.finished = progress.epoch >= stage.epochs or (0 < config.patience <= stale)
         checkpoint.save(path, model, optimizer, best, progress)
         watcher.epoch(progress)
@@ -149,6 +153,7 @@ def train(
 
 def _epoch(
     model: Recommender,
+    stage: Stage,
     optimizer: Optimizer,
     data: TrainingData,
     config: TrainConfig,
@@ -172,7 +177,7 @@ def _epoch(
         loss.backward()
         if config.clip:
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        _set_rate(optimizer, config, progress, len(batches))
+        _set_rate(optimizer, config, progress, len(batches), stage.epochs)
         optimizer.step()
         progress.loss += float(loss.detach()) / len(batches)
         progress.step += 1
@@ -190,11 +195,12 @@ def _seed(seed: int, progress: Progress) -> int:
     return ((seed * 64 + progress.stage) * 100_003 + progress.epoch) * 1_000_003 + progress.step
 
 
-def _set_rate(optimizer: Optimizer, config: TrainConfig, progress: Progress, steps: int) -> None:
-    done = progress.epoch * steps + progress.step + 1
-    warm = min(1.0, done / config.warmup) if config.warmup else 1.0
+def _set_rate(optimizer: Optimizer, config: TrainConfig, progress: Progress, steps: int, epochs: int) -> None:
+    done = progress.epoch * steps + progress.step
+    warm = min(1.0, (done + 1) / config.warmup) if config.warmup else 1.0
+    left = 1 - done / (epochs * steps) if config.schedule == "linear" else config.decay**progress.decays
     for group in optimizer.param_groups:
-        group["lr"] = config.learning_rate * warm * config.decay**progress.decays
+        group["lr"] = config.learning_rate * warm * left
 
 
 def _optimizer(model: Recommender, stage: Stage, config: TrainConfig) -> Optimizer:

@@ -43,14 +43,23 @@ def expected(name: str, route: Route, steps: int, *, head: bool, last_only: bool
     width = route.width or WIDTH
     layers = tuple(range(LAYERS)) if route.layers is None else route.layers
     if name == "sasrec":
-        body = flops.sasrec_body(width=width, layers=len(layers), ffn=FFN, steps=steps, last_only=last_only)
+        body = flops.transformer_body(width=width, layers=len(layers), ffn=FFN, steps=steps, last_only=last_only)
+    elif name == "bert4rec":
+        body = flops.transformer_body(width=width, layers=len(layers), ffn=FFN, steps=steps + 1, last_only=last_only)
+    elif name == "gru4rec":
+        body = flops.gru4rec_body(width=width, layers=len(layers), steps=steps)
     else:
         dilations = [DILATIONS[i] for i in layers]
         body = flops.nextitnet_body(width=width, kernel=3, dilations=dilations, steps=steps, last_only=last_only)
     return body + head * flops.head(width, route.emb, ITEMS)
 
 
-MODELS = {"sasrec": sasrec(), "nextitnet": build("nextitnet")}
+MODELS = {
+    "sasrec": sasrec(),
+    "bert4rec": build("bert4rec", ffn=FFN),
+    "gru4rec": build("gru4rec"),
+    "nextitnet": build("nextitnet", dilations=DILATIONS),
+}
 
 
 @pytest.mark.parametrize("last_only", [True, False])

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from leanrec.core.backbone import Context
-from leanrec.nn.attention import CausalAttention
+from leanrec.nn.attention import Attention
 from toys import randomise
 
 
 def test_equals_torchs_attention_with_the_heads_dealt_out() -> None:
     """Head h of ours owns channels h, h + H, ...; torch's owns a block. Reordering rows and columns makes them one."""
     width, heads, steps = 12, 3, 6
-    ours, theirs = CausalAttention(width, heads, 0.0), torch.nn.MultiheadAttention(width, heads, batch_first=True)
+    ours, theirs = Attention(width, heads, 0.0), torch.nn.MultiheadAttention(width, heads, batch_first=True)
     randomise(ours, 0.3)
     order = torch.cat([torch.arange(head, width, heads) for head in range(heads)])
     layers = (ours.query, ours.key, ours.value)
@@ -29,9 +30,32 @@ def test_equals_torchs_attention_with_the_heads_dealt_out() -> None:
 
 
 def test_dropout_of_weights_in_training_only() -> None:
-    attention = CausalAttention(4, 1, 0.5)
+    attention = Attention(4, 1, 0.5)
     x, ctx = torch.randn(1, 5, 4), Context(torch.tensor([5]), 5, 4)
     attention.train()
     assert not torch.equal(attention(x, ctx, None, None), attention(x, ctx, None, None))
     attention.eval()
     assert torch.equal(attention(x, ctx, None, None), attention(x, ctx, None, None))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("steps", [5, 40])
+def test_plain_products_in_bfloat16_agree_with_float32(steps: int, causal: bool) -> None:
+    attention = Attention(16, 2, 0.0, causal)
+    x, ctx = torch.randn(2, steps, 16), Context(torch.tensor([steps, steps - 2]), steps, 16)
+    exact = attention(x, ctx, None, None)
+    rounded = attention.bfloat16()(x.bfloat16(), ctx, None, None)
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), exact, atol=0.03, rtol=0.03)
+
+
+@pytest.mark.parametrize("steps", [5, 40])
+def test_both_sides_are_seen_but_no_padding(steps: int) -> None:
+    attention = Attention(8, 2, 0.0, causal=False)
+    lengths = torch.tensor([steps - 2])
+    x = torch.randn(1, steps, 8)
+    y = attention(x, Context(lengths, steps, 8), None, None)
+    alone = attention(x[:, :-2], Context(lengths, steps - 2, 8), None, None)
+    torch.testing.assert_close(y[:, :-2], alone, atol=1e-6, rtol=1e-5)
+    x[:, steps - 3] += 1
+    assert not torch.allclose(attention(x, Context(lengths, steps, 8), None, None)[:, 0], y[:, 0])

@@ -143,7 +143,8 @@ def test_patience(tiny_store: Store, tmp_path: Path, patience: int, epochs: int)
     assert progress.epoch == epochs
 
 
-def test_a_plateau_cuts_the_rate(tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def noted_rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Filled with the learning rate of every step."""
     rates: list[float] = []
     step = torch.optim.AdamW.step
 
@@ -153,6 +154,11 @@ def test_a_plateau_cuts_the_rate(tiny_store: Store, tmp_path: Path, monkeypatch:
         return step(self, *args)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", noting)
+    return rates
+
+
+def test_a_plateau_cuts_the_rate(tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = noted_rates(monkeypatch)
     quality = [0.5, 0.4, 0.4, 0.6, 0.1, 0.1]
     config = {"learning_rate": 0.01, "plateau": 2, "decay": 0.1, "warmup": 6}
     _, progress, notes = fit(tiny_store, tmp_path, quality, stage=Stage("train", 6), **config)
@@ -161,6 +167,15 @@ def test_a_plateau_cuts_the_rate(tiny_store: Store, tmp_path: Path, monkeypatch:
     assert rates[6 : 3 * steps] == pytest.approx([0.01] * (3 * steps - 6))
     assert rates[3 * steps :] == pytest.approx([0.001] * 3 * steps)
     assert progress.decays == 2
+
+
+def test_a_linear_schedule_ends_at_zero(tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = noted_rates(monkeypatch)
+    config = {"learning_rate": 0.01, "schedule": "linear", "plateau": 1, "warmup": 4}
+    fit(tiny_store, tmp_path, [0.5, 0.4, 0.3], stage=Stage("train", 3), **config)
+    total = len(rates)
+    warm = [min(1.0, (done + 1) / 4) for done in range(total)]
+    assert rates == pytest.approx([0.01 * warm[done] * (1 - done / total) for done in range(total)])
 
 
 def test_weight_decay_is_on_matrices_only(tiny_store: Store) -> None:

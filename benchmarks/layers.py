@@ -1,0 +1,125 @@
+"""What one more layer costs, for every backbone: counted and measured.
+
+    python benchmarks/layers.py [--width 128] [--length 200] [--out layers.csv]
+
+A shallow and a deep model of each backbone are timed in turns, everything interleaved; a layer's cost is their difference over the
+layers between them. One CSV row per backbone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from leanrec.backbones import backbones
+from leanrec.core.recommender import Recommender
+from leanrec.core.types import Batch
+from leanrec.cost.count import flops_per_user
+from leanrec.cost.latency import measure
+from leanrec.cost.machine import machine
+from leanrec.objectives import scored_states
+
+SHALLOW, DEEP = 2, 10
+ITEMS = 3416
+BATCHES = {"answer, 1 user": 1, "answer, 256 users": 256}
+TRAINED = 32
+
+
+def main() -> None:
+    options = arguments()
+    models = {
+        (name, layers): built(name, layers, options) for name in backbones.names() for layers in (SHALLOW, DEEP)
+    }
+    seconds = {}
+    for what, users in BATCHES.items():
+        calls = {key: partial(answer, model, histories(users, options.length)) for key, model in models.items()}
+        seconds[what] = timed(calls, options.seconds)
+    batch = histories(TRAINED, options.length)
+    calls = {key: partial(learn, model.backbone, batch) for key, model in models.items()}
+    seconds[f"train, {TRAINED} windows"] = timed(calls, options.seconds)
+    rows = []
+    for name in backbones.names():
+        shallow, deep = models[name, SHALLOW], models[name, DEEP]
+        row = {
+            "backbone": name,
+            "width": options.width,
+            "length": options.length,
+            "params per layer": per_layer(size(shallow), size(deep)),
+            "FLOPs per layer": per_layer(flops_per_user(shallow, options.length), flops_per_user(deep, options.length)),
+        }
+        for what, found in seconds.items():
+            row[f"ms per layer, {what}"] = round(per_layer(found[name, SHALLOW], found[name, DEEP]), 3)
+        rows.append(row | machine())
+    write(options.out, rows)
+
+
+def built(name: str, layers: int, options: argparse.Namespace) -> Recommender:
+    """A model with random weights."""
+    entry = backbones.get(name)
+    backbone = entry.build(entry.config(width=options.width, layers=layers, max_length=options.length), ITEMS)
+    return Recommender(backbone, lambda backbone, batch: {})
+
+
+def histories(users: int, length: int) -> Batch:
+    """Random full-length histories with targets."""
+    items = torch.randint(1, ITEMS + 1, (users, length + 1))
+    return Batch(items[:, :-1], torch.full((users,), length), items[:, 1:])
+
+
+def answer(model: Recommender, batch: Batch) -> int:
+    """The newest states, as when a request is answered; the head is the same for every depth."""
+    model.eval()
+    with torch.inference_mode():
+        model.represent(batch)
+    return batch.size
+
+
+def learn(backbone, batch: Batch) -> int:
+    """Forward and backward of the encoder in bfloat16, without the loss, which is the same for every depth."""
+    backbone.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        states, _ = scored_states(backbone, batch)
+    states.float().sum().backward()
+    return batch.size
+
+
+def timed(calls: dict[tuple[str, int], Callable[[], int]], seconds: float) -> dict[tuple[str, int], float]:
+    """Median milliseconds of each call, taken in turns."""
+    found = measure({f"{name} {layers}": call for (name, layers), call in calls.items()}, seconds)
+    return {key: found[f"{key[0]} {key[1]}"].p50_ms for key in calls}
+
+
+def size(model: Recommender) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def per_layer(shallow: float, deep: float) -> float:
+    return (deep - shallow) / (DEEP - SHALLOW)
+
+
+def write(out: Path | None, rows: list[dict]) -> None:
+    for row in rows:
+        print(", ".join(f"{key} {value}" for key, value in row.items()))
+    if out is not None:
+        with out.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--length", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=30.0, help="measured, for each of three kinds of batch")
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
