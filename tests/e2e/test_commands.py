@@ -46,7 +46,7 @@ def test_without_a_command_there_is_help() -> None:
 
 def test_list() -> None:
     entries = leanrec("list", "backbones", "--json").json["backbones"]
-    assert [entry["name"] for entry in entries] == ["nextitnet", "sasrec"]
+    assert [entry["name"] for entry in entries] == ["bert4rec", "gru4rec", "nextitnet", "sasrec"]
     assert all(entry["summary"] for entry in entries)
     assert leanrec("list", "techniques", "--json").json.keys() == {"techniques"}
     assert {e["name"] for e in leanrec("list", "recipes", "--json").json["recipes"]} >= {"demo-full", "demo-small"}
@@ -101,6 +101,18 @@ def test_train(store: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         *("catalog.parquet", "config.toml", "log.csv", "manifest.json", "model.safetensors"),
     ]
+
+
+@pytest.mark.parametrize("backbone", ["bert4rec", "gru4rec", "nextitnet"])
+def test_every_backbone_goes_the_whole_way(backbone: str, store: Path, tmp_path: Path) -> None:
+    setting = ("backbone.width=8", "backbone.max_length=12", "train.epochs=2", "train.schedule=linear")
+    trained = leanrec("train", store, "--backbone", backbone, *setting, "--out", tmp_path / "run", "--json")
+    assert (trained.code, trained.json["epochs"]) == (0, 2)
+    result = leanrec("evaluate", tmp_path / "run", "--json").json
+    assert result["metrics"].keys() == METRICS
+    assert 0 < result["cost"]["flops_per_user"] <= result["cost"]["flops_full"]
+    answer = leanrec("recommend", tmp_path / "run", "--history", "item-3,item-4", "-k", "5", "--json").json
+    assert len(answer["items"]) == 5
 
 
 def test_train_for_people(store: Path, tmp_path: Path) -> None:
