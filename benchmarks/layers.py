@@ -32,9 +32,7 @@ TRAINED = 32
 
 def main() -> None:
     options = arguments()
-    models = {
-        (name, layers): built(name, layers, options) for name in backbones.names() for layers in (SHALLOW, DEEP)
-    }
+    models = {(name, layers): built(name, layers, options) for name in backbones.names() for layers in (SHALLOW, DEEP)}
     seconds = {}
     for what, users in BATCHES.items():
         calls = {key: partial(answer, model, histories(users, options.length)) for key, model in models.items()}

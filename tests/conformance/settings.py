@@ -41,6 +41,7 @@ TRANSFORMER: dict[str, Any] = {
     "norm": "post",
     "rezero": True,
     "scale": False,
+    "positions": "sinusoids",
     "std": 0.05,
 }
 
@@ -51,7 +52,7 @@ BACKBONES: dict[str, Setting] = {
     ),
     "bert4rec": Setting(
         BERT4RecConfig(width=12, layers=3, heads=2, ffn=2, attention_dropout=0.1, max_length=10, hidden=0.5),
-        TRANSFORMER | {"scale": True, "hidden": 0.3, "last_only": 0.5},
+        TRANSFORMER | {"scale": True, "positions": "random", "hidden": 0.3, "last_only": 0.5},
     ),
     "gru4rec": Setting(
         GRU4RecConfig(width=12, layers=3, max_length=10),

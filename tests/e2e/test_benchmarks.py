@@ -64,3 +64,34 @@ def test_import(tmp_path: Path) -> None:
     header, row = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     assert header.startswith("rows,users,items,")
     assert row.startswith("5000,")
+
+
+def test_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["--width", 8, "--length", 6, "--seconds", 0, "--out", tmp_path / "layers.csv"]
+    monkeypatch.setattr(sys, "argv", ["layers", *map(str, options)])
+    script("layers").main()
+    rows = list(csv.DictReader((tmp_path / "layers.csv").read_text().splitlines()))
+    assert [row["backbone"] for row in rows] == ["bert4rec", "gru4rec", "nextitnet", "sasrec"]
+    gru = rows[1]
+    assert float(gru["params per layer"]) == 3 * (2 * 8 * 8 + 2 * 8) + 2 * 8
+    assert float(gru["FLOPs per layer"]) == 6 * 3 * 2 * 2 * 8 * 8
+
+
+def test_against_recbole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for the interpreter that has RecBole."""
+    lines = [f"{user} {1 + (user + step) % 9}" for user in range(30) for step in range(5)]
+    (tmp_path / "log.txt").write_text("\n".join(lines))
+    peer = tmp_path / "python"
+    peer.write_text('#!/bin/sh\necho \'{"epoch_s": 9000.0, "steps": 10, "steps_timed": 2, "version": "stand-in"}\'\n')
+    peer.chmod(0o755)
+    options = ["--log", tmp_path / "log.txt", "--recbole", peer, "--width", 8, "--blocks", 2, "--length", 5]
+    options += ["--rounds", 2, "--out", tmp_path / "out.csv"]
+    monkeypatch.setattr(sys, "argv", ["against_recbole", *map(str, options)])
+    script("against_recbole").main()
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert [(row["round"], row["RecBole"], row["RecBole's steps timed"]) for row in rows] == [
+        ("1", "stand-in", "2 of 10"),
+        ("2", "stand-in", "2 of 10"),
+    ]
+    for row in rows:
+        assert float(row["times faster"]) == pytest.approx(9000 / float(row["our epoch, s"]), rel=0.01, abs=0.1)

@@ -29,8 +29,8 @@ from leanrec.nn.transformer import Transformer, TransformerConfig
 class BERT4RecConfig(TransformerConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Bidirectional self-attention trained on hidden items (CIKM 2019). Other fields are those of `TransformerConfig`.
 
-    Item vectors are not scaled up by default: the mask token finds its neighbours by their positions, which must not drown in
-    larger item vectors.
+    A mask token finds its neighbours by their positions alone. So item vectors are not scaled up by default, in which positions
+    would drown, and positions start as sinusoids.
 
     Attributes:
         hidden: Share of the items of a window that are hidden in training; the newest one always is.
@@ -40,6 +40,7 @@ class BERT4RecConfig(TransformerConfig, frozen=True, forbid_unknown_fields=True,
     ffn: Count = 4
     activation: Literal["relu", "gelu"] = "gelu"
     scale: bool = False
+    positions: Literal["random", "sinusoids"] = "sinusoids"
     hidden: Share = 0.2
     last_only: Share = 0.0
 

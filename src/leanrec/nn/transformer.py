@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import msgspec
@@ -36,6 +37,8 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         norm: "pre" normalises the input of a branch, "post" the sum.
         rezero: Multiply each branch by a learned scalar that starts at zero.
         scale: Multiply item vectors by sqrt(width) at the input.
+        positions: How the learned positions start: at "random", or as "sinusoids" (Vaswani et al. 2017, section 3.5), in which
+            one event further is the same rotation everywhere.
         std: Standard deviation of the item table and positions at the start.
     """
 
@@ -50,6 +53,7 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     norm: Literal["pre", "post"] = "pre"
     rezero: bool = False
     scale: bool = True
+    positions: Literal["random", "sinusoids"] = "random"
     std: Positive = 0.02
 
 
@@ -119,7 +123,8 @@ class Transformer(Backbone):
         self.width, self.max_length, self.heads = config.width, config.max_length, config.heads
         self.scale, self.dropout = config.width**0.5 if config.scale else 1.0, config.dropout
         self.items = PlainTable(num_items, config.width, config.std)
-        self.positional = nn.Parameter(torch.randn(steps, config.width) * config.std)
+        start = torch.randn(steps, config.width) if config.positions == "random" else sinusoids(steps, config.width)
+        self.positional = nn.Parameter(start * config.std)
         self.blocks = nn.ModuleList(TransformerBlock(config, self.causal) for _ in range(config.layers))
         self.norm = ElasticNorm(config.width)
 
@@ -127,3 +132,10 @@ class Transformer(Backbone):
         """Learned positions, counted from the oldest event that is read: [T, w] or [B, S, w]."""
         at = torch.arange(ctx.steps, device=ctx.lengths.device) if have is None else ctx.at(have).clamp_min(0)
         return self.positional[at, : ctx.width]
+
+
+def sinusoids(steps: int, width: int) -> Tensor:
+    """Positions [T, D] of unit mean square: sines in even channels, cosines in odd ones, wavelengths from 2 pi to 20000 pi."""
+    channel = torch.arange(width)
+    angle = torch.arange(steps)[:, None] / 10000 ** (channel // 2 * 2 / width)
+    return math.sqrt(2) * torch.where(channel % 2 == 0, angle.sin(), angle.cos())
