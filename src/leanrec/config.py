@@ -9,12 +9,13 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import msgspec
 import tomli_w
@@ -195,7 +196,17 @@ def _convert(path: str, fields: Tree, kind: type[Any]) -> Any:
     try:
         return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"config {path}: {str(error).replace('$', path)}") from error
+        hint = _choices(str(error), kind)
+        raise ConfigError(f"config {path}: {str(error).replace('$', path)}{hint}") from error
+
+
+def _choices(message: str, kind: type[Any]) -> str:
+    """What could be written instead of a value that is none of a field's choices."""
+    found = re.search(r"^Invalid enum value '(.*)' - at `\$\.(\w+)`$", message)
+    if found is None:
+        return ""
+    value, field = found.groups()
+    return f"; {did_you_mean(value, get_args(get_type_hints(kind)[field]))}"
 
 
 def _known(path: str, fields: Tree, known: Sequence[str]) -> None:

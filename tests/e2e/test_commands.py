@@ -49,7 +49,9 @@ def test_list() -> None:
     assert [entry["name"] for entry in entries] == ["bert4rec", "gru4rec", "nextitnet", "sasrec"]
     assert all(entry["summary"] for entry in entries)
     assert leanrec("list", "techniques", "--json").json.keys() == {"techniques"}
-    assert {e["name"] for e in leanrec("list", "recipes", "--json").json["recipes"]} >= {"demo-full", "demo-small"}
+    recipes = {e["name"]: e["summary"] for e in leanrec("list", "recipes", "--json").json["recipes"]}
+    assert recipes.keys() >= {"demo-full", "demo-small"}
+    assert recipes["nextitnet32-ml-1m"].startswith("nextitnet width=128 layers=16 dilations=[1, 4] ")
     assert {e["name"] for e in leanrec("list", "datasets", "--json").json["datasets"]} >= {"ml-1m", "steam"}
     table = leanrec("list", "objectives").out
     assert all(name in table for name in ("softmax", "sampled-softmax", "gbce"))

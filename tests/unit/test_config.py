@@ -133,7 +133,14 @@ def test_every_configuration_survives_being_written(
         ({**SASREC, "train": 3}, r"expected a table at train, got 3"),
         ({**SASREC, "technique": {"thin": 1}}, r"expected a table at thin, got 1"),
         ({**SASREC, "train": {"epochs": "many"}}, r"config train: Expected `int`, got `str` - at `train\.epochs`"),
-        ({**SASREC, "train": {"window": "first"}}, r"config train: Invalid enum value 'first' - at `train\.window`"),
+        (
+            {**SASREC, "train": {"window": "first"}},
+            r"config train: Invalid enum value 'first' - at `train\.window`; known: all, last$",
+        ),
+        (
+            {**SASREC, "train": {"schedule": "linea"}},
+            r"config train: Invalid enum value 'linea' - at `train\.schedule`; did you mean 'linear'\? known: linear, plateau$",
+        ),
         ({**SASREC, "data": {"split": 3}}, r"config data: Expected `str`, got `int` - at `data\.split`"),
         ({"backbone": {"name": "sasrec", "width": [8]}}, r"config backbone: .*got `array` - at `backbone\.width`"),
         (

@@ -27,21 +27,23 @@ from leanrec.nn.transformer import Transformer, TransformerConfig
 
 
 class BERT4RecConfig(TransformerConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Bidirectional self-attention trained on hidden items (CIKM 2019). Other fields are those of `TransformerConfig`.
+    """Bidirectional self-attention trained on hidden items (CIKM 2019).
+
+    Other fields are those of `TransformerConfig`.
 
     A mask token finds its neighbours by their positions alone. So item vectors are not scaled up by default, in which positions
     would drown, and positions start as sinusoids.
 
     Attributes:
         hidden: Share of the items of a window that are hidden in training; the newest one always is.
-        last_only: Share of the windows in which only the newest item is hidden, as in a prediction.
+        last_only: Share of the windows in which only the newest item is hidden, as in a prediction (section 3.6).
     """
 
-    ffn: Count = 4
+    ffn: Count = 2
     activation: Literal["relu", "gelu"] = "gelu"
     scale: bool = False
     positions: Literal["random", "sinusoids"] = "sinusoids"
-    hidden: Share = 0.2
+    hidden: Share = 0.4
     last_only: Share = 0.0
 
 

@@ -17,7 +17,10 @@ from leanrec.nn.transformer import Transformer, TransformerConfig
 
 
 class SASRecConfig(TransformerConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Causal self-attention over the history (ICDM 2018). The fields are those of `TransformerConfig`."""
+    """Causal self-attention over the history (ICDM 2018).
+
+    The fields are those of `TransformerConfig`.
+    """
 
 
 @backbones.register("sasrec", SASRecConfig)

@@ -38,10 +38,16 @@ def listing(what: str) -> list[tuple[str, str]]:
     if what in registries:
         return [(name, registries[what].get(name).summary) for name in registries[what].names()]
     if what == "recipes":
-        return [(name, str(read_recipe(name).get("backbone", {}).get("name", ""))) for name in recipe_names()]
+        return [(name, _shape(read_recipe(name).get("backbone", {}))) for name in recipe_names()]
     if what == "datasets":
         return [(name, f"{d.title}. Licence: {d.licence}") for name, d in DATASETS.items()]
     raise ConfigError(f"cannot list {what!r}; {did_you_mean(what, [*registries, 'recipes', 'datasets'])}")
+
+
+def _shape(backbone: dict[str, Any]) -> str:
+    """A recipe's backbone in a line: its name, then its settings."""
+    settings = [f"{key}={value}" for key, value in backbone.items() if key != "name"]
+    return " ".join([str(backbone.get("name", "")), *settings])
 
 
 def train(
