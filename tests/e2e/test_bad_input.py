@@ -136,7 +136,7 @@ SETTINGS = {
     "technique": (["--technique", "thinner"], "expected a technique, got 'thinner'; .*known: "),
     "backbone": (
         ["--backbone", "sasrek"],
-        "expected a backbone, got 'sasrek'; did you mean 'sasrec'\\? known: nextitnet, sas",
+        "expected a backbone, got 'sasrek'; did you mean 'sasrec'\\? known: bert4rec, gru4rec, nextitnet, sas",
     ),
     "recipe": (
         ["--recipe", "demo-ful"],
