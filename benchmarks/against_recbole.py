@@ -2,8 +2,8 @@
 
     python benchmarks/against_recbole.py --log games.txt --recbole ENV/bin/python [--rounds 2] [--seconds 60]
 
-RecBole needs an environment of its own (recbole==1.2.1, numpy<2, pandas<3). Both train with the softmax over the whole catalogue
-and their own batch sizes. Prints one CSV row per round; `--out` also appends them to a file.
+RecBole needs an environment of its own (recbole==1.2.1, numpy<2, pandas<3). Both train with the softmax over the whole catalogue,
+unless `--set objective.name=sampled-softmax` changes ours, and with their own batch sizes. Prints one CSV row per round; `--out` also appends them to a file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main() -> None:
     options = arguments()
     shape = {"width": options.width, "layers": options.blocks, "max_length": options.length, "dilations": "[1,4]"}
     ours = ["--epochs", 1, "--rounds", 1, "--set", "backbone={name='nextitnet'}"]
-    ours += [f"backbone.{field}={value}" for field, value in shape.items()]
+    ours += [*(f"backbone.{field}={value}" for field, value in shape.items()), *options.set]
     theirs = ["--seconds", options.seconds, "--width", options.width, "--blocks", options.blocks]
     theirs += ["--length", options.length]
     for number in range(options.rounds):
@@ -36,6 +36,7 @@ def main() -> None:
             "log": options.log.name,
             "width": options.width,
             "residual blocks": options.blocks,
+            "our objective": mine["objective"],
             "our epoch, s": mine["epoch_median_s"],
             "RecBole's epoch, s": peer["epoch_s"],
             "times faster": round(peer["epoch_s"] / mine["epoch_median_s"], 1),
@@ -72,6 +73,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--blocks", type=int, default=8, help="residual blocks of two convolutions; even")
     parser.add_argument("--length", type=int, default=50)
+    parser.add_argument("--set", nargs="*", default=[], metavar="key.path=value", help="changes to our setting")
     parser.add_argument("--out", type=Path, help="CSV to append to")
     return parser.parse_args()
 

@@ -32,6 +32,7 @@ LOGS = {
 RUNS = {
     "sasrec-ml-1m": ("ml-1m", "sasrec-ml-1m"),
     "bert4rec-ml-1m": ("ml-1m", "bert4rec-ml-1m"),
+    "bert4rec-ml-1m-dropout": ("ml-1m", "bert4rec-ml-1m-dropout"),
     "gru4rec-ml-1m": ("ml-1m", "gru4rec-ml-1m"),
     "nextitnet-ml-1m": ("ml-1m", "nextitnet-ml-1m"),
     "nextitnet16-ml-1m": ("ml-1m", "nextitnet16-ml-1m"),
@@ -44,6 +45,8 @@ RUNS = {
     for data, recipe in (("beauty", "amazon"), ("games", "amazon"), ("online-retail", "online-retail"))
     for backbone in ("sasrec", "bert4rec", "gru4rec", "nextitnet")
 }
+STARTS = dict.fromkeys(("bert4rec-ml-1m", "bert4rec-ml-1m-dropout"), "bert4rec-ml-1m-start")
+"""Runs that start from the weights of another one, by its recipe."""
 SHOWN = ("hr@10", "ndcg@10", "mrr@10")
 
 
@@ -54,12 +57,21 @@ def main() -> None:
         store = options.work / "data" / data
         if not store.exists():
             import_log(options.logs / LOGS[data], store, name=data)
-        run = options.work / f"{name}-{options.seed}"
-        if not (run / "manifest.json").exists():
-            config = parse(override(read_recipe(recipe), [f"train.seed={options.seed}", *options.set]))
-            with Bar() as bar:
-                run_training(config, store, run, Several([CsvLog(run), bar]), resume=run.exists())
+        run, settings = options.work / f"{name}-{options.seed}", [f"train.seed={options.seed}", *options.set]
+        if name in STARTS:
+            start = options.work / f"{STARTS[name]}-{options.seed}"
+            fit(start, STARTS[name], store, settings)
+            settings.append(f"train.init={start}")
+        fit(run, recipe, store, settings)
         append(options.out, row(name, data, recipe, run, Store.open(store)))
+
+
+def fit(run: Path, recipe: str, store: Path, settings: list[str]) -> None:
+    """Train a run, unless it is finished."""
+    if not (run / "manifest.json").exists():
+        config = parse(override(read_recipe(recipe), settings))
+        with Bar() as bar:
+            run_training(config, store, run, Several([CsvLog(run), bar]), resume=run.exists())
 
 
 def row(name: str, data: str, recipe: str, run: Path, store: Store) -> dict[str, str | int | float]:

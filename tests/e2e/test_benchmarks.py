@@ -36,11 +36,13 @@ def test_epoch(log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         assert result[f"hr@10_{label}_of_lists"] == pytest.approx(result[f"hr@10_{label}"], abs=0.02)
 
 
-def test_quality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("started", [False, True], ids=["from scratch", "from another run"])
+def test_quality(started: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_log(tmp_path / "log.csv")
     module = script("quality")
     monkeypatch.setattr(module, "LOGS", {"tiny": "log.csv"})
     monkeypatch.setattr(module, "RUNS", {"tiny": ("tiny", "demo-small")})
+    monkeypatch.setattr(module, "STARTS", {"tiny": "demo-small"} if started else {})
     options = [
         "--logs",
         tmp_path,

@@ -86,6 +86,7 @@ TRAIN = st.builds(
     encoder_precision=st.sampled_from(["auto", "float32", "bfloat16"]),
     device=st.sampled_from(["auto", "cpu"]),
     checkpoint_seconds=numbers(),
+    init=st.text(max_size=5),
     seed=st.integers(0, 2**20 - 1),
 )
 DATA = st.builds(

@@ -12,7 +12,7 @@ import torch
 
 from leanrec.artifact import manifest as manifests
 from leanrec.artifact.manifest import DataRef, Manifest, RouteCost, TrainSummary
-from leanrec.artifact.store import save_run
+from leanrec.artifact.store import load_run, save_run
 from leanrec.build import build, saved_config, split_of
 from leanrec.config import CONFIG, RunConfig, parse
 from leanrec.core.errors import ConfigError, DataError
@@ -59,6 +59,8 @@ def run_training(
     windows = _windows(store, split, config, model)
     model.to(_device(config))
     if not resume:
+        if config.train.init:
+            _take_weights(model, Path(config.train.init), store)
         config = _start(config, out, model, store)
     model.items.loss_dtype = getattr(torch, config.train.loss_precision)
     validate = partial(validation, store=store, split=split)
@@ -139,6 +141,30 @@ def _windows(store: Store, split: Split, config: RunConfig, model: Recommender) 
 def _check_same(store: Store, config: RunConfig, out: Path) -> None:
     if config.data.catalog_sha256 not in ("", store.meta.catalog_sha256):
         raise DataError(f"expected the store that {out} was started on, got one with other items in {store.path}")
+
+
+def _take_weights(model: Recommender, run: Path, store: Store) -> None:
+    """Start from the weights of a finished run.
+
+    Raises:
+        ArtifactError: It is not a finished run.
+        DataError: It has other items.
+        ConfigError: Its weights have another shape.
+    """
+    manifest, state, _ = load_run(run)
+    if manifest.data.catalog_sha256 != store.meta.catalog_sha256:
+        raise DataError(
+            f"expected train.init to be a run on the items of {store.path}, got one with other items in {run}"
+        )
+    own = model.state_dict()
+    for name in sorted(own.keys() | state.keys()):
+        wanted, got = (tuple(weights[name].shape) if name in weights else None for weights in (own, state))
+        if wanted != got:
+            raise ConfigError(
+                f"expected weights of the model's shape in train.init, got {name} of {got or 'no shape at all'} in {run}, "
+                f"where the model has {wanted or 'none'}; use the backbone settings of {run}/{CONFIG}"
+            )
+    model.load_state_dict(state)
 
 
 def _start(config: RunConfig, out: Path, model: Recommender, store: Store) -> RunConfig:

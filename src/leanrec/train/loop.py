@@ -51,6 +51,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         encoder_precision: Type of all other matrix products in training; "auto" takes the one that is faster here.
         device: "cpu", "cuda", or "auto" for the accelerator if there is one.
         checkpoint_seconds: Longest time between checkpoints; one is also written after every epoch.
+        init: Run of the same shape and catalogue whose weights to start from; empty for fresh ones.
         seed: Of everything random.
     """
 
@@ -71,6 +72,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     encoder_precision: Precision = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_seconds: Amount = 120.0
+    init: str = ""
     seed: Seed = 0
 
 
