@@ -3,7 +3,8 @@
     python benchmarks/against_recbole.py --log games.txt --recbole ENV/bin/python [--rounds 2] [--seconds 60]
 
 RecBole needs an environment of its own (recbole==1.2.1, numpy<2, pandas<3). Both train with the softmax over the whole catalogue,
-unless `--set objective.name=sampled-softmax` changes ours, and with their own batch sizes. Prints one CSV row per round; `--out` also appends them to a file.
+unless `--set objective.name=sampled-softmax` changes ours, and with their own batch sizes. Prints one CSV row per round; `--out`
+also appends them to a file.
 """
 
 from __future__ import annotations
