@@ -10,7 +10,6 @@ also appends them to a file.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from leanrec.cost.machine import machine
+from rows import append
 
 HERE = Path(__file__).parent
 
@@ -51,18 +51,6 @@ def measured(python: str | Path, script: str, log: Path, options: list[Any]) -> 
     """The JSON line of a script."""
     command = [str(python), str(HERE / script), "--log", str(log), *map(str, options)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
-
-
-def append(out: Path | None, row: dict[str, Any]) -> None:
-    """Print a row, and add it to a CSV."""
-    print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-    if out is not None:
-        new = not out.exists()
-        with out.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
 
 
 def arguments() -> argparse.Namespace:

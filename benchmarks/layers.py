@@ -9,7 +9,6 @@ layers between them. One CSV row per backbone.
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from leanrec.cost.count import flops_per_user
 from leanrec.cost.latency import measure
 from leanrec.cost.machine import machine
 from leanrec.objectives import scored_states
+from rows import append
 
 SHALLOW, DEEP = 2, 10
 ITEMS = 3416
@@ -40,7 +40,6 @@ def main() -> None:
     batch = histories(TRAINED, options.length)
     calls = {key: partial(learn, model.backbone, batch) for key, model in models.items()}
     seconds[f"train, {TRAINED} windows"] = timed(calls, options.seconds)
-    rows = []
     for name in backbones.names():
         shallow, deep = models[name, SHALLOW], models[name, DEEP]
         row = {
@@ -52,8 +51,7 @@ def main() -> None:
         }
         for what, found in seconds.items():
             row[f"ms per layer, {what}"] = round(per_layer(found[name, SHALLOW], found[name, DEEP]), 3)
-        rows.append(row | machine())
-    write(options.out, rows)
+        append(options.out, row | machine())
 
 
 def built(name: str, layers: int, options: argparse.Namespace) -> Recommender:
@@ -100,22 +98,12 @@ def per_layer(shallow: float, deep: float) -> float:
     return (deep - shallow) / (DEEP - SHALLOW)
 
 
-def write(out: Path | None, rows: list[dict]) -> None:
-    for row in rows:
-        print(", ".join(f"{key} {value}" for key, value in row.items()))
-    if out is not None:
-        with out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--length", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=30.0, help="measured, for each of three kinds of batch")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="CSV to append to")
     return parser.parse_args()
 
 

@@ -8,7 +8,6 @@ A finished run in the work folder is not trained again, an interrupted one is re
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from leanrec.data.store import Store
 from leanrec.evaluate.metrics import intervals
 from leanrec.tasks import evaluate_run, run_training
 from leanrec.train.log import Bar, CsvLog, Several
+from rows import append
 
 LOGS = {
     "ml-1m": "ml-1m/ml-1m.txt.gz",
@@ -95,18 +95,6 @@ def row(name: str, data: str, recipe: str, run: Path, store: Store) -> dict[str,
         "flops at full length": opened.manifest.cost.flops,
     }
     return result | summary.machine
-
-
-def append(path: Path, line: dict[str, str | int | float]) -> None:
-    """Add a line to a CSV, with its header if the file is new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(line))
-        if new:
-            writer.writeheader()
-        writer.writerow(line)
-    print(", ".join(f"{key} {value}" for key, value in line.items()))
 
 
 def arguments() -> argparse.Namespace:
