@@ -21,7 +21,7 @@ $(VENV)/dev: $(VENV)/core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 
-demo: $(VENV)/core  ## simulate a shop, train a full and a small model, compare them
+demo: $(VENV)/core  ## simulate a shop, train a full, a small and a lean model, compare them
 	rm -rf $(DEMO_OUT)
 	$(BIN)/leanrec demo --out $(DEMO_OUT) $(DEMO_FLAGS)
 

@@ -82,7 +82,7 @@ def main() -> None:
             "score_excluded_s": round(statistics.median(s for s, _ in scoring["excluded"]), 3),
         }
         for label, exclude in (("kept", False), ("excluded", True)):
-            metrics = summarise(rank_part(model, store, split, "test", exclude).ranks)
+            metrics = summarise(rank_part(model, store, questions(store, split, "test"), exclude).ranks)
             found = scoring[label][0][1]
             hits = (found == targets(store, asked)[:, None]).any(1).mean()
             result |= {f"{name}_{label}": round(metrics[name], 5) for name in ("hr@10", "ndcg@10")}

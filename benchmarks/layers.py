@@ -21,7 +21,6 @@ from leanrec.core.types import Batch
 from leanrec.cost.count import flops_per_user
 from leanrec.cost.latency import measure
 from leanrec.cost.machine import machine
-from leanrec.objectives import scored_states
 from rows import append
 
 SHALLOW, DEEP = 2, 10
@@ -38,7 +37,7 @@ def main() -> None:
         calls = {key: partial(answer, model, histories(users, options.length)) for key, model in models.items()}
         seconds[what] = timed(calls, options.seconds)
     batch = histories(TRAINED, options.length)
-    calls = {key: partial(learn, model.backbone, batch) for key, model in models.items()}
+    calls = {key: partial(learn, model, batch) for key, model in models.items()}
     seconds[f"train, {TRAINED} windows"] = timed(calls, options.seconds)
     for name in backbones.names():
         shallow, deep = models[name, SHALLOW], models[name, DEEP]
@@ -58,7 +57,7 @@ def built(name: str, layers: int, options: argparse.Namespace) -> Recommender:
     """A model with random weights."""
     entry = backbones.get(name)
     backbone = entry.build(entry.config(width=options.width, layers=layers, max_length=options.length), ITEMS)
-    return Recommender(backbone, lambda backbone, batch: {})
+    return Recommender(backbone, lambda items, states, targets: {})
 
 
 def histories(users: int, length: int) -> Batch:
@@ -75,11 +74,11 @@ def answer(model: Recommender, batch: Batch) -> int:
     return batch.size
 
 
-def learn(backbone, batch: Batch) -> int:
+def learn(model: Recommender, batch: Batch) -> int:
     """Forward and backward of the encoder in bfloat16, without the loss, which is the same for every depth."""
-    backbone.train()
+    model.train()
     with torch.autocast("cpu", torch.bfloat16):
-        states, _ = scored_states(backbone, batch)
+        states, _ = model.scored(model.backbone.examples(batch))
     states.float().sum().backward()
     return batch.size
 

@@ -28,6 +28,7 @@ LOGS = {
     "sports": "sports/sports.txt.gz",
     "games": "games/games.txt",
     "online-retail": "online-retail/events.parquet",
+    "diginetica": "diginetica/sessions.txt.gz",
 }
 RUNS = {
     "sasrec-ml-1m": ("ml-1m", "sasrec-ml-1m"),

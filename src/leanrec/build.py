@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import compose
 from leanrec.core.types import Catalog, Route
+from leanrec.cost.count import Flops
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.objectives import objectives
@@ -73,6 +75,11 @@ class OpenRun:
     config: RunConfig
     catalog: Catalog
     model: Recommender
+
+    @cached_property
+    def flops(self) -> Flops:
+        """Counts what requests cost."""
+        return Flops(self.model)
 
     def runtime(self) -> Runtime:
         """What answers requests."""

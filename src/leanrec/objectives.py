@@ -1,7 +1,6 @@
 """Training objectives for next-item prediction: full softmax, sampled softmax with logQ correction, gBCE.
 
-Each is a frozen config that builds a callable from a backbone and a batch to named loss terms. All score only the steps that
-have a target.
+Each is a frozen config that builds a callable from the item table, the scored states and their targets to named loss terms.
 """
 
 from __future__ import annotations
@@ -13,20 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from leanrec.core.backbone import Backbone
+from leanrec.core.backbone import ItemTable
 from leanrec.core.ranges import Amount, Count
 from leanrec.core.recommender import Objective
 from leanrec.core.registry import Registry
-from leanrec.core.types import Batch, Catalog
+from leanrec.core.types import Catalog
 
 objectives: Registry[Objective] = Registry("objective", "leanrec.objectives", "leanrec.objectives")
-
-
-def scored_states(backbone: Backbone, batch: Batch) -> tuple[Tensor, Tensor]:
-    """States [M, e] and targets int64 [M] of the steps that have a target, in the way the backbone is trained."""
-    batch = backbone.examples(batch)
-    index, targets = batch.scored()
-    return backbone.encode(batch).states.flatten(0, 1).index_select(0, index), targets
 
 
 class Softmax(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -37,9 +29,8 @@ class Softmax(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 def build_softmax(config: Softmax, catalog: Catalog) -> Objective:
     """The full softmax; the item table brings its own exact loss."""
 
-    def loss(backbone: Backbone, batch: Batch) -> dict[str, Tensor]:
-        hidden, targets = scored_states(backbone, batch)
-        return {"nll": backbone.items.nll(hidden, targets)}
+    def loss(items: ItemTable, states: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {"nll": items.nll(states, targets)}
 
     return loss
 
@@ -67,14 +58,13 @@ def build_sampled_softmax(config: SampledSoftmax, catalog: Catalog) -> Objective
     cumulative = share.cumsum(0)
     log_q = (share * config.negatives).log().float() if config.correct else torch.zeros(len(share))
 
-    def loss(backbone: Backbone, batch: Batch) -> dict[str, Tensor]:
-        hidden, targets = scored_states(backbone, batch)
-        uniform = torch.rand(config.negatives, dtype=torch.float64, device=hidden.device)
-        drawn = torch.searchsorted(cumulative.to(hidden.device), uniform).clamp_max(len(share) - 1)
-        q = log_q.to(hidden.device)
-        negative = backbone.items.score(hidden, drawn + 1) - q[drawn]
+    def loss(items: ItemTable, states: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        uniform = torch.rand(config.negatives, dtype=torch.float64, device=states.device)
+        drawn = torch.searchsorted(cumulative.to(states.device), uniform).clamp_max(len(share) - 1)
+        q = log_q.to(states.device)
+        negative = items.score(states, drawn + 1) - q[drawn]
         negative = negative.masked_fill(drawn + 1 == targets[:, None], -torch.inf)  # accidental hits
-        positive = backbone.items.score(hidden, targets[:, None])
+        positive = items.score(states, targets[:, None])
         return {"nll": (torch.logsumexp(torch.cat([positive, negative], 1), 1) - positive.squeeze(1)).mean()}
 
     return loss
@@ -99,12 +89,11 @@ def build_gbce(config: GBCE, catalog: Catalog) -> Objective:
     alpha = min(1.0, config.negatives / max(1, n - 1))
     beta = alpha * (config.calibration * (1 - 1 / alpha) + 1 / alpha)
 
-    def loss(backbone: Backbone, batch: Batch) -> dict[str, Tensor]:
-        hidden, targets = scored_states(backbone, batch)
-        shift = torch.randint(1, max(2, n), (len(targets), config.negatives), device=hidden.device)
+    def loss(items: ItemTable, states: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        shift = torch.randint(1, max(2, n), (len(targets), config.negatives), device=states.device)
         drawn = (targets[:, None] - 1 + shift) % n + 1  # uniform over all items but the target
-        positive = backbone.items.score(hidden, targets[:, None])
-        negative = backbone.items.score(hidden, drawn)
+        positive = items.score(states, targets[:, None])
+        negative = items.score(states, drawn)
         return {"bce": (-beta * F.logsigmoid(positive).sum(1) + F.softplus(negative).sum(1)).mean()}
 
     return loss

@@ -5,7 +5,7 @@ A new backbone or technique adds one entry here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from leanrec.backbones.bert4rec import BERT4RecConfig
 from leanrec.backbones.gru4rec import GRU4RecConfig
 from leanrec.backbones.nextitnet import NextItNetConfig
 from leanrec.backbones.sasrec import SASRecConfig
+from leanrec.techniques.canet import CANetConfig
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,12 @@ class Setting:
     Attributes:
         config: A small shape with every option at work, dropout included.
         other: Another valid value of every field.
+        along: For a field that only matters beside others, the values these must have.
     """
 
     config: msgspec.Struct
     other: dict[str, Any]
+    along: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 TRANSFORMER: dict[str, Any] = {
@@ -82,7 +85,29 @@ BACKBONES: dict[str, Setting] = {
     ),
 }
 
-TECHNIQUES: dict[str, Setting] = {}
+JOINT = {"training": "gumbel"}
+
+TECHNIQUES: dict[str, Setting] = {
+    "canet": Setting(
+        CANetConfig(widths=(6, 12), depths=(1, 3), embs=(6, 12)),
+        {
+            "widths": (4, 12),
+            "depths": (2, 3),
+            "embs": (4, 12),
+            "project": True,
+            "training": "gumbel",
+            "router": "own",
+            "random_routes": 2,
+            "distil": 0.5,
+            "candidates": 3,
+            "guide": 0.5,
+            "uniform": 0.5,
+            "temperature": 2.0,
+            "budget": 0.9,
+        },
+        along={"guide": JOINT, "uniform": JOINT, "temperature": JOINT},
+    ),
+}
 
 
 def changed(config: msgspec.Struct, **values: Any) -> msgspec.Struct:

@@ -15,7 +15,7 @@ from leanrec.core.backbone import Backbone
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL, Batch, Gates, Route
 from leanrec.cost.count import flops_per_user
-from leanrec.objectives import scored_states
+from leanrec.nn.elastic import ElasticLinear
 from toys import random_batch, randomise
 
 ITEMS = 40
@@ -58,8 +58,8 @@ def grid(backbone: Backbone) -> list[Route]:
     return [Route(*parts) for parts in product([None, backbone.items.dim // 2, 1], widths, depths)]
 
 
-def gates_of(backbone: Backbone, routes: list[Route]) -> Gates:
-    """One route per user as masks."""
+def gates_of(backbone: Backbone, routes: list[Route], steps: int = 1) -> Gates:
+    """One route per user as masks [B, steps, .]."""
 
     def prefix(size: int | None, most: int) -> list[float]:
         return [float(channel < (size or most)) for channel in range(most)]
@@ -72,7 +72,8 @@ def gates_of(backbone: Backbone, routes: list[Route]) -> Gates:
         [prefix(route.width, backbone.width) for route in routes],
         [chosen(route.layers) for route in routes],
     )
-    return Gates(*(torch.tensor(mask, dtype=next(backbone.parameters()).dtype) for mask in masks))
+    dtype = next(backbone.parameters()).dtype
+    return Gates(*(torch.tensor(mask, dtype=dtype).unsqueeze(1).repeat(1, steps, 1) for mask in masks))
 
 
 @variants
@@ -86,7 +87,7 @@ def test_shapes_and_types(name: str, config: msgspec.Struct) -> None:
     newest = backbone.encode(batch, last_only=True)
     assert newest.states.shape == (users, backbone.items.dim)
     assert newest.layers == ()
-    scores = Recommender(backbone, lambda backbone, batch: {}).score(histories)
+    scores = Recommender(backbone, lambda items, states, targets: {}).score(histories)
     assert scores.shape == (users, ITEMS)
     assert whole.states.dtype == newest.states.dtype == scores.dtype == torch.float32
 
@@ -158,20 +159,64 @@ def test_masked_equals_sliced_on_every_route(
     name: str, config: msgspec.Struct, dtype: torch.dtype, limit: float
 ) -> None:
     backbone = make(name, config).to(dtype)
-    routes = grid(backbone)
-    batch = backbone.query(random_batch(ITEMS, [1 + row % backbone.max_length for row in range(len(routes))]))
-    gates = gates_of(backbone, routes)
+    sizes = {route: min(route.emb or backbone.items.dim, route.width or backbone.width) for route in grid(backbone)}
+    assert_masked_equals_sliced(backbone, sizes, limit)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.float64, 1e-9)], ids=["float32", "float64"])
+def test_masked_equals_sliced_with_layers_between_embedding_and_hidden_channels(
+    name: str, dtype: torch.dtype, limit: float
+) -> None:
+    backbone = backbones.get(name).build(BACKBONES[name].config, ITEMS)
+    backbone.enter = ElasticLinear(backbone.items.dim, backbone.width)
+    backbone.leave = ElasticLinear(backbone.width, backbone.items.dim)
+    randomise(backbone)
+    sizes = {route: route.emb or backbone.items.dim for route in grid(backbone)}
+    for more in (True, False):
+        assert any(route.emb and route.width and (route.emb > route.width) == more for route in sizes)
+    assert_masked_equals_sliced(backbone.to(dtype).eval(), sizes, limit)
+
+
+def assert_masked_equals_sliced(backbone: Backbone, sizes: dict[Route, int], limit: float) -> None:
+    """On every route, whose states have so many channels; masked states are zero beyond them."""
+    batch = backbone.query(random_batch(ITEMS, [1 + row % backbone.max_length for row in range(len(sizes))]))
+    gates = gates_of(backbone, list(sizes))
     masked = backbone.encode(batch, gates=gates).states
     newest = backbone.encode(batch, gates=gates, last_only=True).states
-    for row, route in enumerate(routes):
+    for row, (route, size) in enumerate(sizes.items()):
         backbone.check(route)
         length = int(batch.lengths[row])
         sliced = backbone.encode(Batch(batch.items[row : row + 1, :length], batch.lengths[row : row + 1]), route).states
-        size = sliced.shape[-1]
-        assert size == min(route.emb or backbone.items.dim, route.width or backbone.width)
+        assert sliced.shape[-1] == size
         torch.testing.assert_close(masked[row, :length, :size], sliced[0], atol=limit, rtol=0)
         torch.testing.assert_close(newest[row, :size], sliced[0, -1], atol=limit, rtol=0)
         assert not masked[row, :length, size:].any()
+
+
+@variants
+def test_gates_of_equal_steps_are_gates_of_the_whole_history(name: str, config: msgspec.Struct) -> None:
+    backbone = make(name, config)
+    routes = grid(backbone)
+    batch = backbone.query(random_batch(ITEMS, [1 + row % backbone.max_length for row in range(len(routes))]))
+    once = backbone.encode(batch, gates=gates_of(backbone, routes), keep_layers=True)
+    each = backbone.encode(batch, gates=gates_of(backbone, routes, batch.items.shape[1]), keep_layers=True)
+    for found, expected in zip((*each.layers, each.states), (*once.layers, once.states), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+@variants
+def test_gates_pass_gradients_only_at_the_steps_that_are_not_detached(name: str, config: msgspec.Struct) -> None:
+    backbone = make(name, config)
+    batch = backbone.query(random_batch(ITEMS, [4, backbone.max_length, 7, 1]))
+    narrow = next(route for route in reversed(grid(backbone)) if route.layers is None)
+    gates = gates_of(backbone, [narrow] * batch.size, batch.items.shape[1])
+    newest = (torch.arange(batch.items.shape[1]) == batch.last[:, None]).unsqueeze(-1)
+    masks = [mask.requires_grad_() for mask in (gates.emb, gates.width, gates.layers) if mask is not None]
+    states = backbone.encode(batch, gates=Gates(*(torch.where(newest, mask, mask.detach()) for mask in masks))).states
+    for gradient in torch.autograd.grad(backbone.items.score(states.flatten(0, 1)).square().sum(), masks):
+        assert gradient.isfinite().all()
+        assert gradient.abs().amax(-1, keepdim=True).gt(0).equal(newest)
 
 
 @variants
@@ -204,7 +249,8 @@ def test_gates_pass_gradients_to_a_router(name: str, config: msgspec.Struct) -> 
 @variants
 def test_every_parameter_learns(name: str, config: msgspec.Struct) -> None:
     backbone = make(name, config).train()
-    backbone.items.nll(*scored_states(backbone, some_histories(backbone))).backward()
+    model = Recommender(backbone, lambda items, states, targets: {"nll": items.nll(states, targets)})
+    model.loss(some_histories(backbone))["nll"].backward()
     for key, parameter in backbone.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
@@ -215,7 +261,7 @@ def test_every_parameter_learns(name: str, config: msgspec.Struct) -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_less_width_or_depth_costs_less(name: str) -> None:
     backbone = make(name, BACKBONES[name].config)
-    model = Recommender(backbone, lambda backbone, batch: {})
+    model = Recommender(backbone, lambda items, states, targets: {})
     cost = {route: flops_per_user(model, backbone.max_length, route) for route in grid(backbone)}
     for route, flops in cost.items():
         for whole in {Route(None, route.width, route.layers), Route(route.emb, None, route.layers)} & cost.keys():

@@ -25,6 +25,7 @@ from leanrec.data.store import Store
 from leanrec.evaluate.metrics import summarise
 from leanrec.evaluate.rank import rank
 from leanrec.objectives import Softmax
+from leanrec.tasks.training import held_out
 from leanrec.techniques import techniques
 from leanrec.train import checkpoint
 from leanrec.train.loop import TrainConfig, train
@@ -42,7 +43,9 @@ def fits(technique: str, backbone: str) -> bool:
 PAIRS = [(name, ()) for name in BACKBONES] + [
     (backbone, (technique,)) for technique in TECHNIQUES for backbone in BACKBONES if fits(technique, backbone)
 ]
-models = pytest.mark.parametrize(("backbone", "chosen"), PAIRS, ids=lambda part: part if isinstance(part, str) else "")
+models = pytest.mark.parametrize(
+    ("backbone", "chosen"), PAIRS, ids=lambda part: part if isinstance(part, str) else "+".join(part)
+)
 
 
 def make(
@@ -166,6 +169,7 @@ def fit(
             model, stage, windows, settings, out, lambda m: quality(m, store, "valid"), Stop(stop), index, resume
         )
         model = stage.finish(model)
+    model.calibrate(held_out(model, store, split))
     return model, progress
 
 

@@ -12,12 +12,15 @@ from torch import Tensor
 
 from conformance.settings import BACKBONES, TECHNIQUES, changed
 from leanrec.backbones import backbones
-from leanrec.config import parse, parse_toml
-from leanrec.core.recommender import Recommender
+from leanrec.build import build
+from leanrec.config import Choice, RunConfig, parse, parse_toml
+from leanrec.core.recommender import Recommender, by_route
+from leanrec.core.types import Batch
 from leanrec.data.batches import Limits, TrainingData, ask, everyone
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.objectives import objectives
+from leanrec.tasks.training import held_out
 from leanrec.techniques import techniques
 from toys import randomise
 
@@ -25,7 +28,7 @@ HEADINGS = ["## Idea", "## Paper", "## Use", "## What we measured", "## When not
 DOCS = Path(__file__).parents[2] / "docs"
 FIELDS = [
     pytest.param(name, field, id=f"{name}-{field}")
-    for name, setting in BACKBONES.items()
+    for name, setting in (BACKBONES | TECHNIQUES).items()
     for field in setting.config.__struct_fields__
 ]
 
@@ -49,11 +52,12 @@ def test_everything_registered_has_a_card() -> None:
         assert [line for line in lines if line.startswith("## ")] == HEADINGS, card
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", BACKBONES | TECHNIQUES)
 def test_a_config_survives_a_file(name: str) -> None:
-    table = {"name": name, **msgspec.to_builtins(BACKBONES[name].config)}
-    config = parse({"backbone": table})
-    assert config.backbone.config == BACKBONES[name].config
+    config = run_config(name, (BACKBONES | TECHNIQUES)[name].config)
+    assert (config.technique[0] if name in TECHNIQUES else config.backbone) == Choice(
+        name, (BACKBONES | TECHNIQUES)[name].config
+    )
     assert parse_toml(config.toml(), "a file") == config
 
 
@@ -64,27 +68,54 @@ def test_every_field_has_another_value() -> None:
             assert getattr(changed(setting.config, **{field: value}), field) != getattr(setting.config, field), field
 
 
+def run_config(name: str, config: msgspec.Struct) -> RunConfig:
+    """A run of one backbone, or of one technique on the first backbone that it fits."""
+    if name in TECHNIQUES:
+        backbone = next(b for b in BACKBONES if fits(name, b))
+        table = {"name": backbone, **msgspec.to_builtins(BACKBONES[backbone].config)}
+        return parse({"backbone": table, "technique": {name: msgspec.to_builtins(config)}})
+    return parse({"backbone": {"name": name, **msgspec.to_builtins(config)}})
+
+
+def fits(technique: str, backbone: str) -> bool:
+    needs = techniques.get(technique).build(TECHNIQUES[technique].config).needs
+    return needs <= backbones.get(backbone).build(BACKBONES[backbone].config, 5).supports
+
+
 def behaviour(name: str, config: msgspec.Struct, store: Store) -> tuple[dict[str, Any], Tensor, Tensor]:
-    """Shapes of the parameters, scores of whole histories, and the training loss, from one seed."""
+    """Shapes of the parameters, scores of whole histories, and the training loss with its gradient's norm, from one seed."""
+    model, _ = build(run_config(name, config), store.catalog)
     torch.manual_seed(0)
-    backbone = backbones.get(name).build(config, store.num_items)
-    randomise(backbone)
-    model = Recommender(backbone, objectives.get("softmax").build(objectives.get("softmax").config(), store.catalog))
-    batches = ask(store, everyone(store), backbone.max_length, Limits(1000, 10**6))
-    windows = TrainingData(store, Split.leave_one_out(store), backbone.max_length)
-    model.eval()
-    scores = torch.cat([model.score(question.batch) for question in batches])
+    randomise(model)
+    split = Split.leave_one_out(store)
+    windows = TrainingData(store, split, model.backbone.max_length)
     torch.manual_seed(0)
     model.train()
-    loss = sum(model.loss(windows.batch(torch.arange(len(windows)).numpy())).values())
-    return {key: value.shape for key, value in model.state_dict().items()}, scores, torch.as_tensor(loss)
+    loss = torch.stack(list(model.loss(windows.batch(torch.arange(len(windows)).numpy())).values())).sum()
+    loss.backward()
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm()
+    model.calibrate(held_out(model, store, split))
+    model.eval()
+    batches = ask(store, everyone(store), model.backbone.max_length, Limits(1000, 10**6))
+    scores = torch.cat([routed_scores(model, question.batch) for question in batches])
+    return (
+        {key: value.shape for key, value in model.state_dict().items()},
+        scores,
+        torch.stack([loss.detach(), gradient]),
+    )
+
+
+def routed_scores(model: Recommender, batch: Batch) -> Tensor:
+    """As in use: every user on its own route."""
+    return by_route(model, batch, model.routes(batch), lambda states, rows: (model.items.score(states),))[0]
 
 
 @pytest.mark.parametrize(("name", "field"), FIELDS)
 def test_every_field_is_read(name: str, field: str, tiny_store: Store) -> None:
-    setting = BACKBONES[name]
-    shapes, scores, loss = behaviour(name, setting.config, tiny_store)
-    again = behaviour(name, setting.config, tiny_store)
-    assert (again[0], again[2]) == (shapes, loss) and torch.equal(again[1], scores)
-    other = behaviour(name, changed(setting.config, **{field: setting.other[field]}), tiny_store)
-    assert other[0] != shapes or not torch.equal(other[1], scores) or other[2] != loss
+    setting = (BACKBONES | TECHNIQUES)[name]
+    config = changed(setting.config, **setting.along.get(field, {}))
+    shapes, scores, loss = behaviour(name, config, tiny_store)
+    again = behaviour(name, config, tiny_store)
+    assert again[0] == shapes and torch.equal(again[1], scores) and torch.equal(again[2], loss)
+    other = behaviour(name, changed(config, **{field: setting.other[field]}), tiny_store)
+    assert other[0] != shapes or not torch.equal(other[1], scores) or not torch.equal(other[2], loss)

@@ -1,9 +1,10 @@
-"""One small log with awkward names, imported once and trained once by the command line."""
+"""One small log with awkward names and one simulated shop, each trained on once by the command line."""
 
 from __future__ import annotations
 
 import csv
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,16 @@ TINY = (
     "train.loss_precision=float32",
     "train.encoder_precision=float32",
 )
+
+SMALL = (
+    *("--backbone", "sasrec", "backbone.width=16", "backbone.layers=2", "backbone.heads=2", "backbone.max_length=6"),
+    *("train.loss_precision=float32", "train.encoder_precision=float32"),
+)
+ROUTED = (
+    *("--technique", "canet", "technique.canet.widths=[8,16]", "technique.canet.depths=[1,2]"),
+    *("technique.canet.embs=[16]", "train.epochs=2"),
+)
+ROUTES = ["e16-w8-l0", "e16-w8-l0.1", "e16-w16-l0", "full"]
 
 
 def write_log(path: Path, keys: tuple[str, ...] = KEYS, users: int = 120) -> Path:
@@ -62,3 +73,33 @@ def run(store: Path) -> Path:
     result = leanrec("train", store, "--backbone", "sasrec", *TINY, "train.epochs=2", "--out", out)
     assert result.code == 0, result.err
     return out
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("canet") / "shop"
+    assert leanrec("data", "simulate", "--users", 120, "--out", out).code == 0
+    return out
+
+
+def trained(shop: Path, out: Path, *settings: str) -> Path:
+    ended = leanrec("train", shop, *SMALL, *settings, "--out", out)
+    assert ended.code == 0, ended.err
+    return out
+
+
+@pytest.fixture(scope="session")
+def routed(shop: Path) -> Path:
+    """A routed run; nothing but its controls is written into it, other tests that write take a `fresh` copy."""
+    return trained(shop, shop.parent / "routed", *ROUTED)
+
+
+@pytest.fixture(scope="session")
+def plain(shop: Path) -> Path:
+    return trained(shop, shop.parent / "plain", "train.epochs=1")
+
+
+@pytest.fixture
+def fresh(routed: Path, tmp_path: Path) -> Path:
+    """A copy of the routed run without controls."""
+    return shutil.copytree(routed, tmp_path / "fresh", ignore=shutil.ignore_patterns("controls"))

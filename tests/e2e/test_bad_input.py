@@ -292,7 +292,7 @@ def test_the_other_commands(run: Path, tmp_path: Path) -> None:
         *(
             ["data", "import", "f"],
             ["data", "simulate", "--seed", "-1", "--out", "q"],
-            ["evaluate", "r", "--budget", "2"],
+            ["evaluate", "r", "--budget", "-1"],
         ),
         *(["nonsense"], ["cost", "r", "--jsn"]),
     ],

@@ -141,7 +141,7 @@ def test_evaluate(run: Path) -> None:
     assert found["metrics"].keys() == found["ci95"].keys() == METRICS
     for name, (low, high) in found["ci95"].items():
         assert 0 <= low <= found["metrics"][name] <= high <= 1
-    assert list(found["cost"]) == ["params", "bytes", "flops_per_user", "flops_full", "flops_ratio"]
+    assert list(found["cost"]) == ["params", "bytes", "flops_per_user", "flops_full", "flops_ratio", "body_ratio"]
     assert found["cost"]["flops_ratio"] == 1.0
     assert 0 < found["cost"]["flops_full"] <= read_manifest(run).cost.flops
     assert found["routes"] == {"full": 1.0}

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from leanrec.backbones.sasrec import SASRec, SASRecConfig
 from leanrec.core.backbone import Backbone
-from leanrec.core.recommender import Objective
+from leanrec.core.recommender import Objective, Recommender
 from leanrec.core.types import Batch
-from leanrec.objectives import objectives, scored_states
+from leanrec.objectives import objectives
 from toys import catalog, random_batch, randomise
 
 ITEMS = 12
@@ -37,6 +37,11 @@ def objective(name: str, **fields: Any) -> Objective:
     return entry.build(msgspec.convert(fields, entry.config), catalog(ITEMS))
 
 
+def terms_of(loss: Objective, model: Backbone, batch: Batch) -> dict[str, Tensor]:
+    """The terms of a batch, as in training."""
+    return Recommender(model, loss).loss(batch)
+
+
 def logits_of(model: Backbone, batch: Batch) -> tuple[Tensor, Tensor]:
     """Scores [M, N] of the scored steps, and their targets, found step by step."""
     assert batch.targets is not None
@@ -55,7 +60,7 @@ def test_what_there_is() -> None:
 
 def test_only_steps_with_a_target_are_scored() -> None:
     model, batch = backbone(), some_batch()
-    hidden, targets = scored_states(model, batch)
+    hidden, targets = Recommender(model, objective("softmax")).scored(model.examples(batch))
     logits, expected = logits_of(model, batch)
     assert torch.equal(targets, expected) and len(targets) == 12
     torch.testing.assert_close(model.items.score(hidden), logits)
@@ -64,7 +69,7 @@ def test_only_steps_with_a_target_are_scored() -> None:
 def test_softmax_is_the_mean_cross_entropy() -> None:
     model, batch = backbone(), some_batch()
     logits, targets = logits_of(model, batch)
-    terms = objective("softmax")(model, batch)
+    terms = terms_of(objective("softmax"), model, batch)
     assert terms.keys() == {"nll"}
     torch.testing.assert_close(terms["nll"], F.cross_entropy(logits, targets - 1))
 
@@ -73,7 +78,7 @@ def test_gradients_are_those_of_the_cross_entropy() -> None:
     model, batch = backbone(), some_batch()
     logits, targets = logits_of(model, batch)
     parameters = dict(model.named_parameters())
-    ours = torch.autograd.grad(objective("softmax")(model, batch)["nll"], list(parameters.values()))
+    ours = torch.autograd.grad(terms_of(objective("softmax"), model, batch)["nll"], list(parameters.values()))
     theirs = torch.autograd.grad(F.cross_entropy(logits, targets - 1), list(parameters.values()))
     for name, mine, exact in zip(parameters, ours, theirs, strict=True):
         torch.testing.assert_close(mine, exact, rtol=1e-4, atol=1e-6, msg=name)
@@ -85,8 +90,8 @@ def test_every_item_drawn_once_is_the_full_softmax(monkeypatch: pytest.MonkeyPat
     model, batch = backbone(), some_batch()
     each = (torch.randperm(ITEMS).double() + 0.5) / ITEMS
     monkeypatch.setattr(torch, "rand", lambda *shape, **kwargs: each)
-    sampled = objective("sampled-softmax", negatives=ITEMS, power=0, correct=correct)(model, batch)["nll"]
-    torch.testing.assert_close(sampled, objective("softmax")(model, batch)["nll"])
+    sampled = terms_of(objective("sampled-softmax", negatives=ITEMS, power=0, correct=correct), model, batch)["nll"]
+    torch.testing.assert_close(sampled, terms_of(objective("softmax"), model, batch)["nll"])
 
 
 @pytest.mark.parametrize("correct", [True, False])
@@ -95,7 +100,7 @@ def test_sampled_softmax_equals_its_formula(power: float, correct: bool) -> None
     model, batch = backbone(), some_batch()
     logits, targets = (tensor.detach().numpy() for tensor in logits_of(model, batch))
     torch.manual_seed(5)
-    loss = objective("sampled-softmax", negatives=30, power=power, correct=correct)(model, batch)["nll"]
+    loss = terms_of(objective("sampled-softmax", negatives=30, power=power, correct=correct), model, batch)["nll"]
     torch.manual_seed(5)
     share = np.array(catalog(ITEMS).counts, float) ** power
     share /= share.sum()
@@ -116,7 +121,7 @@ def test_draws_follow_the_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Tensor] = []
     score = model.items.score
     monkeypatch.setattr(model.items, "score", lambda hidden, ids: asked.append(ids) or score(hidden, ids))
-    objective("sampled-softmax", negatives=200_000, power=1)(model, batch)
+    terms_of(objective("sampled-softmax", negatives=200_000, power=1), model, batch)
     drawn = next(ids for ids in asked if ids.dim() == 1)
     counts = np.array(catalog(ITEMS).counts)
     np.testing.assert_allclose(np.bincount(drawn, minlength=ITEMS + 1)[1:] / 200_000, counts / counts.sum(), atol=0.005)
@@ -129,7 +134,7 @@ def test_the_correction_makes_the_sampled_partition_unbiased() -> None:
     own = logits[np.arange(len(targets)), targets.astype(int) - 1]
     loss = objective("sampled-softmax", negatives=50, power=0.5)
     one = Batch(batch.items[:1], batch.lengths[:1], batch.targets[:1])  # type: ignore[index]
-    totals = [np.exp(loss(model, one)["nll"].item() + own[0]) - np.exp(own[0]) for _ in range(1500)]
+    totals = [np.exp(terms_of(loss, model, one)["nll"].item() + own[0]) - np.exp(own[0]) for _ in range(1500)]
     exact = np.exp(logits[0]).sum() - np.exp(logits[0, int(targets[0]) - 1])
     assert np.mean(totals) == pytest.approx(exact, rel=0.03)
 
@@ -139,7 +144,7 @@ def test_gbce_equals_its_formula(negatives: int, calibration: float) -> None:
     model, batch = backbone(), some_batch()
     logits, targets = (tensor.detach().numpy() for tensor in logits_of(model, batch))
     torch.manual_seed(5)
-    terms = objective("gbce", negatives=negatives, calibration=calibration)(model, batch)
+    terms = terms_of(objective("gbce", negatives=negatives, calibration=calibration), model, batch)
     assert terms.keys() == {"bce"}
     torch.manual_seed(5)
     shift = torch.randint(1, ITEMS, (len(targets), negatives)).numpy()
@@ -162,7 +167,7 @@ def test_gbce_without_calibration_is_plain_bce() -> None:
 
     def terms(calibration: float) -> Tensor:
         torch.manual_seed(0)
-        return objective("gbce", negatives=3, calibration=calibration)(model, batch)["bce"]
+        return terms_of(objective("gbce", negatives=3, calibration=calibration), model, batch)["bce"]
 
     torch.testing.assert_close(terms(0.0) - terms(1.0), positive * (1 - 3 / (ITEMS - 1)))
 
@@ -175,7 +180,7 @@ def test_every_objective_learns_and_leaves_padding_alone(name: str) -> None:
     values = []
     for _ in range(40):
         optimizer.zero_grad()
-        [term] = loss(model, batch).values()
+        [term] = terms_of(loss, model, batch).values()
         term.backward()
         optimizer.step()
         values.append(term.item())
@@ -187,5 +192,5 @@ def test_every_objective_learns_and_leaves_padding_alone(name: str) -> None:
 def test_a_catalogue_of_one_item(name: str) -> None:
     entry = objectives.get(name)
     model = SASRec(SASRecConfig(width=4, layers=1, heads=1, max_length=8), 1)
-    [term] = entry.build(entry.config(), catalog(1))(model, random_batch(1, [3])).values()
+    [term] = terms_of(entry.build(entry.config(), catalog(1)), model, random_batch(1, [3])).values()
     assert term.isfinite()

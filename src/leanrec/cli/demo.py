@@ -1,4 +1,4 @@
-"""``leanrec demo``: the embedded default, from a simulated shop to a compared pair of models."""
+"""``leanrec demo``: the embedded default, from a simulated shop to a full, a small and a lean model side by side."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from leanrec.core.errors import ConfigError
 from leanrec.data.simulate import Shop, simulate
 from leanrec.train.log import Bar, CsvLog, Several
 
-RECIPES = {"full": "demo-full", "small": "demo-small"}
+RECIPES = {"full": "demo-full", "small": "demo-small", "lean": "demo-lean"}
+STARTS = {"lean": "full"}
+"""Models that start from the weights of another one."""
 
 
 def add(app: typer.Typer) -> None:
@@ -26,14 +28,14 @@ def add(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Directory for the shop and both runs.")] = Path("leanrec-demo"),
+    out: Annotated[Path, typer.Option("--out", help="Directory for the shop and the runs.")] = Path("leanrec-demo"),
     users: Annotated[int | None, typer.Option(help="Users of the simulated shop.", min=10)] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Most epochs of each model; fewer is quicker and worse.", min=1)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Simulate a shop, train a full and a small SASRec, and compare quality and cost in one table.
+    """Simulate a shop, train a full and a small SASRec and a lean one that gives every user its own sub-model, and compare.
 
     Example: leanrec demo --out demo
     """
@@ -45,13 +47,14 @@ def demo(
     results: dict[str, dict[str, Any]] = {}
     for name, recipe in RECIPES.items():
         note(f"training the {name} model ({recipe})")
-        config = parse(override(read_recipe(recipe), [f"train.epochs={epochs}"] if epochs else []))
-        run = out / name
+        run, settings = out / name, [f"train.epochs={epochs}"] if epochs else []
+        settings += [f"train.init={out / STARTS[name]}"] if name in STARTS else []
+        config = parse(override(read_recipe(recipe), settings))
         with Bar() as bar:
             tasks.run_training(config, out / "shop", run, Several([CsvLog(run), bar]))
         opened = open_run(run)
         results[name] = evaluation_result(opened, store, tasks.evaluate_run(opened, store, "test"), "test", False)
-    note("measuring both, taking turns")
+    note("measuring all, taking turns")
     timing = tasks.run_bench([open_run(out / name) for name in RECIPES], None, [256], seconds=4.0, k=10)
     for name, row in zip(RECIPES, timing.rows, strict=True):
         results[name]["ms_per_user"] = 1e3 / row.users_per_s
@@ -86,14 +89,17 @@ def _show(out: Path, results: dict[str, dict[str, Any]]) -> None:
         rows,
         "params and FLOPs counted, ms measured at batch 256",
     )
-    typer.echo(_moral(results, kinds))
-    typer.echo(f"runs are in {out}; try: leanrec evaluate {out / 'small'}")
+    for name in ("small", "lean"):
+        typer.echo(_moral(results, name, kinds))
+    spent = ", ".join(f"{share:.0%} on {kind} users" for kind, share in results["lean"]["kinds_flops_ratio"].items())
+    typer.echo(f"the lean model spends, of the full model's FLOPs: {spent}")
+    typer.echo(f"runs are in {out}; try: leanrec evaluate {out / 'lean'} --budget 0.2")
 
 
-def _moral(results: dict[str, dict[str, Any]], kinds: list[str]) -> str:
-    """What the table says, in a sentence."""
-    full, small = (results[name] for name in RECIPES)
-    saved = full["cost"]["flops_per_user"] / small["cost"]["flops_per_user"]
-    kept = {kind: small["kinds"][kind]["ndcg@10"] / max(full["kinds"][kind]["ndcg@10"], 1e-9) for kind in kinds}
+def _moral(results: dict[str, dict[str, Any]], name: str, kinds: list[str]) -> str:
+    """What the table says of a model, in a sentence."""
+    full, other = results["full"], results[name]
+    saved = full["cost"]["flops_per_user"] / other["cost"]["flops_per_user"]
+    kept = {kind: other["kinds"][kind]["ndcg@10"] / max(full["kinds"][kind]["ndcg@10"], 1e-9) for kind in kinds}
     parts = ", ".join(f"{share:.0%} for {kind} users" for kind, share in kept.items())
-    return f"the small model costs {saved:.0f} times fewer FLOPs and keeps of the full model's NDCG@10: {parts}"
+    return f"the {name} model costs {saved:.1f} times fewer FLOPs and keeps of the full model's NDCG@10: {parts}"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from leanrec.cli import data, demo, models
+from leanrec.cli import data, demo, evaluate, models
 from leanrec.cli.output import Json, emit, table
 from leanrec.core.errors import LeanrecError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 demo.add(app)
 models.add(app)
+evaluate.add(app)
 
 
 def _version(asked: bool) -> None:

@@ -1,4 +1,4 @@
-"""``leanrec train, evaluate, cost, bench, recommend``."""
+"""``leanrec train, cost, bench, recommend``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from leanrec import tasks
+from leanrec.artifact.manifest import read_manifest
 from leanrec.backbones import backbones
 from leanrec.build import open_run, saved_config
 from leanrec.cli import reports
+from leanrec.cli.options import Budget, Data, Run
 from leanrec.cli.output import Json, emit, note, size, stages, table
 from leanrec.config import override, parse, read_recipe, recipe_names
 from leanrec.core.errors import ConfigError
@@ -21,14 +23,10 @@ from leanrec.objectives import objectives
 from leanrec.techniques import techniques
 from leanrec.train.log import Bar, CsvLog, Several
 
-Run = Annotated[Path, typer.Argument(help="A run's directory.")]
-Data = Annotated[Path | None, typer.Option(help="The store, if it is no longer where the run was trained.")]
-Budget = Annotated[float | None, typer.Option(help="Mean cost wanted, as a share of the full model.", min=0, max=1)]
-
 
 def add(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (train, evaluate, cost, bench, recommend):
+    for command in (train, cost, bench, recommend):
         app.command()(command)
 
 
@@ -57,6 +55,12 @@ def train(
     backbone: Annotated[str | None, typer.Option(help="See `leanrec list backbones`.")] = None,
     technique: Annotated[list[str] | None, typer.Option(help="See `leanrec list techniques`; may be repeated.")] = None,
     recipe: Annotated[str | None, typer.Option(help="A TOML file, or a name of `leanrec list recipes`.")] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="A run whose weights to start from; its configuration too, unless a backbone or recipe is named."
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run, to the same numbers.")
     ] = False,
@@ -65,11 +69,13 @@ def train(
     """Train a model on a store. It can be stopped at any moment and resumed.
 
     Example: leanrec train data --backbone sasrec backbone.width=128 train.seed=1 --out run
+
+    Example: leanrec train data --init run --technique canet train.epochs=10 --out lean
     """
-    given = bool(settings or backbone or technique or recipe)
+    given = bool(settings or backbone or technique or recipe or init)
     if resume and given:
         raise ConfigError("--resume goes on with the run's own configuration; drop the other options")
-    config = saved_config(out) if resume else parse(_tree(settings or [], backbone, technique or [], recipe))
+    config = saved_config(out) if resume else parse(_tree(settings or [], backbone, technique or [], recipe, init))
     if resume and tasks.finished(out):
         note(f"{out} is finished, nothing is left to train")
     with Bar() as bar:
@@ -96,41 +102,19 @@ def train(
     )
 
 
-def _tree(settings: list[str], backbone: str | None, technique: list[str], recipe: str | None) -> dict[str, Any]:
+def _tree(
+    settings: list[str], backbone: str | None, technique: list[str], recipe: str | None, init: Path | None
+) -> dict[str, Any]:
     tree = read_recipe(recipe) if recipe else {}
+    if init and not (backbone or recipe):
+        tree = read_manifest(init).config
+    if init:
+        tree.setdefault("train", {})["init"] = str(init.resolve())
     if backbone:
         tree.setdefault("backbone", {})["name"] = backbone
     for name in technique:
         tree.setdefault("technique", {}).setdefault(name, {})
     return override(tree, settings)
-
-
-def evaluate(
-    run: Run,
-    split: Annotated[str, typer.Option(help="test or valid.")] = "test",
-    budget: Budget = None,
-    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out each user's own items.")] = False,
-    per_user: Annotated[Path | None, typer.Option(help="Parquet with user, target, rank, route, flops.")] = None,
-    data: Data = None,
-    as_json: Json = False,
-) -> None:
-    """Rank the full catalogue for every user: HR, NDCG, MRR at 5, 10, 20, with 95 % intervals, and what it cost.
-
-    Example: leanrec evaluate run --exclude-seen --per-user users.parquet
-    """
-    if split not in ("test", "valid"):
-        raise ConfigError(f"expected --split test or valid, got {split!r}")
-    opened = open_run(run)
-    store = opened.store(data)
-    with stages(as_json) as progress:
-        evaluation = tasks.evaluate_run(opened, store, split, exclude_seen, budget, progress)
-    if per_user is not None:
-        reports.write_per_user(per_user, evaluation, store)
-    result = reports.evaluation_result(opened, store, evaluation, split, exclude_seen)
-    if as_json:
-        emit(result)
-    else:
-        reports.show_evaluation(result)
 
 
 def cost(run: Run, as_json: Json = False) -> None:
@@ -156,6 +140,7 @@ def bench(
     batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,32,256",
     seconds: Annotated[float, typer.Option(help="Time for each batch size.", min=0.1)] = 10.0,
     k: Annotated[int, typer.Option("-k", help="Items recommended.", min=1)] = 10,
+    budget: Budget = None,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
@@ -164,7 +149,7 @@ def bench(
     Example: leanrec bench full small --batch 1,256
     """
     sizes = reports.whole_numbers("--batch", batch)
-    result = asdict(tasks.run_bench([open_run(run) for run in runs], data, sizes, seconds, k))
+    result = asdict(tasks.run_bench([open_run(run) for run in runs], data, sizes, seconds, k, budget))
     if as_json:
         emit(result)
     else:

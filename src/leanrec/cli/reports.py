@@ -60,7 +60,6 @@ def evaluation_result(
 ) -> dict[str, Any]:
     """What ``evaluate --json`` prints. On a simulated shop also the metrics and the best reachable ones by kind of user."""
     ranks = evaluation.ranking.ranks
-    spent = float(evaluation.flops.mean())
     result: dict[str, Any] = {
         "run": str(run.path),
         "split": part,
@@ -72,15 +71,19 @@ def evaluation_result(
         "cost": {
             "params": run.manifest.cost.params,
             "bytes": run.manifest.cost.bytes,
-            "flops_per_user": spent,
+            "flops_per_user": float(evaluation.flops.mean()),
             "flops_full": evaluation.flops_full,
-            "flops_ratio": spent / evaluation.flops_full,
+            "flops_ratio": evaluation.flops_ratio,
+            "body_ratio": evaluation.body / evaluation.body_full,
         },
         "routes": evaluation.route_shares(),
     }
     if store.meta.simulation is not None:
         kinds = store.users_table()["kind"].to_numpy()[evaluation.users]
         result["kinds"] = {kind: summarise(ranks[kinds == kind]) for kind in sorted(set(kinds))}
+        result["kinds_flops_ratio"] = {
+            kind: float(evaluation.flops[kinds == kind].mean()) / evaluation.flops_full for kind in result["kinds"]
+        }
         result["oracle"] = ceiling(store, part, exclude_seen)["expected"]
     return result
 
@@ -120,6 +123,36 @@ def show_evaluation(result: dict[str, Any]) -> None:
     show_cost(result["run"], result["cost"])
     if len(result["routes"]) > 1:
         table("routes", ["route", "share"], [(route, f"{share:.1%}") for route, share in result["routes"].items()])
+    if "controls" in result:
+        _show_controls(result)
+
+
+CONTROLS = {
+    "learned": "learned routes",
+    "full": "full model alone",
+    "whole": "whole network for all",
+    "static": "best static route or mix",
+    "matched": "matched random routes",
+    "uniform": "uniform random routes",
+    "small": "small model alone",
+    "oracle": "oracle of kinds",
+}
+
+
+def _show_controls(result: dict[str, Any]) -> None:
+    """The learned routes beside their controls, and the curve of budgets."""
+    name, rows = "ndcg@10", []
+    for control, label in CONTROLS.items():
+        if control in result["controls"]:
+            found = result["controls"][control]
+            lead = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found["lead"]) if "lead" in found else ""
+            rows.append((label, f"{found['metrics'][name]:.4f}", f"{found['flops_ratio']:.1%}", lead))
+    table("controls", ["routes", "NDCG@10", "FLOPs", "learned routes lead by [95 %]"], rows)
+    table(
+        "one model, every budget",
+        ["budget", "FLOPs", "NDCG@10"],
+        [(p["budget"], f"{p['flops_ratio']:.1%}", f"{p[name]:.4f}") for p in result["curve"]],
+    )
 
 
 def _with_interval(value: float, interval: list[float]) -> str:
@@ -131,7 +164,8 @@ def show_cost(title: str, cost: dict[str, Any]) -> None:
     rows = [("params (counted)", f"{cost['params']:,}"), ("size (counted)", size(cost["bytes"]))]
     if "flops_per_user" in cost:
         rows.append(("FLOPs per user (counted)", human(cost["flops_per_user"])))
-        rows.append(("of the full model", f"{cost['flops_ratio']:.1%}"))
+        rows.append(("of the full model, router and head included", f"{cost['flops_ratio']:.1%}"))
+        rows.append(("of the full model, body alone", f"{cost['body_ratio']:.1%}"))
     rows += [(f"FLOPs, route {r['route']} (counted)", human(r["flops"])) for r in cost.get("routes", [])]
     table(f"cost of {title}", ["", ""], rows)
 

@@ -69,7 +69,7 @@ class Context:
         lengths: int64 [B].
         steps: T, the number of steps of the batch.
         width: Hidden channels of the route.
-        channels: float [B, 1, D] open hidden channels in masked execution, else None.
+        channels: float [B, 1 or T, D] open hidden channels in masked execution, else None.
     """
 
     lengths: Tensor
@@ -127,6 +127,8 @@ class Backbone(nn.Module, ABC):
         heads: Widths must divide by this.
         scale: Factor on the item vectors at the input.
         dropout: On the input.
+        enter: Slot: an elastic layer from embedding channels to hidden ones; None passes them on, the missing ones at zero.
+        leave: Slot: an elastic layer from hidden channels to embedding ones; None passes on the first.
     """
 
     supports: ClassVar[frozenset[str]] = frozenset()
@@ -139,6 +141,12 @@ class Backbone(nn.Module, ABC):
     heads: int = 1
     scale: float = 1.0
     dropout: float = 0.0
+    enter: nn.Module | None
+    leave: nn.Module | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter = self.leave = None
 
     def examples(self, batch: Batch) -> Batch:
         """What is trained on: inputs and the items wanted of their states. Next items, unless a backbone is trained otherwise.
@@ -186,21 +194,21 @@ class Backbone(nn.Module, ABC):
         for block in reversed(blocks):
             plan.append(block.needs(plan[-1], batch.items.shape[1]))
         plan.reverse()
-        channels = None if gates is None or gates.width is None else gates.width.unsqueeze(1)
+        channels = None if gates is None else gates.width
         ctx = Context(batch.lengths, batch.items.shape[1], route.width or self.width, channels)
         x = self._embed(batch, ctx, plan[0], route.emb, gates)
         kept: list[Tensor] = []
         for i, block, have, want in zip(order, blocks, plan, plan[1:], strict=False):
             y = block(x, ctx, have, want)
             if gates is not None and gates.layers is not None:
-                keep = gates.layers[:, i, None, None]
+                keep = gates.layers[..., i : i + 1]
                 y = keep * y + (1 - keep) * ctx.restrict(x, have, want)
             x = y
             if keep_layers:
                 kept.append(x)
         x = ctx.restrict(x, plan[-1], (0,)) if last_only else x
-        x = self.norm(x, ctx.channels)[..., : route.emb or ctx.width]
-        x = _open(x, gates)
+        x = self.norm(x, ctx.channels)
+        x = _open(x[..., : route.emb] if self.leave is None else self.leave(x, route.emb).to(x.dtype), gates)
         return Hidden(x.squeeze(1) if last_only else x, tuple(kept))
 
     def check(self, route: Route) -> None:
@@ -227,18 +235,18 @@ class Backbone(nn.Module, ABC):
         if have is not None:
             at = ctx.at(have)
             ids = ids.gather(1, at.clamp_min(0)).masked_fill(at < 0, PAD)
-        used = min(ctx.width, emb or self.items.dim)
-        x = F.pad(_open(self.vectors(ids, used) * self.scale, gates), (0, ctx.width - used))
+        used = emb or self.items.dim
+        used = used if self.enter is not None else min(ctx.width, used)
+        x = _open(self.vectors(ids, used) * self.scale, gates)
+        x = F.pad(x, (0, ctx.width - used)) if self.enter is None else self.enter(x, ctx.width)
         positions = self.positions(ctx, have)
         x = x if positions is None else x + positions
         return dropout(ctx.gate(x), self.dropout, self.training)
 
 
 def _open(x: Tensor, gates: Gates | None) -> Tensor:
-    """``x`` [B, ..., D] with closed embedding channels at zero."""
-    if gates is None or gates.emb is None:
-        return x
-    return x * (gates.emb if x.dim() == 2 else gates.emb.unsqueeze(1))
+    """``x`` [B, S, E] with closed embedding channels at zero."""
+    return x if gates is None or gates.emb is None else x * gates.emb
 
 
 def _within(what: str, value: int | None, most: int, multiple: int, route: Route) -> None:

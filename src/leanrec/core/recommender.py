@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from leanrec.core.backbone import Backbone, ItemTable
-from leanrec.core.types import FULL, Batch, Route
+from leanrec.core.types import FULL, Batch, Gates, Route
 
 
 class Objective(Protocol):
     """A training loss for next-item prediction."""
 
-    def __call__(self, backbone: Backbone, batch: Batch) -> dict[str, Tensor]:
-        """Named, weighted scalar terms."""
+    def __call__(self, items: ItemTable, states: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Named, weighted scalar terms of states [M, e] and the items int64 [M] wanted of them."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """What a technique may fit its choices on once the weights are trained: the validation part.
+
+    Attributes:
+        batches: Starts one pass over the validation users: their histories, with the wanted item as the target of the
+            newest step. The order is the same in every pass.
+        current: Starts one pass over the same users' histories with the validation event at their end: what is known when the
+            model goes into use. Without targets.
+        flops: FLOPs of a request by a history's length and the route, head included, routing left out.
+        routing: FLOPs of choosing a route, by a history's length.
+    """
+
+    batches: Callable[[], Iterable[Batch]]
+    current: Callable[[], Iterable[Batch]]
+    flops: Callable[[int, Route], int]
+    routing: Callable[[int], int]
 
 
 class Recommender(nn.Module):
@@ -38,11 +58,28 @@ class Recommender(nn.Module):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named, weighted loss terms of a batch with targets; the trainer adds them up."""
-        return self.objective(self.backbone, batch)
+        return self.objective(self.items, *self.scored(self.backbone.examples(batch)))
+
+    def scored(self, batch: Batch, route: Route = FULL, gates: Gates | None = None) -> tuple[Tensor, Tensor]:
+        """States [M, e] and targets int64 [M] of the steps of training examples that have a target."""
+        index, targets = batch.scored()
+        return self.backbone.encode(batch, route, gates).states.flatten(0, 1).index_select(0, index), targets
 
     def all_routes(self) -> tuple[Route, ...]:
-        """Every route this model can answer with, cheapest first."""
+        """Every route this model can answer with; the whole model is the last one."""
         return (FULL,)
+
+    def decide(self, batch: Batch) -> Tensor | None:
+        """What choosing routes computes, for instance scores [B, K] of the routes; None if there is nothing to choose."""
+        return None
+
+    def calibrate(self, held_out: HeldOut) -> bool:
+        """Fit on validation users what is not trained with the weights; called once, when training has ended.
+
+        Returns:
+            Whether anything changed.
+        """
+        return False
 
     def routes(self, batch: Batch, budget: float | None = None) -> list[Route]:
         """The route of each of the B users. Deterministic.
@@ -50,8 +87,15 @@ class Recommender(nn.Module):
         Args:
             batch: Histories [B, T].
             budget: Mean cost wanted, as a share of the full model's FLOPs; a model with one route ignores it.
+
+        Raises:
+            ConfigError: The budget is below what the cheapest route costs.
         """
         return [FULL] * batch.size
+
+    def budgets(self) -> tuple[float, float] | None:
+        """The least and the largest mean cost that can be asked for, as shares of the full model's FLOPs; None if no choice."""
+        return None
 
     def represent(self, batch: Batch, route: Route = FULL) -> Tensor:
         """States [B, e] of the newest step, in the space of the item table."""

@@ -128,12 +128,12 @@ class Gates:
     """Masked execution of one route per user at full width, for training a router with gradients.
 
     Entries are 0 or 1 in the forward pass (or soft values while searching); channels form a prefix. Masked execution
-    equals the sliced execution of the same route.
+    equals the sliced execution of the same route. S is 1, or T where the steps of a user shall pass different gradients.
 
     Attributes:
-        emb: float [B, D_emb] over embedding channels, or None for all open.
-        width: float [B, D] over hidden channels, or None for all open.
-        layers: float [B, L] over blocks, or None for all open.
+        emb: float [B, S, E] over embedding channels, or None for all open.
+        width: float [B, S, D] over hidden channels, or None for all open.
+        layers: float [B, S, L] over blocks, or None for all open.
     """
 
     emb: Tensor | None = None

@@ -73,6 +73,7 @@ def bench(
     seconds: float = 10.0,
     rounds: int = 1000,
     clock: Clock = time.perf_counter,
+    budget: float | None = None,
 ) -> BenchResult:
     """Measure requests of every batch size on every model. All models get the same requests in the same order.
 
@@ -84,6 +85,7 @@ def bench(
         seconds: Measuring time for each batch size, all models together.
         rounds: Most requests of each model for each batch size.
         clock: Seconds; for tests.
+        budget: Mean cost wanted of models with a choice of routes, as a share of the full model's FLOPs.
 
     Raises:
         ConfigError: No model or history, an empty history, an item a model does not know, a batch below 1, a bad k.
@@ -92,7 +94,7 @@ def bench(
     rows: list[Row] = []
     ratios: list[Ratio] = []
     for batch in batches:
-        calls = {name: _caller(model, _requests(histories, batch), k) for name, model in models.items()}
+        calls = {name: _caller(model, _requests(histories, batch), k, budget) for name, model in models.items()}
         timings = measure(calls, seconds, rounds, clock=clock)
         memory = rss_mb()
         rows += [Row(name, batch, t.p50_ms, t.p99_ms, t.users_per_s, memory) for name, t in timings.items()]
@@ -110,13 +112,16 @@ def ratios_to_first(timings: Mapping[str, Timing], batch: int) -> list[Ratio]:
 
 
 @torch.inference_mode()
-def request(model: Recommender, histories: Sequence[np.ndarray], k: int) -> tuple[Tensor, Tensor]:
+def request(
+    model: Recommender, histories: Sequence[np.ndarray], k: int, budget: float | None = None
+) -> tuple[Tensor, Tensor]:
     """Answer one request: pad histories of like length together, run every user on its own route, find the best items.
 
     Args:
         model: The recommender, in eval mode.
         histories: Item ids [S] of B users, oldest first; only the newest the model can read are used.
         k: At most N.
+        budget: As in `bench`.
 
     Returns:
         Item ids int64 and scores, both [B, k] on the CPU, in the order of ``histories``.
@@ -130,7 +135,7 @@ def request(model: Recommender, histories: Sequence[np.ndarray], k: int) -> tupl
     order: list[int] = []
     for rows, padded in _by_length(histories, model.backbone.max_length):
         batch = padded.to(device)
-        parts.append(by_route(model, batch, model.routes(batch), answer))
+        parts.append(by_route(model, batch, model.routes(batch, budget), answer))
         order += rows
     back = torch.tensor(order).argsort()
     ids, scores = (torch.cat(column).cpu()[back] for column in zip(*parts, strict=True))
@@ -164,9 +169,11 @@ def _requests(histories: Sequence[np.ndarray], batch: int) -> Iterator[list[np.n
         yield list(itertools.islice(endless, batch))
 
 
-def _caller(model: Recommender, requests: Iterator[list[np.ndarray]], k: int) -> Callable[[], int]:
+def _caller(
+    model: Recommender, requests: Iterator[list[np.ndarray]], k: int, budget: float | None
+) -> Callable[[], int]:
     def call() -> int:
-        return len(request(model, next(requests), k)[0])
+        return len(request(model, next(requests), k, budget)[0])
 
     return call
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from leanrec.core.backbone import ItemTable
 from leanrec.core.recommender import Recommender, by_route
-from leanrec.core.types import PAD, Route
+from leanrec.core.types import PAD, Batch, Route
 from leanrec.data.batches import Asked
 
+Choose = Callable[[Batch], list[Route]]
 CHUNK_ELEMENTS = 4 * 2**20
 
 
@@ -36,7 +37,7 @@ def rank(
     asked: Iterable[Asked],
     targets: np.ndarray,
     exclude_seen: bool = False,
-    budget: float | None = None,
+    routes: Choose | None = None,
 ) -> Ranking:
     """Rank every target among the N items.
 
@@ -48,24 +49,24 @@ def rank(
         asked: Batches of questions.
         targets: int64 [U], the item that each question asks for.
         exclude_seen: Leave out the items of each user's history.
-        budget: Mean cost wanted, for models with a choice of routes.
+        routes: The route of every user of a batch; by default those the model chooses.
     """
     ranks = np.zeros(len(targets), np.int64)
-    routes: list[Route] = [Route()] * len(targets)
+    taken: list[Route] = [Route()] * len(targets)
     device = next(model.parameters()).device
     for question in asked:
         batch = question.batch.to(device)
         wanted = torch.from_numpy(targets[question.rows]).to(device)
         seen = question.seen.to(device) if exclude_seen else None
-        chosen = model.routes(batch, budget)
+        chosen = (routes or model.routes)(batch)
 
         def answer(states: Tensor, rows: Tensor, wanted: Tensor = wanted, seen: Tensor | None = seen) -> tuple[Tensor]:
             return (ranks_of(model.items, states, wanted[rows], None if seen is None else seen[rows]),)
 
         ranks[question.rows] = by_route(model, batch, chosen, answer)[0].cpu().numpy()
         for row, route in zip(question.rows, chosen, strict=True):
-            routes[row] = route
-    return Ranking(ranks, routes)
+            taken[row] = route
+    return Ranking(ranks, taken)
 
 
 def ranks_of(items: ItemTable, states: Tensor, targets: Tensor, seen: Tensor | None) -> Tensor:

@@ -33,7 +33,7 @@ class ElasticGRU(nn.Module):
 
         Args:
             x: Input; closed channels hold zeros.
-            channels: float [B, 1, D]: one for open channels, or None when all are open.
+            channels: float [B, 1 or T, D]: one for open channels, or None when all are open.
         """
         w = x.shape[-1]
         inputs, states = self.input[:, :w, :w], self.state[:, :w, :w].flatten(0, 1)

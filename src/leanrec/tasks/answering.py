@@ -12,7 +12,7 @@ from leanrec.build import OpenRun
 from leanrec.cost.bench import BenchResult, bench
 from leanrec.data.batches import ask, everyone
 from leanrec.data.store import write_parquet
-from leanrec.tasks.evaluation import SCORING
+from leanrec.tasks.evaluation import SCORING, checked
 from leanrec.tasks.progress import Report, reported, silent
 
 SAMPLE = 4096
@@ -20,13 +20,18 @@ SAMPLE = 4096
 
 
 def run_bench(
-    runs: Sequence[OpenRun], data: Path | None, batches: Sequence[int], seconds: float, k: int
+    runs: Sequence[OpenRun],
+    data: Path | None,
+    batches: Sequence[int],
+    seconds: float,
+    k: int,
+    budget: float | None = None,
 ) -> BenchResult:
     """Measure runs side by side on whole histories drawn from the first run's store."""
     store = runs[0].store(data)
     chosen = np.random.default_rng(0).permutation(store.num_users)[:SAMPLE]
     histories = [store.history(int(user)).astype(np.int64) for user in chosen]
-    return bench({str(run.path): run.model for run in runs}, batches, histories, k, seconds)
+    return bench({str(run.path): run.model for run in runs}, batches, histories, k, seconds, budget=checked(budget))
 
 
 def recommend_all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -11,17 +12,17 @@ import numpy as np
 from leanrec.build import OpenRun, split_of
 from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Recommender
-from leanrec.core.types import Route
-from leanrec.cost.count import flops_per_user
-from leanrec.data.batches import Limits, ask, questions, targets
-from leanrec.data.split import Split
+from leanrec.data.batches import Limits, Questions, ask, questions, targets
 from leanrec.data.store import Store
 from leanrec.evaluate.metrics import summarise
-from leanrec.evaluate.rank import Ranking, rank
+from leanrec.evaluate.rank import Choose, Ranking, rank
 from leanrec.tasks.progress import Report, reported, silent
 
 SCORING = Limits(users=1024, tokens=65536)
 """Batches of histories that are only read."""
+
+CALIBRATED = 20_000
+"""Most validation users on which routes are chosen."""
 
 Part = Literal["valid", "test"]
 
@@ -34,8 +35,10 @@ class Evaluation:
         users: int64 [U], rows of the store.
         targets: int64 [U], item ids.
         ranking: Ranks and routes.
-        flops: int64 [U], FLOPs of each user's request, at the length of its history.
+        flops: int64 [U], FLOPs of each user's request, at the length of its history; routing and head included.
         flops_full: Mean FLOPs of the whole model on the same histories.
+        body: Mean FLOPs of the backbone alone, without routing and head.
+        body_full: The same for the whole model.
     """
 
     users: np.ndarray
@@ -43,11 +46,18 @@ class Evaluation:
     ranking: Ranking
     flops: np.ndarray
     flops_full: float
+    body: float
+    body_full: float
 
     @property
     def metrics(self) -> dict[str, float]:
         """HR, NDCG and MRR at 5, 10 and 20."""
         return summarise(self.ranking.ranks)
+
+    @property
+    def flops_ratio(self) -> float:
+        """Mean FLOPs of a request, as a share of the whole model's."""
+        return float(self.flops.mean()) / self.flops_full
 
     def route_shares(self) -> dict[str, float]:
         """Share of users on each route."""
@@ -66,38 +76,47 @@ def evaluate_run(
     """Rank all users of a part and count what each request cost."""
     split = split_of(store, run.config)
     asked = questions(store, split, part)
-    ranking = rank_part(run.model, store, split, part, exclude_seen, budget, progress)
+    choose = partial(run.model.routes, budget=checked(budget))
+    ranking = rank_part(run.model, store, asked, exclude_seen, choose, progress, part)
     steps = np.minimum(asked.position - store.offsets[asked.users], run.model.backbone.max_length)
-    counted: dict[tuple[int, Route], int] = {}
-
-    def flops(length: int, route: Route) -> int:
-        key = (length, route)
-        if key not in counted:
-            counted[key] = flops_per_user(run.model, length, route)
-        return counted[key]
-
-    spent = np.array([flops(int(n), route) for n, route in zip(steps, ranking.routes, strict=True)])
-    full = np.mean([flops(int(n), Route()) for n in steps])
-    return Evaluation(asked.users, targets(store, asked), ranking, spent, float(full))
+    flops = run.flops
+    routed = list(zip(steps.tolist(), ranking.routes, strict=True))
+    return Evaluation(
+        asked.users,
+        targets(store, asked),
+        ranking,
+        flops=np.array([flops.request(n, route) + flops.routing(n) for n, route in routed]),
+        flops_full=float(np.mean([flops.request(n) for n, _ in routed])),
+        body=float(np.mean([flops.request(n, route, head=False) for n, route in routed])),
+        body_full=float(np.mean([flops.request(n, head=False) for n, _ in routed])),
+    )
 
 
 def rank_part(
     model: Recommender,
     store: Store,
-    split: Split,
-    part: Part,
+    asked: Questions,
     exclude_seen: bool = False,
-    budget: float | None = None,
+    routes: Choose | None = None,
     progress: Report = silent,
+    what: str = "rank",
 ) -> Ranking:
-    """Ranks and routes of all users of a part.
+    """Ranks and routes of the users that are asked for.
+
+    Args:
+        routes: The route of every user of a batch; by default those the model chooses.
+        what: Shown by ``progress``.
+    """
+    batches = reported(ask(store, asked, model.backbone.max_length, SCORING), what, len(asked.users), progress)
+    return rank(model, batches, targets(store, asked), exclude_seen, routes)
+
+
+def checked(budget: float | None) -> float | None:
+    """A budget, which is above 0 if there is one.
 
     Raises:
-        ConfigError: The budget is not above 0.
-        DataError: No user has a target.
+        ConfigError: It is not.
     """
     if budget is not None and not budget > 0:
         raise ConfigError(f"expected a budget above 0, as a share of the full model's FLOPs, got {budget}")
-    asked = questions(store, split, part)
-    batches = reported(ask(store, asked, model.backbone.max_length, SCORING), part, len(asked.users), progress)
-    return rank(model, batches, targets(store, asked), exclude_seen, budget)
+    return budget

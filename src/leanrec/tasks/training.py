@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -16,14 +18,15 @@ from leanrec.artifact.store import load_run, save_run
 from leanrec.build import build, saved_config, split_of
 from leanrec.config import CONFIG, RunConfig, parse
 from leanrec.core.errors import ConfigError, DataError
-from leanrec.core.recommender import Recommender
-from leanrec.cost.count import cost, route_costs
+from leanrec.core.recommender import HeldOut, Recommender
+from leanrec.core.types import Batch
+from leanrec.cost.count import Flops, cost, route_costs
 from leanrec.cost.machine import machine
-from leanrec.data.batches import TrainingData, questions
+from leanrec.data.batches import Questions, TrainingData, ask, questions, some, targets
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.evaluate.metrics import summarise
-from leanrec.tasks.evaluation import rank_part
+from leanrec.tasks.evaluation import CALIBRATED, SCORING, rank_part
 from leanrec.train import checkpoint
 from leanrec.train.log import CsvLog
 from leanrec.train.loop import Watcher, train
@@ -70,11 +73,13 @@ def run_training(
         model = stage.finish(model)
     if progress is None:
         raise ConfigError("expected at least one training stage, got none")
-    best = progress.history[progress.best_epoch - 1]
+    valid = {k: float(v) for k, v in progress.history[progress.best_epoch - 1].items() if "@" in k}
+    if model.calibrate(held_out(model, store, split, watcher.calibrate)):
+        valid = validate(model)
     summary = TrainSummary(
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
-        valid={k: v for k, v in best.items() if "@" in k},
+        valid=valid,
         seconds=progress.seconds,
         users_per_s=progress.users / max(progress.seconds, 1e-9),
         machine=machine(),
@@ -104,7 +109,35 @@ def _device(config: RunConfig) -> torch.device:
 
 def validation(model: Recommender, store: Store, split: Split) -> dict[str, float]:
     """Validation metrics of a model, seen items kept."""
-    return summarise(rank_part(model, store, split, "valid").ranks)
+    return summarise(rank_part(model, store, questions(store, split, "valid")).ranks)
+
+
+def held_out(
+    model: Recommender, store: Store, split: Split, report: Callable[[int, int], None] = lambda done, users: None
+) -> HeldOut:
+    """The validation users a model is calibrated on: all of them, or `CALIBRATED` evenly spread ones.
+
+    Args:
+        report: Told how many of how many users are done in a pass.
+    """
+    asked = some(questions(store, split, "valid"), CALIBRATED)
+    wanted = torch.from_numpy(targets(store, asked))
+
+    def batches() -> Iterator[Batch]:
+        done = 0
+        for question in ask(store, asked, model.backbone.max_length, SCORING):
+            batch = question.batch
+            here = torch.zeros_like(batch.items).scatter(1, batch.last[:, None], wanted[question.rows][:, None])
+            yield replace(batch, targets=here)
+            done += len(question.rows)
+            report(done, len(asked.users))
+
+    def current() -> Iterator[Batch]:
+        grown = Questions(asked.users, asked.position + 1)
+        return (question.batch for question in ask(store, grown, model.backbone.max_length, SCORING))
+
+    flops = Flops(model)
+    return HeldOut(batches, current, flops.request, flops.routing)
 
 
 def describe_run(model: Recommender, store: Store, config: RunConfig, summary: TrainSummary) -> Manifest:
@@ -144,7 +177,7 @@ def _check_same(store: Store, config: RunConfig, out: Path) -> None:
 
 
 def _take_weights(model: Recommender, run: Path, store: Store) -> None:
-    """Start from the weights of a finished run.
+    """Start from the weights of a finished run; what a technique adds to the backbone starts fresh if the run has none.
 
     Raises:
         ArtifactError: It is not a finished run.
@@ -157,14 +190,15 @@ def _take_weights(model: Recommender, run: Path, store: Store) -> None:
             f"expected train.init to be a run on the items of {store.path}, got one with other items in {run}"
         )
     own = model.state_dict()
-    for name in sorted(own.keys() | state.keys()):
+    added = {name for name in own.keys() - state.keys() if not name.startswith("backbone.")}
+    for name in sorted((own.keys() | state.keys()) - added):
         wanted, got = (tuple(weights[name].shape) if name in weights else None for weights in (own, state))
         if wanted != got:
             raise ConfigError(
                 f"expected weights of the model's shape in train.init, got {name} of {got or 'no shape at all'} in {run}, "
                 f"where the model has {wanted or 'none'}; use the backbone settings of {run}/{CONFIG}"
             )
-    model.load_state_dict(state)
+    model.load_state_dict(own | state)
 
 
 def _start(config: RunConfig, out: Path, model: Recommender, store: Store) -> RunConfig:

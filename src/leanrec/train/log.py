@@ -51,6 +51,9 @@ class CsvLog:
         except OSError as error:
             raise DataError(f"cannot write {self.path}: {error}; free some space, then go on with --resume") from error
 
+    def calibrate(self, done: int, users: int) -> None:
+        """See `Watcher.calibrate`."""
+
 
 class Bar:
     """One bar an epoch with loss, best validation NDCG@10, users a second and time left; lines when not on a terminal.
@@ -108,6 +111,19 @@ class Bar:
             soft_wrap=True,
         )
 
+    def calibrate(self, done: int, users: int) -> None:
+        """See `Watcher.calibrate`."""
+        if self.bar is None and self.console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns, console=self.console, transient=True)
+            self.bar.add_task("every route for every validation user", total=users)
+            self.bar.start()
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=done)
+        if done == users:
+            self.__exit__()
+            self.console.print(f"routes fitted on {users:,} validation users", highlight=False)
+
     def __enter__(self) -> Bar:
         return self
 
@@ -115,6 +131,7 @@ class Bar:
         """Take a bar away that an error or an interruption left on the screen."""
         if self.bar is not None:
             self.bar.stop()
+            self.bar = None
 
     def _rate(self, progress: checkpoint.Progress) -> float:
         users, seconds = self.earlier
@@ -149,3 +166,8 @@ class Several:
         """See `Watcher.epoch`."""
         for watcher in self.watchers:
             watcher.epoch(progress)
+
+    def calibrate(self, done: int, users: int) -> None:
+        """See `Watcher.calibrate`."""
+        for watcher in self.watchers:
+            watcher.calibrate(done, users)

@@ -88,6 +88,9 @@ class Watcher(Protocol):
     def epoch(self, progress: Progress) -> None:
         """An epoch and its validation are done; the row is ``progress.history[-1]``."""
 
+    def calibrate(self, done: int, users: int) -> None:
+        """So many of the validation users are read, on which routes are fitted after the last stage."""
+
 
 Validate = Callable[[Recommender], dict[str, float]]
 

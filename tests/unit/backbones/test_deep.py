@@ -7,7 +7,7 @@ import torch
 
 from leanrec.backbones import backbones
 from leanrec.core.backbone import Backbone
-from leanrec.objectives import scored_states
+from leanrec.core.recommender import Recommender
 from toys import random_batch
 
 ITEMS, DEPTH = 20, 64
@@ -30,12 +30,13 @@ def test_starts_as_the_identity(name: str) -> None:
 @pytest.mark.parametrize("name", backbones.names())
 def test_trains(name: str) -> None:
     backbone = deep(name).train()
+    model = Recommender(backbone, lambda items, states, targets: {"nll": items.nll(states, targets)})
     batch = random_batch(ITEMS, [10] * 4)
     optimizer = torch.optim.Adam(backbone.parameters(), lr=1e-2)
     losses = []
     for _ in range(24):
         torch.manual_seed(1)  # the same items are hidden at every step
-        loss = backbone.items.nll(*scored_states(backbone, batch))
+        loss = model.loss(batch)["nll"]
         optimizer.zero_grad()
         loss.backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from leanrec.backbones.sasrec import SASRec, SASRecConfig
+from leanrec.core.backbone import ItemTable
 from leanrec.core.recommender import Recommender, by_route, grouped
-from leanrec.core.types import FULL, Batch, Route
+from leanrec.core.types import FULL, Batch, Gates, Route
 from toys import random_batch, randomise
 
 ROUTES = (Route(width=4, layers=()), Route(emb=2), FULL)
@@ -17,7 +19,7 @@ def make() -> Recommender:
     torch.manual_seed(0)
     backbone = SASRec(SASRecConfig(width=8, layers=2, max_length=6), 20)
     randomise(backbone)
-    return Recommender(backbone, lambda backbone, batch: {"zero": torch.zeros(())}).eval()
+    return Recommender(backbone, lambda items, states, targets: {"zero": torch.zeros(())}).eval()
 
 
 def test_the_plain_model_has_one_route() -> None:
@@ -27,6 +29,47 @@ def test_the_plain_model_has_one_route() -> None:
     assert model.loss(batch).keys() == {"zero"}
     assert model.items is model.backbone.items
     assert torch.equal(model.score(batch), model.items.score(model.represent(batch)))
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+def test_scored_are_the_states_of_the_steps_with_a_target(route: Route) -> None:
+    model, batch = make(), random_batch(20, [1, 6, 3])
+    assert batch.targets is not None
+    batch.targets[1, 2] = 0  # a step inside a history without a target
+    states, targets = model.scored(batch, route)
+    assert torch.equal(targets, batch.targets[batch.targets > 0]) and len(targets) == 9
+    assert torch.equal(states, model.backbone.encode(batch, route).states[batch.targets > 0])
+
+
+def test_scored_states_pass_gates_on() -> None:
+    model, batch = make(), random_batch(20, [1, 6, 3])
+    open_channels = torch.arange(8) < 4
+    gates = Gates(width=open_channels.float().expand(3, 1, 8))
+    states, _ = model.scored(batch, gates=gates)
+    assert not states[:, 4:].any()
+    torch.testing.assert_close(states[:, :4], model.scored(batch, Route(width=4))[0], atol=1e-5, rtol=0)
+
+
+def test_the_loss_is_the_objective_of_the_scored_states() -> None:
+    batch = random_batch(20, [1, 6, 3])
+    asked: list[tuple[ItemTable, Tensor, Tensor]] = []
+
+    def objective(items: ItemTable, states: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        asked.append((items, states, targets))
+        return {"size": states.sum()}
+
+    plain = make()
+    model = Recommender(plain.backbone, objective).eval()
+    terms = model.loss(batch)
+    [(items, states, targets)] = asked
+    expected, wanted = plain.scored(plain.backbone.examples(batch))
+    assert items is plain.items
+    assert torch.equal(states, expected) and torch.equal(targets, wanted)
+    assert terms.keys() == {"size"} and torch.equal(terms["size"], expected.sum())
+
+
+def test_a_plain_model_chooses_nothing() -> None:
+    assert make().decide(random_batch(20, [1, 6, 3])) is None
 
 
 def test_a_batch_of_one_route_is_not_copied() -> None:

@@ -56,7 +56,7 @@ BASE = Stage("train", 7)
 
 
 def plain(backbone: Backbone | None = None) -> Recommender:
-    return Recommender(backbone or Toy(), lambda backbone, batch: {})
+    return Recommender(backbone or Toy(), lambda items, states, targets: {})
 
 
 def test_without_techniques_nothing_changes() -> None:

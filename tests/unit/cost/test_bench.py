@@ -34,7 +34,7 @@ def build(kind: type[Recommender] = Recommender, items: int = ITEMS) -> Recommen
     torch.manual_seed(0)
     entry = backbones.get("sasrec")
     backbone = entry.build(entry.config(width=8, max_length=MAX_LENGTH, std=1.0), items)
-    return kind(backbone, lambda backbone, batch: {}).eval()
+    return kind(backbone, lambda items, states, targets: {}).eval()
 
 
 def shop(lengths: Sequence[int]) -> list[np.ndarray]:
@@ -73,7 +73,7 @@ def test_long_and_short_histories_run_apart_where_it_is_worth_it(monkeypatch: py
 def test_all_runs_get_the_same_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[int, list[list[int]]] = {}
 
-    def spy(model: Recommender, histories: Sequence[np.ndarray], k: int) -> tuple[Tensor, Tensor]:
+    def spy(model: Recommender, histories: Sequence[np.ndarray], k: int, budget: float | None) -> tuple[Tensor, Tensor]:
         seen.setdefault(id(model), []).append([len(history) for history in histories])
         return torch.zeros(len(histories), k), torch.zeros(len(histories), k)
 

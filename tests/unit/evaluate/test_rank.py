@@ -91,7 +91,7 @@ class Routed(Recommender):
 def make(items: int) -> Routed:
     backbone = SASRec(SASRecConfig(width=8, layers=1, heads=2, max_length=6), items)
     randomise(backbone, 0.3)
-    return Routed(backbone, lambda backbone, batch: {}).eval()
+    return Routed(backbone, lambda items, states, targets: {}).eval()
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
@@ -113,11 +113,14 @@ def test_every_user_on_its_own_route(tiny_store: Store, exclude_seen: bool, limi
         )
 
 
-def test_the_budget_reaches_the_model(tiny_store: Store) -> None:
+def test_routes_can_be_given(tiny_store: Store) -> None:
     asked = questions(tiny_store, Split.leave_one_out(tiny_store), "valid")
     batches = ask(tiny_store, asked, 6, Limits(100, 10**4))
-    ranking = rank(make(tiny_store.num_items), batches, targets(tiny_store, asked), budget=1)
-    assert set(ranking.routes) == {FULL}
+    none = Route(layers=())
+    ranking = rank(
+        make(tiny_store.num_items), batches, targets(tiny_store, asked), routes=lambda batch: [none] * batch.size
+    )
+    assert set(ranking.routes) == {none}
 
 
 def test_nothing_asked_nothing_ranked() -> None:

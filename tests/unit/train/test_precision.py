@@ -17,7 +17,7 @@ def make(kind: str) -> Recommender:
         backbone = SASRec(SASRecConfig(width=8, layers=1, heads=1, max_length=5), 20)
     else:
         backbone = NextItNet(NextItNetConfig(width=8, layers=1, max_length=5), 20)
-    return Recommender(backbone, lambda backbone, batch: {})
+    return Recommender(backbone, lambda items, states, targets: {})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,132 @@
+"""``leanrec evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from leanrec import tasks
+from leanrec.build import OpenRun, open_run
+from leanrec.cli import reports
+from leanrec.cli.options import Budget, Data, Run
+from leanrec.cli.output import Json, emit, note, stages
+from leanrec.config import CONFIG
+from leanrec.core.errors import ConfigError
+from leanrec.data.store import Store
+from leanrec.tasks import RoutedPart
+from leanrec.train.log import Bar, CsvLog, Several
+
+Alone = Annotated[
+    Path | None, typer.Option(help="A run trained alone, for --controls; trained inside RUN if not given.")
+]
+
+
+def add(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(evaluate)
+
+
+def evaluate(
+    run: Run,
+    split: Annotated[str, typer.Option(help="test or valid.")] = "test",
+    budget: Budget = None,
+    max_loss: Annotated[
+        float | None,
+        typer.Option(help="Take the cheapest budget that loses less of the whole model's validation NDCG@10.", min=0),
+    ] = None,
+    controls: Annotated[
+        bool,
+        typer.Option(
+            "--controls", help="Compare with static, random and separately trained models, on at most 20,000 users."
+        ),
+    ] = False,
+    full: Alone = None,
+    small: Alone = None,
+    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out each user's own items.")] = False,
+    per_user: Annotated[Path | None, typer.Option(help="Parquet with user, target, rank, route, flops.")] = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Rank the full catalogue for every user: HR, NDCG, MRR at 5, 10, 20, with 95 % intervals, and what it cost.
+
+    Example: leanrec evaluate run --exclude-seen --per-user users.parquet
+
+    Example: leanrec evaluate run --budget 0.3 --controls
+
+    Example: leanrec evaluate run --max-loss 0.01
+    """
+    if split not in ("test", "valid"):
+        raise ConfigError(f"expected --split test or valid, got {split!r}")
+    if budget is not None and max_loss is not None:
+        raise ConfigError("expected --budget or --max-loss, got both; --max-loss finds the budget")
+    if (full or small) and not controls:
+        raise ConfigError("expected --controls with --full or --small, got none; add it, or drop them")
+    opened = open_run(run)
+    store = opened.store(data)
+    given = {name: _given(name, path, store) for name, path in (("full", full), ("small", small)) if path}
+    with stages(as_json) as progress:
+        valid = None
+        if controls or max_loss is not None:
+            valid = RoutedPart(opened, store, "valid", exclude_seen, progress, most=tasks.CALIBRATED)
+        if valid is not None and max_loss is not None:
+            budget, loss, upper = tasks.cheapest_budget(valid, max_loss)
+            note(f"budget {budget}: loses {loss:.2%} on validation, at most {upper:.2%} with 95 % confidence")
+        evaluation = tasks.evaluate_run(opened, store, split, exclude_seen, budget, progress)
+    if per_user is not None:
+        reports.write_per_user(per_user, evaluation, store)
+    result = reports.evaluation_result(opened, store, evaluation, split, exclude_seen)
+    if budget is not None:
+        result["budget"] = budget
+    if controls and valid is not None:
+        with stages(as_json) as progress:
+            part = RoutedPart(opened, store, split, exclude_seen, progress, most=tasks.CALIBRATED)
+        result["curve"] = tasks.curve(part)
+        others = {
+            name: tasks.evaluate_run(other, store, split, exclude_seen)
+            for name, other in _alone(opened, store, evaluation, valid, given).items()
+        }
+        result["controls"] = tasks.controls_of(part, valid, budget, others, tasks.groups_of(store))
+    if as_json:
+        emit(result)
+    else:
+        reports.show_evaluation(result)
+
+
+def _given(name: str, path: Path, store: Store) -> OpenRun:
+    """A run trained alone that was named.
+
+    Raises:
+        ConfigError: It has other items.
+    """
+    run = open_run(path)
+    if run.manifest.data.catalog_sha256 != store.meta.catalog_sha256:
+        raise ConfigError(
+            f"expected --{name} to be a run on the items of {store.path}, got one with other items in {path}"
+        )
+    return run
+
+
+def _alone(
+    run: OpenRun, store: Store, evaluation: tasks.Evaluation, valid: RoutedPart, given: dict[str, OpenRun]
+) -> dict[str, OpenRun]:
+    """The full and the small model trained alone: runs that were given, the run's own start, or new ones inside the run."""
+    found = dict(given)
+    start = run.config.train.init
+    if start and "full" not in found and not open_run(start).config.technique:
+        found["full"] = open_run(start)
+    for name in ("full", "small"):
+        if name not in found:
+            config = tasks.alone_config(run, name, valid, evaluation.flops_ratio)
+            shape = msgspec.to_builtins(config.backbone.config)
+            sized = f"small-width{shape['width']}-layers{shape['layers']}"  # another budget has another small model
+            path = run.path / "controls" / ("full" if name == "full" else sized)
+            if not tasks.finished(path):
+                note(f"training the {name} model alone in {path}")
+                with Bar() as bar:
+                    resume = (path / CONFIG).exists()
+                    tasks.run_training(config, store.path, path, Several([CsvLog(path), bar]), resume)
+            found[name] = open_run(path)
+    return found

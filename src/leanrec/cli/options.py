@@ -1,0 +1,12 @@
+"""Arguments and options that several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Run = Annotated[Path, typer.Argument(help="A run's directory.")]
+Data = Annotated[Path | None, typer.Option(help="The store, if it is no longer where the run was trained.")]
+Budget = Annotated[float | None, typer.Option(help="Mean cost wanted, as a share of the full model.", min=0)]

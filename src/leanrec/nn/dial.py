@@ -1,0 +1,137 @@
+"""The budget dial: one trained model serves any mean cost.
+
+    route = argmax_k ( log p_k - lambda * cost_k )
+
+with one lambda per budget, found on validation users. It is the Lagrangian of "best expected quality at this mean cost": where
+one more unit of compute buys more than lambda it is spent, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from leanrec.core.errors import ConfigError
+from leanrec.core.recommender import HeldOut
+from leanrec.core.types import FULL, Route
+
+KNOTS = 129
+HALVINGS = 60
+ROUNDING = 1e-3
+"""Budgets this close to the cheapest route's cost are taken for it."""
+
+
+class CostTable(nn.Module):
+    """Cost of every route by the length of a history, as a share of the whole model's mean FLOPs. Linear between powers of two.
+
+    What a route gains a user hardly depends on the length of the history, what it costs does: at the same mean cost, large
+    routes go to short histories first.
+
+    Args:
+        longest: Longest history T.
+        routes: K.
+    """
+
+    table: Tensor
+    lengths: Tensor
+
+    def __init__(self, longest: int, routes: int) -> None:
+        super().__init__()
+        lengths = [2**i for i in range(longest.bit_length()) if 2**i < longest] + [longest]
+        self.register_buffer("lengths", torch.tensor(lengths, dtype=torch.float32), persistent=False)
+        self.register_buffer("table", torch.zeros(len(lengths), routes))
+
+    def fit(self, held_out: HeldOut, routes: Sequence[Route], lengths: Tensor) -> None:
+        """Count all routes, routing included, and relate them to the whole model's mean over histories with ``lengths`` [U]."""
+        steps = [int(length) for length in self.lengths]
+        flops = torch.tensor([[held_out.flops(n, route) + held_out.routing(n) for route in routes] for n in steps])
+        whole = torch.tensor([held_out.flops(n, FULL) for n in steps], dtype=torch.float64)
+        self.table.copy_(flops / self._between(whole[:, None], lengths).mean())
+
+    def forward(self, lengths: Tensor) -> Tensor:
+        """Costs [B, K] of histories with ``lengths`` int64 [B]."""
+        return self._between(self.table, lengths)
+
+    def _between(self, table: Tensor, lengths: Tensor) -> Tensor:
+        lengths = lengths.clamp(max=int(self.lengths[-1])).to(self.lengths.dtype)
+        above = torch.searchsorted(self.lengths, lengths).clamp(1, max(1, len(self.lengths) - 1))
+        above = above.clamp_max(len(self.lengths) - 1)
+        below = (above - 1).clamp_min(0)
+        span = (self.lengths[above] - self.lengths[below]).clamp_min(1)
+        share = ((lengths - self.lengths[below]) / span).to(table.dtype).unsqueeze(-1)
+        return table[below] + share * (table[above] - table[below])
+
+
+class Dial(nn.Module):
+    """Prices for budgets between the cheapest and the dearest mean cost.
+
+    Attributes:
+        budgets: float64 [G], mean costs that were solved, ascending; the first is the least and the last the most there is.
+        prices: float64 [G], their lambdas, descending; negative where a budget asks for more than helps.
+    """
+
+    budgets: Tensor
+    prices: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("budgets", torch.zeros(KNOTS, dtype=torch.float64))
+        self.register_buffer("prices", torch.zeros(KNOTS, dtype=torch.float64))
+
+    def fit(self, scores: Tensor, costs: Tensor) -> None:
+        """Solve the prices on users with route scores and costs, both [U, K]."""
+        scores, costs = scores.double(), costs.double()
+        bound = float((scores.amax(1) - scores.amin(1)).max() / gap(costs)) + 1.0
+        least, most = (float(extreme.mean()) for extreme in (costs.amin(1), costs.amax(1)))
+        self.budgets.copy_(torch.linspace(least, most, KNOTS, dtype=torch.float64))
+        for knot, budget in enumerate(self.budgets.tolist()):
+            low, high = -bound, bound
+            for _ in range(HALVINGS):
+                middle = (low + high) / 2
+                low, high = (middle, high) if mean_cost(scores, costs, middle) > budget else (low, middle)
+            self.prices[knot] = high
+
+    @property
+    def fitted(self) -> bool:
+        """Whether `fit` was called."""
+        return bool(self.budgets[-1] > 0)
+
+    def nearest(self, budget: float) -> float:
+        """The lambda of a budget, or of the nearest one there is; 0 for a budget of 0, which asks for no saving."""
+        return self.price(max(budget, float(self.budgets[0]))) if budget else 0.0
+
+    def price(self, budget: float) -> float:
+        """The lambda of a budget, linear between the solved ones.
+
+        Raises:
+            ConfigError: The budget is below what the cheapest route costs.
+        """
+        least, most = float(self.budgets[0]), float(self.budgets[-1])
+        if budget < least - ROUNDING:
+            raise ConfigError(
+                f"expected a budget of at least {least:.3f}, the cheapest route's share of the full model's FLOPs, got "
+                f"{budget}; {least + ROUNDING / 2:.3f} would work"
+            )
+        at = (min(max(budget, least), most) - least) / max(most - least, 1e-12) * (KNOTS - 1)
+        knot = min(int(at), KNOTS - 2)
+        share = at - knot
+        return float((1 - share) * self.prices[knot] + share * self.prices[knot + 1])
+
+
+def choose(scores: Tensor, costs: Tensor, price: float) -> Tensor:
+    """Routes int64 [U] that maximise score - price * cost, of [U, K] both."""
+    return (scores - price * costs).argmax(1)
+
+
+def mean_cost(scores: Tensor, costs: Tensor, price: float) -> float:
+    """Mean cost of the routes chosen at a price."""
+    return float(costs.gather(1, choose(scores, costs, price)[:, None]).mean())
+
+
+def gap(costs: Tensor) -> float:
+    """The smallest difference of two routes' costs for one user, of [U, K]; 1 where all routes cost the same."""
+    steps = costs.sort(1).values.diff(dim=1)
+    steps = steps[steps > 1e-9]
+    return float(steps.min()) if len(steps) else 1.0

@@ -1,0 +1,242 @@
+"""Hold a routed model against what needs no router: the controls of ``evaluate --controls``, and the cheapest good budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from leanrec.artifact.manifest import read_manifest
+from leanrec.build import OpenRun, build, split_of
+from leanrec.config import Choice, RunConfig, parse
+from leanrec.core.errors import ConfigError
+from leanrec.core.types import FULL, Batch, Route
+from leanrec.cost.count import flops_per_user, interpolated
+from leanrec.data.batches import ask, questions, some
+from leanrec.data.store import Store
+from leanrec.evaluate.controls import RouteTable, best_policy, difference, one_hot, relative_loss
+from leanrec.evaluate.metrics import NAMES, gains, summarise
+from leanrec.tasks.evaluation import SCORING, Evaluation, Part, rank_part
+from leanrec.tasks.progress import Report, silent
+
+METRIC = "ndcg@10"
+CURVE = tuple(round(0.1 * i, 1) for i in range(1, 10))
+"""Budgets of the quality-cost curve."""
+SEARCHED = tuple(round(0.05 * i, 2) for i in range(1, 21))
+"""Budgets among which the cheapest good one is looked for."""
+
+
+class RoutedPart:
+    """Every user of a part on every route of a model.
+
+    Args:
+        run: A run with a choice of routes.
+        store: Its interactions.
+        part: "valid" or "test".
+        exclude_seen: As in `evaluate_run`.
+        progress: Told how many users of each route are ranked.
+        most: Take at most so many users, evenly spread.
+
+    Raises:
+        ConfigError: The run has one route only.
+    """
+
+    def __init__(
+        self,
+        run: OpenRun,
+        store: Store,
+        part: Part,
+        exclude_seen: bool = False,
+        progress: Report = silent,
+        most: int | None = None,
+    ) -> None:
+        self.run, self.store = run, store
+        asked = questions(store, split_of(store, run.config), part)
+        self.asked = asked if most is None else some(asked, most)
+        self.routes = run.model.all_routes()
+        if run.model.budgets() is None:
+            raise ConfigError(
+                f"expected a model with a choice of routes, got one with a single route in {run.path}; "
+                "train it with --technique canet"
+            )
+        columns: list[np.ndarray] = []
+        users = len(self.asked.users)
+
+        def every_route(stage: str, done: int, total: int) -> None:
+            progress(stage, len(columns) * users + done, len(self.routes) * users)
+
+        for route in self.routes:
+            always = partial(_always, route)
+            ranking = rank_part(run.model, store, self.asked, exclude_seen, always, every_route, f"{part}, every route")
+            columns.append(ranking.ranks)
+        self.ranks = np.stack(columns, 1)
+        lengths = np.minimum(self.asked.position - store.offsets[self.asked.users], run.model.backbone.max_length)
+        flops = run.flops
+        self.table = RouteTable(
+            gains=gains(METRIC, self.ranks),
+            costs=np.stack([interpolated(partial(flops.request, route=route), lengths) for route in self.routes], 1),
+            routing=interpolated(flops.routing, lengths),
+            full=interpolated(flops.request, lengths),
+        )
+
+    def chosen(self, budget: float | None = None) -> np.ndarray:
+        """The policy [U, K] of the model's own routes at a budget."""
+        index = {route: k for k, route in enumerate(self.routes)}
+        chosen = np.zeros(len(self.asked.users), np.int64)
+        for question in ask(self.store, self.asked, self.run.model.backbone.max_length, SCORING):
+            chosen[question.rows] = [index[route] for route in self.run.model.routes(question.batch, budget)]
+        return one_hot(chosen, len(self.routes))
+
+    def metrics(self, policy: np.ndarray) -> dict[str, float]:
+        """Expected metrics under a policy, [U, K] or [K]."""
+        return {name: float((gains(name, self.ranks) * policy).sum(1).mean()) for name in NAMES}
+
+    def budgets(self, wanted: tuple[float, ...]) -> list[float]:
+        """Those budgets that the model can be asked for."""
+        reach = self.run.model.budgets()
+        return [] if reach is None else [budget for budget in wanted if reach[0] <= budget]
+
+
+def controls_of(
+    test: RoutedPart,
+    valid: RoutedPart,
+    budget: float | None,
+    alone: Mapping[str, Evaluation],
+    groups: np.ndarray | None = None,
+) -> dict[str, dict[str, Any]]:
+    """What the learned routes are held against, each with metrics, cost, and the learned routes' lead over it.
+
+    - learned: the routes themselves, on the same users.
+    - whole: everyone on the whole network.
+    - static: the best static route of the learned routes' cost, or the best mix of two; chosen on validation users.
+    - matched: the learned frequencies, drawn without looking at the user.
+    - uniform: all routes alike.
+    - oracle: the best routes that depend on a user's true group only, at the learned cost; chosen on validation users.
+    - full, small: models trained alone.
+
+    Args:
+        test: All routes on the part that was evaluated.
+        valid: All routes on the validation part.
+        budget: Of the learned routes.
+        alone: Evaluations of models trained alone, by name; of at least the users of ``test``.
+        groups: int64 [users of the store], true groups, where they are known.
+
+    Raises:
+        ConfigError: A model trained alone was evaluated on other users.
+    """
+    learned, count = test.chosen(budget), len(test.routes)
+    ratio, ours = test.table.ratio(learned, routed=True), test.table.expected(learned)
+    everyone = np.zeros(len(valid.asked.users), np.int64)
+    policies = {
+        "whole": one_hot(np.array([test.routes.index(FULL)]), count)[0],
+        "static": best_policy(valid.table, everyone, ratio)[0],
+        "matched": learned.mean(0),
+        "uniform": np.full(count, 1 / count),
+    }
+    if groups is not None:
+        of_kinds = best_policy(valid.table, groups[valid.asked.users], ratio, int(groups.max()) + 1)
+        policies["oracle"] = of_kinds[groups[test.asked.users]]
+    result: dict[str, dict[str, Any]] = {"learned": {"metrics": test.metrics(learned), "flops_ratio": ratio}}
+    for name, policy in policies.items():
+        shares = np.broadcast_to(policy, (len(ours), count)).mean(0)
+        result[name] = {
+            "metrics": test.metrics(policy),
+            "flops_ratio": test.table.ratio(policy),
+            "lead": list(difference(ours, test.table.expected(policy))),
+            "routes": {str(test.routes[k]): float(shares[k]) for k in np.flatnonzero(shares)},
+        }
+    for name, other in alone.items():
+        rows = np.searchsorted(other.users, test.asked.users).clip(max=len(other.users) - 1)
+        if not np.array_equal(other.users[rows], test.asked.users):
+            raise ConfigError(
+                f"expected the {name} model's run to be split as the routed one, got one with other test users; "
+                "name one trained with the same data.split"
+            )
+        result[name] = {
+            "metrics": summarise(other.ranking.ranks[rows]),
+            "flops_ratio": float(other.flops[rows].mean() / test.table.full.mean()),
+            "lead": list(difference(ours, gains(METRIC, other.ranking.ranks[rows]))),
+        }
+    return result
+
+
+def curve(part: RoutedPart) -> list[dict[str, float]]:
+    """Quality and cost of one model at every budget of `CURVE` that it can keep."""
+    points = []
+    for budget in part.budgets(CURVE):
+        policy = part.chosen(budget)
+        points.append({"budget": budget, "flops_ratio": part.table.ratio(policy, routed=True), **part.metrics(policy)})
+    return points
+
+
+def cheapest_budget(valid: RoutedPart, max_loss: float) -> tuple[float, float, float]:
+    """The lowest budget whose relative loss of validation NDCG@10 against the whole model is below a limit with 95 % confidence.
+
+    Returns:
+        The budget, its mean loss and the upper end of its interval.
+
+    Raises:
+        ConfigError: No budget loses that little; the message names the loss that can be kept.
+    """
+    whole = valid.table.gains[:, valid.routes.index(FULL)]
+    found: list[tuple[float, float]] = []
+    for budget in valid.budgets(SEARCHED):
+        loss, upper = relative_loss(valid.table.expected(valid.chosen(budget)), whole)
+        if upper < max_loss:
+            return budget, loss, upper
+        found.append((upper, budget))
+    nearest = "; a budget of {1} loses at most {0:.4f}".format(*min(found)) if found else ""
+    raise ConfigError(
+        f"expected a budget whose {METRIC} loss is below {max_loss} with 95 % confidence, got none for {valid.run.path}{nearest}"
+    )
+
+
+def groups_of(store: Store) -> np.ndarray | None:
+    """The true kind of every user, int64, where a store was simulated."""
+    if store.meta.simulation is None:
+        return None
+    return np.unique(store.users_table()["kind"].to_numpy(), return_inverse=True)[1]
+
+
+def alone_config(run: OpenRun, name: str, valid: RoutedPart, ratio: float) -> RunConfig:
+    """The configuration of a model to be trained alone: that of the run's own start, if it has one, without technique.
+
+    Args:
+        run: The routed model.
+        name: "full" for the whole backbone; "small" for the widest one within the cost that is as deep as the best static
+            route, or deeper if even the full width costs less.
+        valid: All routes on the validation part.
+        ratio: The learned routes' mean cost, as a share of the full model's FLOPs.
+    """
+    start = run.config.train.init
+    plain = msgspec.structs.replace(parse(read_manifest(Path(start)).config) if start else run.config, technique=())
+    if name == "full":
+        return plain
+    static = best_policy(valid.table, np.zeros(len(valid.asked.users), np.int64), ratio)[0]
+    model = build(plain, run.catalog)[0]
+    steps, heads, whole = model.backbone.max_length, model.backbone.heads, model.backbone.width
+    limit, deepest = ratio * flops_per_user(model, steps), len(model.backbone.blocks)
+    layers = valid.routes[int(static.argmax())].layers
+    widths = range(whole, 0, -heads * max(1, whole // heads // 32))
+    for blocks in range(deepest if layers is None else len(layers), deepest + 1):
+        fitting = (
+            w for w in widths if flops_per_user(build(narrowed(plain, w, blocks), run.catalog)[0], steps) <= limit
+        )
+        width = next(fitting, widths[-1])
+        if width < whole:
+            return narrowed(plain, width, blocks)
+    return plain
+
+
+def narrowed(config: RunConfig, width: int, blocks: int) -> RunConfig:
+    """The configuration with another width and depth of the backbone."""
+    smaller = msgspec.structs.replace(config.backbone.config, width=width, layers=blocks)
+    return msgspec.structs.replace(config, backbone=Choice(config.backbone.name, smaller))
+
+
+def _always(route: Route, batch: Batch) -> list[Route]:
+    return [route] * batch.size

@@ -1,0 +1,266 @@
+"""CANet: one person, one model (Liu et al., ICDM 2022, arXiv 2211.02824).
+
+A router reads a user's history and picks one of K sub-models, depth x hidden size x embedding size, that are prefixes of one
+network. Serving is real: argmax routes, users grouped by route, every group a dense slice.
+
+Two ways to train it:
+
+- ``training = "sandwich"`` (recipe `canet`): every step trains the whole model, the smallest route and a few random ones on
+  real slices; the whole model teaches the others (in-place distillation, Yu et al., BigNAS, 2020). The router is fitted
+  afterwards, on what each route really costs and gains each validation user (`nn.fit`).
+- ``training = "gumbel"`` (recipe `canet-paper`): router and network together, as in the paper's code,
+
+      z = straight-through Gumbel-softmax of the router's logits r (temperature tau)
+      L = L_SR(z) + guide * L_Guide + uniform * L_Uni
+      L_Guide = - sum over (emb, width, depth) of sum_j t_j log p(size j),  t favours small sizes where the smallest route
+                already hits the next item in its top 10, and large ones where it misses
+      L_Uni = - mean_k log p(route k)
+
+  Deviations, each of a fault of that code: masked execution equals the sliced one, so labels, training and serving are one
+  function; p(size) is the marginal probability of the size, not a softmax of summed logits; the label's route runs without
+  dropout and a target that was bought before counts; the router learns from the newest step only, since it has seen the
+  items that earlier steps must predict (on a backbone trained on hidden items it reads the window without them, in use the
+  whole history); routes are argmax at test time, not sampled; selection on validation; item vectors
+  are tied between input and output.
+
+In both, lambda of the budget dial is solved on the histories of the validation users (`nn.dial`). FLOPs of the router count.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from leanrec.core.backbone import ItemTable
+from leanrec.core.ranges import Amount, Count, Positive, Share, Whole
+from leanrec.core.recommender import HeldOut, Recommender
+from leanrec.core.stage import Stage
+from leanrec.core.technique import Kind
+from leanrec.core.types import PAD, Batch, Route
+from leanrec.nn.dial import CostTable, Dial, choose
+from leanrec.nn.elastic import ElasticLinear
+from leanrec.nn.fit import fit_router, read_features, read_sample
+from leanrec.nn.grid import RouteGrid, shares
+from leanrec.nn.router import OwnRouter, SharedRouter
+from leanrec.techniques import techniques
+
+TOP = 10
+"""The smallest route hits if the next item is among so many."""
+CLOSED = -1e4
+"""Score of an item that takes no part."""
+SHARPNESS = {"emb": 2.0, "width": 2.0, "depth": 1.0}
+"""beta of L_Guide's targets."""
+
+
+class CANetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One network, one sub-model per user, picked by a router (ICDM 2022).
+
+    Attributes:
+        widths: Hidden sizes, ascending, the backbone's last; none for half, three quarters and all of it.
+        depths: Numbers of blocks, ascending, the backbone's last; none for quarters.
+        embs: Embedding sizes, ascending, the item table's last; none for half, three quarters and all of it.
+        project: Linear maps between embedding and hidden channels, so that an embedding may be larger than the width.
+        training: "sandwich" trains slices and fits the router afterwards; "gumbel" is the paper's joint training.
+        router: "shared" reads the backbone's item table; "own" is the paper's, with a table of its own.
+        random_routes: Random routes in every step of a sandwich, beside the whole model and the smallest.
+        distil: Weight of the whole model's soft targets for the other routes in a sandwich.
+        candidates: Items over which these soft targets are compared, drawn from the batch's targets.
+        guide: Weight of L_Guide in joint training.
+        uniform: Weight of L_Uni in joint training.
+        temperature: tau of the Gumbel-softmax.
+        budget: Mean cost when none is asked for, as a share of the whole model's FLOPs; 0 takes the router's favourite route.
+    """
+
+    widths: tuple[Count, ...] = ()
+    depths: tuple[Count, ...] = ()
+    embs: tuple[Count, ...] = ()
+    project: bool = False
+    training: Literal["sandwich", "gumbel"] = "sandwich"
+    router: Literal["shared", "own"] = "shared"
+    random_routes: Whole = 1
+    distil: Amount = 1.0
+    candidates: Count = 256
+    guide: Amount = 0.01
+    uniform: Amount = 0.01
+    temperature: Positive = 1.0
+    budget: Share = 0.3
+
+
+@techniques.register("canet", CANetConfig)
+class CANetTechnique:
+    """Builds the routed model; see the module.
+
+    Args:
+        config: Grid, router and training.
+    """
+
+    name = "canet"
+    kind: Kind = "adapt"
+    needs = frozenset({"width", "depth"})
+
+    def __init__(self, config: CANetConfig) -> None:
+        self.config = config
+
+    def apply(self, model: Recommender) -> Recommender:
+        """The routed model, on the backbone of ``model``.
+
+        Raises:
+            ConfigError: The grid does not fit the backbone.
+        """
+        return CANet(model, self.config)
+
+    def stages(self, base: Stage) -> tuple[Stage, ...]:
+        """One stage; the router of a sandwich and the dial are fitted by `CANet.calibrate`."""
+        return (base,)
+
+
+class CANet(Recommender):
+    """A backbone, a grid of its sub-models, a router and a budget dial.
+
+    Args:
+        model: The plain model.
+        config: See `CANetConfig`.
+
+    Raises:
+        ConfigError: The grid does not fit the backbone.
+    """
+
+    def __init__(self, model: Recommender, config: CANetConfig) -> None:
+        super().__init__(model.backbone, model.objective)
+        self.config = config
+        backbone, heads = self.backbone, self.backbone.heads
+        blocks, dim = len(backbone.blocks), self.items.dim
+        self.grid = RouteGrid(
+            backbone,
+            config.widths or shares(backbone.width, heads, (1 / 2, 3 / 4)),
+            config.depths or shares(blocks, 1, (1 / 4, 1 / 2, 3 / 4)),
+            config.embs or shares(dim, 1, (1 / 2, 3 / 4)),
+            config.project,
+        )
+        if config.project:
+            backbone.enter, backbone.leave = ElasticLinear(dim, backbone.width), ElasticLinear(backbone.width, dim)
+        count, longest = len(self.grid.routes), backbone.max_length
+        if config.router == "own":
+            self.router = OwnRouter(self.items.num_items, count, longest + 1, dropout=backbone.dropout)
+        else:
+            self.router = SharedRouter(dim, count)
+        self.costs, self.dial = CostTable(longest, count), Dial()
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Recommender.loss`."""
+        batch = self.backbone.examples(batch)
+        return self._joint(batch) if self.config.training == "gumbel" else self._sandwich(batch)
+
+    def _sandwich(self, batch: Batch) -> dict[str, Tensor]:
+        """The whole model, the smallest route and random ones, each on its slice.
+
+        The whole model's states are fixed as teachers; the item table that scores them learns from both sides.
+        """
+        states, targets = self.scored(batch)
+        terms = self.objective(self.items, states, targets)
+        drawn = targets[torch.randperm(len(targets), device=targets.device)[: self.config.candidates]]
+        teacher = among(self.items, states.detach(), targets, drawn)
+        others = [self.grid.routes[0], *self._random()]
+        rest: dict[str, list[Tensor]] = {}
+        for route in others:
+            small, _ = self.scored(batch, route)
+            for name, term in self.objective(self.items, small, targets).items():
+                rest.setdefault(f"{name} of routes", []).append(term)
+            if self.config.distil:
+                student = among(self.items, small, targets, drawn)
+                distance = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+                rest.setdefault("distil", []).append(self.config.distil * distance)
+        return terms | {name: torch.stack(parts).mean() for name, parts in rest.items()}
+
+    def _random(self) -> list[Route]:
+        """Routes between the smallest and the whole model, drawn for one step."""
+        between = self.grid.routes[1:-1]
+        drawn = torch.randint(max(1, len(between)), (self.config.random_routes,))
+        return [between[i] for i in drawn.tolist()] if between else []
+
+    def _joint(self, batch: Batch) -> dict[str, Tensor]:
+        """The paper's loss; see the module."""
+        logits = self.router(self.items, batch)
+        choice = F.gumbel_softmax(logits, self.config.temperature, hard=True)[:, None]
+        newest = torch.arange(batch.items.shape[1], device=choice.device) == batch.last[:, None]
+        choice = choice.detach() + (choice - choice.detach()) * newest.unsqueeze(-1)
+        terms = self.objective(self.items, *self.scored(batch, gates=self.grid.gates(choice)))
+        terms["guide"] = self.config.guide * self._guide(batch, logits)
+        terms["uniform"] = -self.config.uniform * logits.log_softmax(-1).mean()
+        return terms
+
+    def _guide(self, batch: Batch, logits: Tensor) -> Tensor:
+        """L_Guide over the users whose newest step has a target."""
+        wanted, hit = self._hits(batch)
+        total = torch.zeros((), device=logits.device)
+        users = wanted.sum().clamp_min(1)
+        for log_p, beta in zip(self.grid.marginals(logits), SHARPNESS.values(), strict=True):
+            small = soft_labels(log_p.shape[1], beta).to(logits.device)
+            soft = torch.where(hit[:, None], small, small.flip(0))
+            total = total - (soft * log_p).sum(1)[wanted].sum() / users
+        return total
+
+    @torch.no_grad()
+    def _hits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Whose newest step has a target, and whose smallest route ranks it in its top 10 among items not bought before."""
+        if batch.targets is None:
+            raise ValueError("this batch has no targets")
+        targets = batch.targets.gather(1, batch.last[:, None])
+        trained = self.training
+        self.eval()
+        states = self.backbone.encode(batch, self.grid.routes[0], last_only=True).states
+        self.train(trained)
+        scores = F.pad(self.items.score(states).float(), (1, 0), value=-torch.inf)
+        own = scores.gather(1, targets)
+        scores = scores.scatter(1, batch.items.clamp_min(PAD), -torch.inf).scatter(1, targets, own)
+        return targets.squeeze(1) != PAD, (scores >= own).sum(1) <= TOP
+
+    def all_routes(self) -> tuple[Route, ...]:
+        """See `Recommender.all_routes`."""
+        return self.grid.routes
+
+    def decide(self, batch: Batch) -> Tensor:
+        """The router's scores [B, K]."""
+        return self.router(self.items, batch)
+
+    @torch.inference_mode()
+    def routes(self, batch: Batch, budget: float | None = None) -> list[Route]:
+        """See `Recommender.routes`. Until it is calibrated, users are spread over all routes, so that validation sees them all."""
+        if not self.dial.fitted:
+            spread = batch.items.sum(1) % len(self.grid.routes)
+            return [self.grid.routes[i] for i in spread.tolist()]
+        price = self.dial.price(budget) if budget is not None else self.dial.nearest(self.config.budget)
+        chosen = choose(self.decide(batch), self.costs(batch.lengths), price)
+        return [self.grid.routes[i] for i in chosen.tolist()]
+
+    def budgets(self) -> tuple[float, float] | None:
+        """See `Recommender.budgets`."""
+        return (float(self.dial.budgets[0]), float(self.dial.budgets[-1])) if self.dial.fitted else None
+
+    def calibrate(self, held_out: HeldOut) -> bool:
+        """See `Recommender.calibrate`."""
+        if self.config.training == "sandwich":
+            fit_router(self.router, read_sample(self, self.router, held_out))
+        self.eval()
+        features, lengths = read_features(self, self.router, held_out.current())
+        self.costs.fit(held_out, self.grid.routes, lengths)
+        with torch.no_grad():
+            scores = self.router.score(features)
+        self.dial.fit(scores, self.costs(lengths))
+        return True
+
+
+def among(items: ItemTable, states: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
+    """Log-probabilities [M, 1 + C] of each state's target [M] among it and the drawn items [C]."""
+    others = items.score(states, drawn).float().masked_fill(drawn == targets[:, None], CLOSED)
+    return torch.cat([items.score(states, targets[:, None]).float(), others], 1).log_softmax(-1)
+
+
+def soft_labels(sizes: int, beta: float) -> Tensor:
+    """L_Guide's target for a hit, float [sizes]: 2 ** (-beta i) for the i-th smallest size, normalised; reversed for a miss."""
+    weights = 2.0 ** (-beta * torch.arange(sizes))
+    return weights / weights.sum()
