@@ -3,9 +3,10 @@
     python benchmarks/canet.py --logs DIR --work DIR [--only online-retail ...] [--seeds 0 1 2] [--recipe canet]
 
 For every log and seed: the full model alone; the routed one, from the full one's weights, for half of its epochs at half of its
-learning rate; and with --small a model of the routed one's cost alone. The budget
-is the lowest that loses less than --max-loss of the whole network's validation NDCG@10, at most --most. One CSV row for each of:
-the routed model, its controls, and its budgets. Finished runs are not trained again, interrupted ones are resumed.
+learning rate; the full one alone continued for as many epochs at that rate; and with --small a model of the routed one's cost
+alone. The budget is the lowest that loses less than --max-loss of the whole network's validation NDCG@10, at most --most. One CSV
+row for each of: the routed model, its controls, and its budgets. Finished runs are not trained again, interrupted ones are
+resumed.
 """
 
 from __future__ import annotations
@@ -92,19 +93,19 @@ def measure(data: str, store: Store, seed: int, options: argparse.Namespace) -> 
     settings = [*LINEAR, *SETTINGS[data], f"train.seed={seed}"]
     config = parse(override(read_recipe(options.recipe), settings))
     whole = fit(folder / f"{options.recipe}-full", msgspec.structs.replace(config, technique=()), store)
+    more: list[str] = []
     if not options.scratch:
-        epochs = -(-config.train.epochs // 2)
-        settings += [
-            f"train.init={whole.path}",
-            f"train.epochs={epochs}",
-            f"train.learning_rate={config.train.learning_rate / 2}",
-        ]
-    routed = fit(folder / label, parse(override(read_recipe(options.recipe), [*settings, *options.set])), store)
+        rate, epochs = config.train.learning_rate / 2, -(-config.train.epochs // 2)
+        more = [f"train.init={whole.path}", f"train.epochs={epochs}", f"train.learning_rate={rate}"]
+    routed = fit(folder / label, parse(override(read_recipe(options.recipe), [*settings, *more, *options.set])), store)
     if options.train:
         return
     valid = RoutedPart(routed, store, "valid", exclude_seen=True, most=tasks.CALIBRATED)
     budget = chosen_budget(valid, options)
     runs = {"full": whole}
+    if more:
+        longer = msgspec.structs.replace(parse(override(read_recipe(options.recipe), [*settings, *more])), technique=())
+        runs["continued"] = fit(folder / f"{options.recipe}-continued", longer, store)
     if options.small:
         ratio = tasks.evaluate_run(routed, store, "valid", True, budget).flops_ratio
         runs["small"] = fit(folder / f"{label}-small", tasks.alone_config(routed, "small", valid, ratio), store)
@@ -126,6 +127,7 @@ def report(
     run, store = asked.run, asked.store
     evaluation = tasks.evaluate_run(run, store, part, True, budget)
     alone = {name: tasks.evaluate_run(other, store, part, True) for name, other in runs.items()}
+    best = max(alone["full"].metrics["ndcg@10"], 1e-9)
     controls = tasks.controls_of(asked, valid, budget, alone, tasks.groups_of(store))
     head = {
         "data": data,
@@ -142,7 +144,7 @@ def report(
         **{metric: round(evaluation.metrics[metric], 5) for metric in SHOWN},
         "flops ratio": round(evaluation.flops_ratio, 4),
         "body ratio": round(evaluation.body / evaluation.body_full, 4),
-        "share of full": round(evaluation.metrics["ndcg@10"] / alone["full"].metrics["ndcg@10"], 4),
+        "share of full": round(evaluation.metrics["ndcg@10"] / best, 4),
         "lead": "",
         "lead from": "",
         "lead to": "",
@@ -155,23 +157,25 @@ def report(
         mean, low, high = found["lead"]
         row = learned | {"routes": name, "body ratio": "", "flops ratio": round(found["flops_ratio"], 4)}
         row |= {metric: round(found["metrics"][metric], 5) for metric in SHOWN}
-        row |= {"share of full": round(found["metrics"]["ndcg@10"] / alone["full"].metrics["ndcg@10"], 4)}
+        row |= {"share of full": round(found["metrics"]["ndcg@10"] / best, 4)}
         row |= {"lead": round(mean, 5), "lead from": round(low, 5), "lead to": round(high, 5)}
         row |= {"histogram": " ".join(f"{route}:{share:.3f}" for route, share in found.get("routes", {}).items())}
         append(options.out, row | tail)
     for point in tasks.curve(asked):
         row = learned | {"routes": "curve", "budget": point["budget"], "flops ratio": round(point["flops_ratio"], 4)}
         row |= {metric: round(point[metric], 5) for metric in SHOWN} | {"body ratio": "", "histogram": ""}
-        row |= {"share of full": round(point["ndcg@10"] / alone["full"].metrics["ndcg@10"], 4)}
+        row |= {"share of full": round(point["ndcg@10"] / best, 4)}
         append(options.out, row | tail)
 
 
 def chosen_budget(valid: RoutedPart, options: argparse.Namespace) -> float:
-    """The lowest budget whose validation loss stays below the limit, but at most --most."""
+    """The lowest budget whose validation loss stays below the limit, but at most --most, or what the cheapest routes cost."""
+    reach = valid.run.model.budgets() or (0.0, 1.0)
+    most = max(options.most, reach[0])
     try:
-        return min(options.most, tasks.cheapest_budget(valid, options.max_loss)[0])
+        return min(most, tasks.cheapest_budget(valid, options.max_loss)[0])
     except ConfigError:
-        return options.most
+        return most
 
 
 def fit(run: Path, config: RunConfig, store: Store) -> OpenRun:

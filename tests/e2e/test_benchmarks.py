@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 from e2e.conftest import write_log
+from leanrec.data.simulate import Shop, simulate
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -99,3 +100,19 @@ def test_against_recbole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ]
     for row in rows:
         assert float(row["times faster"]) == pytest.approx(9000 / float(row["our epoch, s"]), rel=0.01, abs=0.1)
+
+
+def test_canet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = script("canet")
+    tiny = ["backbone.width=8", "backbone.layers=2", "backbone.max_length=8", "train.epochs=2"]
+    monkeypatch.setattr(module, "SETTINGS", {"shop": tiny})
+    simulate(Shop(users=60), tmp_path / "work" / "data" / "shop")
+    options = ["--work", tmp_path / "work", "--only", "shop", "--small", "--out", tmp_path / "out.csv"]
+    monkeypatch.setattr(sys, "argv", ["canet", *map(str, options)])
+    module.main()
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    controls = ["whole", "static", "matched", "uniform", "oracle", "full", "continued", "small"]
+    assert [row["routes"] for row in rows if row["routes"] != "curve"] == ["learned", *controls]
+    assert all(float(row["budget"]) > 0 and row["part"] == "test" for row in rows)
+    trained = {path.name for path in (tmp_path / "work" / "shop-0").iterdir()}
+    assert trained == {"canet", "canet-full", "canet-continued", "canet-small"}
