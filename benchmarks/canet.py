@@ -3,7 +3,7 @@
     python benchmarks/canet.py --logs DIR --work DIR [--only online-retail ...] [--seeds 0 1 2] [--recipe canet]
 
 For every log and seed: the full model alone; the routed one, from the full one's weights, for half of its epochs at half of its
-learning rate; the full one alone continued for as many epochs at that rate; and with --small a model of the routed one's cost
+learning rate; with --continued the full one alone for as many epochs more, and with --small a model of the routed one's cost
 alone. The budget is the lowest that loses less than --max-loss of the whole network's validation NDCG@10, at most --most. One CSV
 row for each of: the routed model, its controls, and its budgets. Finished runs are not trained again, interrupted ones are
 resumed.
@@ -103,7 +103,7 @@ def measure(data: str, store: Store, seed: int, options: argparse.Namespace) -> 
     valid = RoutedPart(routed, store, "valid", exclude_seen=True, most=tasks.CALIBRATED)
     budget = chosen_budget(valid, options)
     runs = {"full": whole}
-    if more:
+    if more and options.continued:
         longer = msgspec.structs.replace(parse(override(read_recipe(options.recipe), [*settings, *more])), technique=())
         runs["continued"] = fit(folder / f"{options.recipe}-continued", longer, store)
     if options.small:
@@ -212,6 +212,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--most", type=float, default=0.34, help="largest budget")
     parser.add_argument(
         "--scratch", action="store_true", help="start the routed model from fresh weights, for all epochs"
+    )
+    parser.add_argument(
+        "--continued", action="store_true", help="also train the full model alone for as long as the routed one"
     )
     parser.add_argument("--small", action="store_true", help="also train a small model of the same cost alone")
     parser.add_argument("--train", action="store_true", help="only train")

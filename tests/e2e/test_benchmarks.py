@@ -107,7 +107,7 @@ def test_canet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = ["backbone.width=8", "backbone.layers=2", "backbone.max_length=8", "train.epochs=2"]
     monkeypatch.setattr(module, "SETTINGS", {"shop": tiny})
     simulate(Shop(users=60), tmp_path / "work" / "data" / "shop")
-    options = ["--work", tmp_path / "work", "--only", "shop", "--small", "--out", tmp_path / "out.csv"]
+    options = ["--work", tmp_path / "work", "--only", "shop", "--continued", "--small", "--out", tmp_path / "out.csv"]
     monkeypatch.setattr(sys, "argv", ["canet", *map(str, options)])
     module.main()
     rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))

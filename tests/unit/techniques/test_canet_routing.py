@@ -190,7 +190,7 @@ def test_a_budget_below_the_floor_is_refused() -> None:
 
 @pytest.mark.parametrize(("fields", "fits"), [({}, True), (JOINT, False)], ids=["sandwich", "gumbel"])
 def test_calibration_fits_the_router_of_a_sandwich_and_no_other_weight(fields: dict[str, Any], fits: bool) -> None:
-    model = make(**PAPER, **fields)
+    model = make(**PAPER, **fields).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     model.calibrate(held_out())
     changed = {key.split(".")[0] for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
