@@ -46,8 +46,9 @@ class CostTable(nn.Module):
     def fit(self, held_out: HeldOut, routes: Sequence[Route], lengths: Tensor) -> None:
         """Count all routes, routing included, and relate them to the whole model's mean over histories with ``lengths`` [U]."""
         steps = [int(length) for length in self.lengths]
-        flops = torch.tensor([[held_out.flops(n, route) + held_out.routing(n) for route in routes] for n in steps])
-        whole = torch.tensor([held_out.flops(n, FULL) for n in steps], dtype=torch.float64)
+        rows = [[held_out.flops(n, route) + held_out.routing(n) for route in routes] for n in steps]
+        flops = torch.tensor(rows, device=self.table.device)
+        whole = torch.tensor([held_out.flops(n, FULL) for n in steps], dtype=torch.float64, device=self.table.device)
         self.table.copy_(flops / self._between(whole[:, None], lengths).mean())
 
     def forward(self, lengths: Tensor) -> Tensor:
@@ -117,7 +118,7 @@ class Dial(nn.Module):
         at = (min(max(budget, least), most) - least) / max(most - least, 1e-12) * (KNOTS - 1)
         knot = min(int(at), KNOTS - 2)
         share = at - knot
-        return float((1 - share) * self.prices[knot] + share * self.prices[knot + 1])
+        return float(self.prices[knot] + share * (self.prices[knot + 1] - self.prices[knot]))
 
 
 def choose(scores: Tensor, costs: Tensor, price: float) -> Tensor:
