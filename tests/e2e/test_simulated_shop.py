@@ -32,6 +32,9 @@ class Silent:
     def epoch(self, progress: Progress) -> None:
         """Nothing."""
 
+    def calibrate(self, done: int, users: int) -> None:
+        """Nothing."""
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
