@@ -52,6 +52,9 @@ class Clock:
         """See `Watcher.epoch`."""
         self.seconds.append(progress.seconds - sum(self.seconds))
 
+    def calibrate(self, done: int, users: int) -> None:
+        """See `Watcher.calibrate`."""
+
 
 def main() -> None:
     options = arguments()
