@@ -152,7 +152,7 @@ def _count(compute: Callable[[], T]) -> tuple[int, T]:
 class _Counter(TorchDispatchMode):
     """Adds up torch's own formulas; refuses operators that multiply matrices, by their name, but have none.
 
-    torch's FlopCounterMode sums the same formulas, but keeps account of every module, which takes ten times as long.
+    torch's FlopCounterMode sums the same formulas, but also keeps account of every module, which costs time.
     """
 
     flops = 0

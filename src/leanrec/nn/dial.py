@@ -1,9 +1,10 @@
 """The budget dial: one trained model serves any mean cost.
 
-    route = argmax_k ( log p_k - lambda * cost_k )
+    route = argmax_k ( score_k - lambda * cost_k )
 
-with one lambda per budget, found on validation users. It is the Lagrangian of "best expected quality at this mean cost": where
-one more unit of compute buys more than lambda it is spent, and nowhere else.
+with one lambda per budget, found on validation users. The score is what a router gives a route: log p_k, up to a constant of the
+user, where a softmax trained it, or the gain it expects. The rule is the Lagrangian of "best expected quality at this mean cost":
+where one more unit of compute buys more than lambda it is spent, and nowhere else.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ class CostTable(nn.Module):
 
     def _between(self, table: Tensor, lengths: Tensor) -> Tensor:
         lengths = lengths.clamp(max=int(self.lengths[-1])).to(self.lengths.dtype)
-        above = torch.searchsorted(self.lengths, lengths).clamp(1, max(1, len(self.lengths) - 1))
-        above = above.clamp_max(len(self.lengths) - 1)
+        last = len(self.lengths) - 1
+        above = torch.searchsorted(self.lengths, lengths).clamp(min(1, last), last)
         below = (above - 1).clamp_min(0)
         span = (self.lengths[above] - self.lengths[below]).clamp_min(1)
         share = ((lengths - self.lengths[below]) / span).to(table.dtype).unsqueeze(-1)

@@ -11,14 +11,14 @@ import msgspec
 import numpy as np
 
 from leanrec.artifact.manifest import read_manifest
-from leanrec.build import OpenRun, build, split_of
+from leanrec.build import OpenRun, build
 from leanrec.config import Choice, RunConfig, parse
 from leanrec.core.errors import ConfigError
 from leanrec.core.types import FULL, Batch, Route
 from leanrec.cost.count import flops_per_user, interpolated
 from leanrec.data.batches import ask, questions, some
 from leanrec.data.store import Store
-from leanrec.evaluate.controls import RouteTable, best_policy, difference, one_hot, relative_loss
+from leanrec.evaluate.controls import RouteTable, best_policy, difference, matched, one_hot, relative_loss
 from leanrec.evaluate.metrics import NAMES, gains, summarise
 from leanrec.tasks.evaluation import SCORING, Evaluation, Part, rank_part
 from leanrec.tasks.progress import Report, silent
@@ -55,7 +55,7 @@ class RoutedPart:
         most: int | None = None,
     ) -> None:
         self.run, self.store = run, store
-        asked = questions(store, split_of(store, run.config), part)
+        asked = questions(store, run.split(store), part)
         self.asked = asked if most is None else some(asked, most)
         self.routes = run.model.all_routes()
         if run.model.budgets() is None:
@@ -134,7 +134,7 @@ def controls_of(
     policies = {
         "whole": one_hot(np.array([test.routes.index(FULL)]), count)[0],
         "static": best_policy(valid.table, everyone, ratio)[0],
-        "matched": learned.mean(0),
+        "matched": matched(learned),
         "uniform": np.full(count, 1 / count),
     }
     if groups is not None:

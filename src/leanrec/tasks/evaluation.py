@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from leanrec.build import OpenRun, split_of
+from leanrec.build import OpenRun
 from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Recommender
 from leanrec.data.batches import Limits, Questions, ask, questions, targets
@@ -74,7 +74,7 @@ def evaluate_run(
     progress: Report = silent,
 ) -> Evaluation:
     """Rank all users of a part and count what each request cost."""
-    split = split_of(store, run.config)
+    split = run.split(store)
     asked = questions(store, split, part)
     choose = partial(run.model.routes, budget=checked(budget))
     ranking = rank_part(run.model, store, asked, exclude_seen, choose, progress, part)
