@@ -15,6 +15,7 @@ from leanrec.backbones.gru4rec import GRU4RecConfig
 from leanrec.backbones.nextitnet import NextItNetConfig
 from leanrec.backbones.sasrec import SASRecConfig
 from leanrec.techniques.canet import CANetConfig
+from leanrec.techniques.skiprec import SkipRecConfig
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,33 @@ TECHNIQUES: dict[str, Setting] = {
             "budget": 0.9,
         },
         along={"guide": JOINT, "uniform": JOINT, "temperature": JOINT},
+    ),
+    "skiprec": Setting(
+        SkipRecConfig(patterns=4, keep=0.5),
+        {
+            "training": "rl",
+            "policy": "gru",
+            "policy_width": 6,
+            "patterns": 6,
+            "keep": 0.9,
+            "compute": 0.5,
+            "bounded": True,
+            "random_patterns": 1,
+            "distil": 0.5,
+            "candidates": 3,
+            "temperature": 2.0,
+            "reward": 0.5,
+            "miss": 0.5,
+            "budget": 0.9,
+        },
+        along={
+            "policy_width": {"policy": "conv"},
+            "compute": JOINT,
+            "bounded": JOINT,
+            "temperature": JOINT,
+            "reward": {"training": "rl"},
+            "miss": {"training": "rl"},
+        },
     ),
 }
 

@@ -212,7 +212,7 @@ def test_resumed_equals_uninterrupted(
 @models
 def test_it_learns_more_than_popularity(backbone: str, chosen: Sequence[str], tmp_path: Path) -> None:
     store = chain_store(tmp_path / "chain", users=300, items=ITEMS)
-    model, _ = fit(backbone, chosen, store, tmp_path / "run", epochs=6, patience=0, batch_users=32, learning_rate=1e-2)
+    model, _ = fit(backbone, chosen, store, tmp_path / "run", epochs=9, patience=0, batch_users=32, learning_rate=1e-2)
     asked = questions(store, Split.leave_one_out(store), "test")
     order = np.argsort(-np.bincount(store.items, minlength=ITEMS + 1)[1:], kind="stable")
     ranks = order.argsort()[targets(store, asked) - 1] + 1

@@ -11,16 +11,14 @@ a final norm makes the scale of the scores independent of depth; dropout on the 
 from __future__ import annotations
 
 import msgspec
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from leanrec.backbones import backbones
-from leanrec.core.backbone import Backbone, Block, Context, Steps
-from leanrec.core.dropout import dropout
+from leanrec.core.backbone import Backbone
 from leanrec.core.errors import ConfigError
 from leanrec.core.ranges import Count, Positive, Share
-from leanrec.nn.elastic import ElasticConv, ElasticNorm
-from leanrec.nn.gates import ReZero
+from leanrec.nn.convolution import ConvBlock
+from leanrec.nn.elastic import ElasticNorm
 from leanrec.nn.tables import PlainTable
 
 
@@ -50,52 +48,6 @@ class NextItNetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     std: Positive = 0.02
 
 
-class NextItNetBlock(Block):
-    """Two dilated convolutions with norm and ReLU, added to the input."""
-
-    def __init__(self, config: NextItNetConfig, dilation: int) -> None:
-        super().__init__()
-        self.dropout = config.dropout
-        self.first, self.second = (ElasticConv(config.width, config.kernel, dilation * m) for m in (1, 2))
-        self.first_norm, self.second_norm = ElasticNorm(config.width), ElasticNorm(config.width)
-        self.scale = ReZero() if config.rezero else nn.Identity()
-
-    def needs(self, want: Steps, steps: int) -> Steps:
-        """The cone of both convolutions below the wanted steps."""
-        return _cone(_cone(want, self.second, steps), self.first, steps)
-
-    def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
-        """See `Block.forward`."""
-        between = _cone(want, self.second, ctx.steps)
-        y = _branch(self.first, self.first_norm, x, ctx, have, between)
-        y = _branch(self.second, self.second_norm, y, ctx, between, want)
-        return ctx.restrict(x, have, want) + self.scale(dropout(y, self.dropout, self.training))
-
-
-def _branch(conv: ElasticConv, norm: ElasticNorm, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
-    """relu(Norm(Conv(x))) at steps ``want``; steps before the first event count as zeros."""
-    if want is None or have is None:
-        taps = conv.shifted(x)
-    else:
-        exists = ctx.valid(have, x)
-        x = x if exists is None else x * exists
-        taps = [_tap(x, have, tuple(step + back for step in want)) for back in conv.offsets]
-    return F.relu(norm(ctx.gate(conv(taps)), ctx.channels))
-
-
-def _tap(x: Tensor, have: tuple[int, ...], steps: tuple[int, ...]) -> Tensor:
-    """Of states [B, S, w] at steps ``have``, those at ``steps``; zeros where no history reaches that far back."""
-    padded = F.pad(x, (0, 0, 0, 1))
-    return padded[:, [have.index(step) if step in have else len(have) for step in steps]]
-
-
-def _cone(want: Steps, conv: ElasticConv, steps: int) -> Steps:
-    """The steps below T = ``steps`` that a convolution reads to give the steps ``want``."""
-    if want is None:
-        return None
-    return tuple(sorted({step + back for step in want for back in conv.offsets if step + back < steps}))
-
-
 @backbones.register("nextitnet", NextItNetConfig)
 class NextItNet(Backbone):
     """The NextItNet backbone.
@@ -119,5 +71,8 @@ class NextItNet(Backbone):
         self.scale, self.dropout = config.width**0.5 if config.scale else 1.0, config.dropout
         self.items = PlainTable(num_items, config.width, config.std)
         cycle = config.dilations
-        self.blocks = nn.ModuleList(NextItNetBlock(config, cycle[i % len(cycle)]) for i in range(config.layers))
+        self.blocks = nn.ModuleList(
+            ConvBlock(config.width, config.kernel, cycle[i % len(cycle)], config.dropout, config.rezero)
+            for i in range(config.layers)
+        )
         self.norm = ElasticNorm(config.width)

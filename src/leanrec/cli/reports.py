@@ -17,6 +17,7 @@ from leanrec.core.errors import ConfigError
 from leanrec.data.simulate import ceiling
 from leanrec.data.store import Store, write_parquet
 from leanrec.evaluate.metrics import CUTOFFS, intervals, summarise
+from leanrec.evaluate.patterns import decided, information, keep_rates
 from leanrec.tasks import Evaluation, Part
 
 
@@ -78,6 +79,9 @@ def evaluation_result(
         },
         "routes": evaluation.route_shares(),
     }
+    kept = evaluation.blocks_kept(len(run.model.backbone.blocks))
+    if not kept.all():
+        result["blocks"] = {"kept": keep_rates(kept).tolist(), "bits": information(kept)} | decided(kept)
     if store.meta.simulation is not None:
         kinds = store.users_table()["kind"].to_numpy()[evaluation.users]
         result["kinds"] = {kind: summarise(ranks[kinds == kind]) for kind in sorted(set(kinds))}
@@ -123,8 +127,29 @@ def show_evaluation(result: dict[str, Any]) -> None:
     show_cost(result["run"], result["cost"])
     if len(result["routes"]) > 1:
         table("routes", ["route", "share"], [(route, f"{share:.1%}") for route, share in result["routes"].items()])
+    if "blocks" in result:
+        _show_blocks(result["blocks"])
     if "controls" in result:
         _show_controls(result)
+
+
+SHADES = "·▁▂▃▄▅▆▇█"
+
+
+def _show_blocks(blocks: dict[str, Any]) -> None:
+    """How often every block runs, as one line of bars, and how much of that is about the user."""
+    kept = blocks["kept"]
+    bars = "".join(SHADES[round(rate * (len(SHADES) - 1))] for rate in kept)
+    table(
+        "blocks",
+        ["", ""],
+        [
+            (f"share of users of block 1..{len(kept)}", bars),
+            ("blocks run per user, mean", f"{sum(kept):.1f} of {len(kept)}"),
+            ("for everyone, for no one, per user", "{always:.0%}, {never:.0%}, {per_user:.0%}".format(**blocks)),
+            ("what the pattern says of the user", f"{blocks['bits']:.2f} bits"),
+        ],
+    )
 
 
 CONTROLS = {
@@ -134,6 +159,8 @@ CONTROLS = {
     "static": "best static route or mix",
     "matched": "matched random routes",
     "uniform": "uniform random routes",
+    "rates": "blocks kept at random, learned rates",
+    "coin": "a coin for every block",
     "small": "small model alone",
     "oracle": "oracle of kinds",
 }

@@ -99,6 +99,10 @@ class Context:
             return x.gather(1, index)
         return x[:, [have.index(step) for step in want]]
 
+    def rows(self, index: Tensor) -> Context:
+        """The context of some of the users, int64 [B']; for execution without masks."""
+        return Context(self.lengths[index], self.steps, self.width)
+
     def gate(self, x: Tensor) -> Tensor:
         """``x`` [B, S, D] with closed channels at zero."""
         return x if self.channels is None else x * self.channels
@@ -175,6 +179,7 @@ class Backbone(nn.Module, ABC):
         gates: Gates | None = None,
         last_only: bool = False,
         keep_layers: bool = False,
+        skip: Tensor | None = None,
     ) -> Hidden:
         """Run the blocks of a route.
 
@@ -184,11 +189,16 @@ class Backbone(nn.Module, ABC):
             gates: A sub-model per user instead, run at full width with masks. For training; excludes ``route``.
             last_only: Compute only what the newest step depends on. Exact.
             keep_layers: Also return the states after every block.
+            skip: Of the route's blocks, those that each user skips besides, bool [B, L]: a block gathers the users that
+                keep it, runs on them and puts them back. Excludes ``gates``.
 
         Returns:
             States [B, T, e], or [B, e] with ``last_only``.
         """
         order = range(len(self.blocks)) if route.layers is None else route.layers
+        if skip is not None:
+            idle = skip.all(0).tolist()
+            order = [i for i in order if not idle[i]]
         blocks: list[Block] = [self.blocks[i] for i in order]  # pyright: ignore[reportAssignmentType]
         plan: list[Steps] = [(0,) if last_only else None]
         for block in reversed(blocks):
@@ -199,7 +209,7 @@ class Backbone(nn.Module, ABC):
         x = self._embed(batch, ctx, plan[0], route.emb, gates)
         kept: list[Tensor] = []
         for i, block, have, want in zip(order, blocks, plan, plan[1:], strict=False):
-            y = block(x, ctx, have, want)
+            y = block(x, ctx, have, want) if skip is None else _gathered(block, x, ctx, have, want, ~skip[:, i])
             if gates is not None and gates.layers is not None:
                 keep = gates.layers[..., i : i + 1]
                 y = keep * y + (1 - keep) * ctx.restrict(x, have, want)
@@ -242,6 +252,14 @@ class Backbone(nn.Module, ABC):
         positions = self.positions(ctx, have)
         x = x if positions is None else x + positions
         return dropout(ctx.gate(x), self.dropout, self.training)
+
+
+def _gathered(block: Block, x: Tensor, ctx: Context, have: Steps, want: Steps, kept: Tensor) -> Tensor:
+    """A block run on the users bool [B] that keep it; the others' states pass by."""
+    rows = kept.nonzero().squeeze(1)
+    if len(rows) == len(x):
+        return block(x, ctx, have, want)
+    return ctx.restrict(x, have, want).index_copy(0, rows, block(x[rows], ctx.rows(rows), have, want))
 
 
 def _open(x: Tensor, gates: Gates | None) -> Tensor:

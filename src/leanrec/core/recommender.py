@@ -12,6 +12,11 @@ from torch import Tensor, nn
 from leanrec.core.backbone import Backbone, ItemTable
 from leanrec.core.types import FULL, Batch, Gates, Route
 
+WORTH_A_GROUP = 16
+"""Mean users of a pattern of blocks from which its users run together; with fewer, block by block is faster. Measured with
+NextItNet (d = 64, 16 blocks, histories of 30, one core): block by block 1.8 to 7 times as fast at 1 to 3 users, and 0.5 to 0.9
+times at 43 to 85."""
+
 
 class Objective(Protocol):
     """A training loss for next-item prediction."""
@@ -97,9 +102,9 @@ class Recommender(nn.Module):
         """The least and the largest mean cost that can be asked for, as shares of the full model's FLOPs; None if no choice."""
         return None
 
-    def represent(self, batch: Batch, route: Route = FULL) -> Tensor:
-        """States [B, e] of the newest step, in the space of the item table."""
-        return self.backbone.encode(self.backbone.query(batch), route, last_only=True).states
+    def represent(self, batch: Batch, route: Route = FULL, skip: Tensor | None = None) -> Tensor:
+        """States [B, e] of the newest step, in the space of the item table; ``skip`` as in `Backbone.encode`."""
+        return self.backbone.encode(self.backbone.query(batch), route, last_only=True, skip=skip).states
 
     def score(self, batch: Batch, route: Route = FULL) -> Tensor:
         """Scores [B, N] of the whole catalogue; column j is item j + 1."""
@@ -130,7 +135,10 @@ def grouped(batch: Batch, routes: list[Route]) -> Iterator[tuple[Route, Tensor, 
 def by_route(
     model: Recommender, batch: Batch, routes: list[Route], answer: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 ) -> tuple[Tensor, ...]:
-    """Run every user on the dense slice of its own route and put the answers back in order.
+    """Run every user on its own route and put the answers back in order.
+
+    Users of one route run together as a dense slice. Where routes differ in their blocks only and few users share one, the blocks
+    run one by one, each on all users that keep it.
 
     Args:
         model: The recommender.
@@ -138,6 +146,13 @@ def by_route(
         routes: The B users' routes.
         answer: From states [B', e] and rows int64 [B'] to tensors [B', ...].
     """
+    distinct = set(routes)
+    sizes = {(route.emb, route.width) for route in distinct}
+    if len(sizes) == 1 < len(distinct) and len(routes) < WORTH_A_GROUP * len(distinct):
+        rows = torch.arange(batch.size, device=batch.items.device)
+        emb, width = sizes.pop()
+        skip = skipped(routes, len(model.backbone.blocks)).to(rows.device)
+        return answer(model.represent(batch, Route(emb, width), skip), rows)
     parts: list[tuple[Tensor, ...]] = []
     order: list[Tensor] = []
     for route, rows, part in grouped(batch, routes):
@@ -147,3 +162,9 @@ def by_route(
         return parts[0]
     back = torch.cat(order).argsort()
     return tuple(torch.cat(column)[back] for column in zip(*parts, strict=True))
+
+
+def skipped(routes: list[Route], blocks: int) -> Tensor:
+    """Which of the L blocks every route leaves out, bool [B, L]."""
+    every = range(blocks)
+    return torch.tensor([[r.layers is not None and i not in r.layers for i in every] for r in routes])

@@ -85,14 +85,13 @@ class ElasticConv(nn.Module):
         """How far back each tap looks, newest last."""
         return tuple(self.dilation * i for i in reversed(range(self.kernel)))
 
-    def forward(self, taps: list[Tensor]) -> Tensor:
-        """The inputs at ``offsets``, each [..., w], to [..., w]."""
-        w = taps[0].shape[-1]
-        weight = self.weight[:w, :, :w].reshape(w, self.kernel * w)
-        return F.linear(torch.cat(taps, -1), weight, self.bias[:w])
+    def forward(self, taps: Tensor) -> Tensor:
+        """The inputs at ``offsets`` side by side, [..., kernel * w], to [..., w]."""
+        w = taps.shape[-1] // self.kernel
+        return F.linear(taps, self.weight[:w, :, :w].reshape(w, self.kernel * w), self.bias[:w])
 
-    def shifted(self, x: Tensor) -> list[Tensor]:
-        """The taps of all steps: [B, T, w] moved back by every offset, zeros before the first step."""
+    def shifted(self, x: Tensor) -> Tensor:
+        """The taps [B, T, kernel * w] of all steps: [B, T, w] moved back by every offset, zeros before the first step."""
         steps = x.shape[1]
         padded = F.pad(x, (0, 0, self.offsets[0], 0))
-        return [padded[:, self.offsets[0] - back :][:, :steps] for back in self.offsets]
+        return torch.cat([padded[:, self.offsets[0] - back :][:, :steps] for back in self.offsets], -1)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from leanrec.core.recommender import HeldOut, Recommender
-from leanrec.core.types import PAD, Batch
+from leanrec.core.types import FULL, PAD, Batch, Gates, Route
 from leanrec.nn.router import Router
 
 EPOCHS, PATIENCE, BATCH, LEARNING_RATE, DECAY = 200, 20, 128, 1e-3, 1e-2
@@ -119,6 +119,35 @@ def _advantage(router: Router, features: Tensor) -> Tensor:
 
 def _centred(scores: Tensor) -> Tensor:
     return scores - scores.mean(1, keepdim=True)
+
+
+@torch.no_grad()
+def newest_hits(
+    model: Recommender, batch: Batch, top: int, route: Route = FULL, gates: Gates | None = None
+) -> tuple[Tensor, Tensor]:
+    """Whose newest step has a target, and for whom a sub-model ranks it in its best ``top`` among items not bought before.
+
+    Args:
+        model: Run without dropout; left in the mode it is in.
+        batch: Histories with targets.
+        top: Length of the list.
+        route: One sub-model for everyone.
+        gates: One sub-model per user instead.
+
+    Returns:
+        bool [B], twice.
+    """
+    if batch.targets is None:
+        raise ValueError("this batch has no targets")
+    targets = batch.targets.gather(1, batch.last[:, None])
+    trained = model.training
+    model.eval()
+    states = model.backbone.encode(batch, route, gates, last_only=True).states
+    model.train(trained)
+    scores = F.pad(model.items.score(states).float(), (1, 0), value=-torch.inf)
+    own = scores.gather(1, targets)
+    scores = scores.scatter(1, batch.items.clamp_min(PAD), -torch.inf).scatter(1, targets, own)
+    return targets.squeeze(1) != PAD, (scores >= own).sum(1) <= top
 
 
 def _results(model: Recommender, states: Tensor, targets: Tensor, seen: Tensor) -> Tensor:

@@ -38,8 +38,8 @@ class Router(nn.Module, ABC):
     def score(self, features: Tensor) -> Tensor:
         """Scores [B, K] of features [B, F]."""
 
-    def standardise(self, features: Tensor) -> None:
-        """Take the scale of the inputs from a sample [U, F]."""
+    def standardise(self, features: Tensor, share: float = 1.0) -> None:
+        """Take the scale of the inputs from a sample [U, F]; with a ``share`` below 1 it only moves that far."""
 
     @torch.no_grad()
     def rescale(self, factor: Tensor, shift: Tensor) -> None:
@@ -52,7 +52,46 @@ class Router(nn.Module, ABC):
         return self.score(self.features(items, batch))
 
 
-class OwnRouter(Router):
+class TableRouter(Router):
+    """Reads histories through an item table of its own.
+
+    Args:
+        num_items: Items N.
+        outputs: Scores per user.
+        max_length: Longest sequence.
+        width: Channels of the table.
+        std: Standard deviation of the table at the start.
+    """
+
+    def __init__(self, num_items: int, outputs: int, max_length: int, width: int, std: float) -> None:
+        super().__init__()
+        self.max_length = max_length
+        self.items = PlainTable(num_items, width, std)
+        self.out = nn.Linear(width, outputs)
+
+    @abstractmethod
+    def read(self, x: Tensor, ctx: Context) -> Tensor:
+        """What item vectors [B, T, C] say of a user: [B, C]."""
+
+    def features(self, items: ItemTable, batch: Batch) -> Tensor:
+        """Item ids int64 [B, max_length], and the length in one more column; hidden items are read as padding."""
+        room = self.max_length - batch.items.shape[1]
+        return torch.cat([F.pad(batch.items.clamp_min(PAD), (0, room)), batch.lengths[:, None]], 1)
+
+    def score(self, features: Tensor) -> Tensor:
+        """See `Router.score`."""
+        return self._score(features[:, :-1], features[:, -1])
+
+    def forward(self, items: ItemTable, batch: Batch) -> Tensor:
+        """As `Router.forward`, at no longer sequences than there are."""
+        return self._score(batch.items.clamp_min(PAD), batch.lengths)
+
+    def _score(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        x = self.items.embed(ids)
+        return self.out(self.read(x, Context(lengths, ids.shape[1], x.shape[-1])))
+
+
+class OwnRouter(TableRouter):
     """CANet's router: its own item table of 32 channels, one bidirectional Transformer block, the newest step's vector.
 
     Args:
@@ -67,32 +106,16 @@ class OwnRouter(Router):
     def __init__(
         self, num_items: int, routes: int, max_length: int, width: int = 32, heads: int = 4, dropout: float = 0.2
     ) -> None:
-        super().__init__()
         shape = TransformerConfig(
             width=width, heads=heads, ffn=4, activation="gelu", dropout=dropout, norm="post", rezero=True
         )
-        self.items = PlainTable(num_items, width, shape.std)
+        super().__init__(num_items, routes, max_length, width, shape.std)
         self.positional = nn.Parameter(torch.randn(max_length, width) * shape.std)
         self.block = TransformerBlock(shape, causal=False)
-        self.out = nn.Linear(width, routes)
 
-    def features(self, items: ItemTable, batch: Batch) -> Tensor:
-        """Item ids int64 [B, max_length], and the length in one more column; hidden items are read as padding."""
-        room = len(self.positional) - batch.items.shape[1]
-        return torch.cat([F.pad(batch.items.clamp_min(PAD), (0, room)), batch.lengths[:, None]], 1)
-
-    def score(self, features: Tensor) -> Tensor:
-        """See `Router.score`."""
-        return self._score(features[:, :-1], features[:, -1])
-
-    def forward(self, items: ItemTable, batch: Batch) -> Tensor:
-        """As `Router.forward`, at no longer sequences than there are."""
-        return self._score(batch.items.clamp_min(PAD), batch.lengths)
-
-    def _score(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        x = self.items.embed(ids) + self.positional[: ids.shape[1]]
-        ctx = Context(lengths, ids.shape[1], x.shape[-1])
-        return self.out(self.block(x, ctx, None, (0,)).squeeze(1))
+    def read(self, x: Tensor, ctx: Context) -> Tensor:
+        """See `TableRouter.read`."""
+        return self.block(x + self.positional[: ctx.steps], ctx, None, (0,)).squeeze(1)
 
 
 class SharedRouter(Router):
@@ -140,11 +163,11 @@ class SharedRouter(Router):
             1,
         )
 
-    def standardise(self, features: Tensor) -> None:
+    def standardise(self, features: Tensor, share: float = 1.0) -> None:
         """See `Router.standardise`."""
-        self.mean.copy_(features.mean(0))
         std = features.std(0, correction=0)
-        self.std.copy_(torch.where(std > CONSTANT, std, 1.0))
+        self.mean.lerp_(features.mean(0), share)
+        self.std.lerp_(torch.where(std > CONSTANT, std, 1.0), share)
 
     def score(self, features: Tensor) -> Tensor:
         """See `Router.score`."""

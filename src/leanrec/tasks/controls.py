@@ -20,7 +20,7 @@ from leanrec.data.batches import ask, questions, some
 from leanrec.data.store import Store
 from leanrec.evaluate.controls import RouteTable, best_policy, difference, matched, one_hot, relative_loss
 from leanrec.evaluate.metrics import NAMES, gains, summarise
-from leanrec.tasks.evaluation import SCORING, Evaluation, Part, rank_part
+from leanrec.tasks.evaluation import SCORING, Evaluation, Part, always, rank_part
 from leanrec.tasks.progress import Report, silent
 
 METRIC = "ndcg@10"
@@ -28,6 +28,8 @@ CURVE = tuple(round(0.1 * i, 1) for i in range(1, 10))
 """Budgets of the quality-cost curve."""
 SEARCHED = tuple(round(0.05 * i, 2) for i in range(1, 21))
 """Budgets among which the cheapest good one is looked for."""
+COUNTED = 200
+"""Users of whom the cost of drawn patterns is counted; every one is a network of its own."""
 
 
 class RoutedPart:
@@ -54,14 +56,14 @@ class RoutedPart:
         progress: Report = silent,
         most: int | None = None,
     ) -> None:
-        self.run, self.store = run, store
+        self.run, self.store, self.part, self.exclude_seen = run, store, part, exclude_seen
         asked = questions(store, run.split(store), part)
         self.asked = asked if most is None else some(asked, most)
         self.routes = run.model.all_routes()
         if run.model.budgets() is None:
             raise ConfigError(
                 f"expected a model with a choice of routes, got one with a single route in {run.path}; "
-                "train it with --technique canet"
+                "train it with a technique that has a router, such as --technique canet"
             )
         columns: list[np.ndarray] = []
         users = len(self.asked.users)
@@ -70,11 +72,13 @@ class RoutedPart:
             progress(stage, len(columns) * users + done, len(self.routes) * users)
 
         for route in self.routes:
-            always = partial(_always, route)
-            ranking = rank_part(run.model, store, self.asked, exclude_seen, always, every_route, f"{part}, every route")
+            what = f"{part}, every route"
+            ranking = rank_part(run.model, store, self.asked, exclude_seen, always(route), every_route, what)
             columns.append(ranking.ranks)
         self.ranks = np.stack(columns, 1)
-        lengths = np.minimum(self.asked.position - store.offsets[self.asked.users], run.model.backbone.max_length)
+        self.lengths = lengths = np.minimum(
+            self.asked.position - store.offsets[self.asked.users], run.model.backbone.max_length
+        )
         flops = run.flops
         self.table = RouteTable(
             gains=gains(METRIC, self.ranks),
@@ -90,6 +94,33 @@ class RoutedPart:
         for question in ask(self.store, self.asked, self.run.model.backbone.max_length, SCORING):
             chosen[question.rows] = [index[route] for route in self.run.model.routes(question.batch, budget)]
         return one_hot(chosen, len(self.routes))
+
+    @property
+    def kept(self) -> np.ndarray | None:
+        """Which blocks every route keeps, bool [K, L]; None if routes differ in more than their blocks."""
+        if any(route.emb is not None or route.width is not None for route in self.routes):
+            return None
+        blocks = range(len(self.run.model.backbone.blocks))
+        return np.array([[route.layers is None or i in route.layers for i in blocks] for route in self.routes])
+
+    def drawn(self, rates: np.ndarray, seed: int = 0) -> tuple[np.ndarray, float]:
+        """Keep blocks with probabilities float [L], drawn for every user: ranks int64 [U], and the cost of `COUNTED` users.
+
+        The cost is a share of the whole model's, routing left out.
+        """
+        users = self.asked.users
+        bits = np.random.default_rng(seed).random((len(users), len(rates))) < rates
+        routes = [FULL if row.all() else Route(layers=tuple(np.flatnonzero(row).tolist())) for row in bits]
+
+        def choose(batch: Batch) -> list[Route]:
+            if batch.users is None:
+                raise ValueError("this batch has no users")
+            return [routes[i] for i in np.searchsorted(users, batch.users.cpu().numpy())]
+
+        ranks = rank_part(self.run.model, self.store, self.asked, self.exclude_seen, choose).ranks
+        some = np.linspace(0, len(users) - 1, min(COUNTED, len(users))).astype(int)
+        spent = [self.run.flops.request(int(self.lengths[i]), routes[i]) for i in some]
+        return ranks, float(np.mean(spent) / self.table.full[some].mean())
 
     def metrics(self, policy: np.ndarray) -> dict[str, float]:
         """Expected metrics under a policy, [U, K] or [K]."""
@@ -115,6 +146,8 @@ def controls_of(
     - static: the best static route of the learned routes' cost, or the best mix of two; chosen on validation users.
     - matched: the learned frequencies, drawn without looking at the user.
     - uniform: all routes alike.
+    - rates, coin: where routes differ in their blocks only, blocks kept at the learned rate of each, or every other one, drawn for
+      each user and block without looking.
     - oracle: the best routes that depend on a user's true group only, at the learned cost; chosen on validation users.
     - full, small: models trained alone.
 
@@ -149,6 +182,12 @@ def controls_of(
             "lead": list(difference(ours, test.table.expected(policy))),
             "routes": {str(test.routes[k]): float(shares[k]) for k in np.flatnonzero(shares)},
         }
+    kept = test.kept
+    if kept is not None:
+        for name, rates in (("rates", matched(learned) @ kept), ("coin", np.full(kept.shape[1], 0.5))):
+            ranks, spent = test.drawn(rates)
+            lead = list(difference(ours, gains(METRIC, ranks)))
+            result[name] = {"metrics": summarise(ranks), "flops_ratio": spent, "lead": lead}
     for name, other in alone.items():
         rows = np.searchsorted(other.users, test.asked.users).clip(max=len(other.users) - 1)
         if not np.array_equal(other.users[rows], test.asked.users):
@@ -222,7 +261,7 @@ def alone_config(run: OpenRun, name: str, valid: RoutedPart, ratio: float) -> Ru
     limit, deepest = ratio * flops_per_user(model, steps), len(model.backbone.blocks)
     layers = valid.routes[int(static.argmax())].layers
     widths = range(whole, 0, -heads * max(1, whole // heads // 32))
-    for blocks in range(deepest if layers is None else len(layers), deepest + 1):
+    for blocks in range(deepest if layers is None else max(1, len(layers)), deepest + 1):
         fitting = (
             w for w in widths if flops_per_user(build(narrowed(plain, w, blocks), run.catalog)[0], steps) <= limit
         )
@@ -236,7 +275,3 @@ def narrowed(config: RunConfig, width: int, blocks: int) -> RunConfig:
     """The configuration with another width and depth of the backbone."""
     smaller = msgspec.structs.replace(config.backbone.config, width=width, layers=blocks)
     return msgspec.structs.replace(config, backbone=Choice(config.backbone.name, smaller))
-
-
-def _always(route: Route, batch: Batch) -> list[Route]:
-    return [route] * batch.size

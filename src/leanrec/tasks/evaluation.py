@@ -12,6 +12,7 @@ import numpy as np
 from leanrec.build import OpenRun
 from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Recommender
+from leanrec.core.types import Route
 from leanrec.data.batches import Limits, Questions, ask, questions, targets
 from leanrec.data.store import Store
 from leanrec.evaluate.metrics import summarise
@@ -59,6 +60,14 @@ class Evaluation:
         """Mean FLOPs of a request, as a share of the whole model's."""
         return float(self.flops.mean()) / self.flops_full
 
+    def blocks_kept(self, blocks: int) -> np.ndarray:
+        """Which of the L blocks ran for each user, bool [U, L]."""
+        masks = {
+            route: [route.layers is None or i in route.layers for i in range(blocks)]
+            for route in set(self.ranking.routes)
+        }
+        return np.array([masks[route] for route in self.ranking.routes])
+
     def route_shares(self) -> dict[str, float]:
         """Share of users on each route."""
         counts = Counter(map(str, self.ranking.routes))
@@ -72,11 +81,12 @@ def evaluate_run(
     exclude_seen: bool = False,
     budget: float | None = None,
     progress: Report = silent,
+    route: Route | None = None,
 ) -> Evaluation:
-    """Rank all users of a part and count what each request cost."""
+    """Rank all users of a part and count what each request cost; with a ``route``, all of them on it."""
     split = run.split(store)
     asked = questions(store, split, part)
-    choose = partial(run.model.routes, budget=checked(budget))
+    choose = partial(run.model.routes, budget=checked(budget)) if route is None else always(route)
     ranking = rank_part(run.model, store, asked, exclude_seen, choose, progress, part)
     steps = np.minimum(asked.position - store.offsets[asked.users], run.model.backbone.max_length)
     flops = run.flops
@@ -109,6 +119,11 @@ def rank_part(
     """
     batches = reported(ask(store, asked, model.backbone.max_length, SCORING), what, len(asked.users), progress)
     return rank(model, batches, targets(store, asked), exclude_seen, routes)
+
+
+def always(route: Route) -> Choose:
+    """Everyone on one route."""
+    return lambda batch: [route] * batch.size
 
 
 def checked(budget: float | None) -> float | None:

@@ -35,23 +35,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from leanrec.core.backbone import ItemTable
 from leanrec.core.ranges import Amount, Count, Positive, Share, Whole
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Kind
-from leanrec.core.types import PAD, Batch, Route
-from leanrec.nn.dial import CostTable, Dial, choose
+from leanrec.core.types import Batch, Route
 from leanrec.nn.elastic import ElasticLinear
-from leanrec.nn.fit import fit_router, read_features, read_sample
+from leanrec.nn.fit import fit_router, newest_hits, read_sample
 from leanrec.nn.grid import RouteGrid, shares
-from leanrec.nn.router import OwnRouter, SharedRouter
+from leanrec.nn.nested import sandwich
+from leanrec.nn.routed import Routed
+from leanrec.nn.router import OwnRouter, Router, SharedRouter
 from leanrec.techniques import techniques
 
 TOP = 10
 """The smallest route hits if the next item is among so many."""
-CLOSED = -1e4
-"""Score of an item that takes no part."""
 SHARPNESS = {"emb": 2.0, "width": 2.0, "depth": 1.0}
 """beta of L_Guide's targets."""
 
@@ -118,8 +116,8 @@ class CANetTechnique:
         return (base,)
 
 
-class CANet(Recommender):
-    """A backbone, a grid of its sub-models, a router and a budget dial.
+class CANet(Routed):
+    """A backbone and a grid of its sub-models, routed.
 
     Args:
         model: The plain model.
@@ -130,11 +128,9 @@ class CANet(Recommender):
     """
 
     def __init__(self, model: Recommender, config: CANetConfig) -> None:
-        super().__init__(model.backbone, model.objective)
-        self.config = config
-        backbone, heads = self.backbone, self.backbone.heads
-        blocks, dim = len(backbone.blocks), self.items.dim
-        self.grid = RouteGrid(
+        backbone, heads = model.backbone, model.backbone.heads
+        blocks, dim = len(backbone.blocks), model.items.dim
+        grid = RouteGrid(
             backbone,
             config.widths or shares(backbone.width, heads, (1 / 2, 3 / 4)),
             config.depths or shares(blocks, 1, (1 / 4, 1 / 2, 3 / 4)),
@@ -143,38 +139,21 @@ class CANet(Recommender):
         )
         if config.project:
             backbone.enter, backbone.leave = ElasticLinear(dim, backbone.width), ElasticLinear(backbone.width, dim)
-        count, longest = len(self.grid.routes), backbone.max_length
+        count, longest = len(grid.routes), backbone.max_length
         if config.router == "own":
-            self.router = OwnRouter(self.items.num_items, count, longest + 1, dropout=backbone.dropout)
+            router: Router = OwnRouter(model.items.num_items, count, longest + 1, dropout=backbone.dropout)
         else:
-            self.router = SharedRouter(dim, count)
-        self.costs, self.dial = CostTable(longest, count), Dial()
+            router = SharedRouter(dim, count)
+        super().__init__(model, router, count, config.budget)
+        self.config, self.grid = config, grid
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """See `Recommender.loss`."""
         batch = self.backbone.examples(batch)
-        return self._joint(batch) if self.config.training == "gumbel" else self._sandwich(batch)
-
-    def _sandwich(self, batch: Batch) -> dict[str, Tensor]:
-        """The whole model, the smallest route and random ones, each on its slice.
-
-        The whole model's states are fixed as teachers; the item table that scores them learns from both sides.
-        """
-        states, targets = self.scored(batch)
-        terms = self.objective(self.items, states, targets)
-        drawn = targets[torch.randperm(len(targets), device=targets.device)[: self.config.candidates]]
-        teacher = among(self.items, states.detach(), targets, drawn)
+        if self.config.training == "gumbel":
+            return self._joint(batch)
         others = [self.grid.routes[0], *self._random()]
-        rest: dict[str, list[Tensor]] = {}
-        for route in others:
-            small, _ = self.scored(batch, route)
-            for name, term in self.objective(self.items, small, targets).items():
-                rest.setdefault(f"{name} of routes", []).append(term)
-            if self.config.distil:
-                student = among(self.items, small, targets, drawn)
-                distance = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
-                rest.setdefault("distil", []).append(self.config.distil * distance)
-        return terms | {name: torch.stack(parts).mean() for name, parts in rest.items()}
+        return sandwich(self, batch, others, self.config.distil, self.config.candidates)
 
     def _random(self) -> list[Route]:
         """Routes between the smallest and the whole model, drawn for one step."""
@@ -195,7 +174,7 @@ class CANet(Recommender):
 
     def _guide(self, batch: Batch, logits: Tensor) -> Tensor:
         """L_Guide over the users whose newest step has a target."""
-        wanted, hit = self._hits(batch)
+        wanted, hit = newest_hits(self, batch, TOP, self.grid.routes[0])
         total = torch.zeros((), device=logits.device)
         users = wanted.sum().clamp_min(1)
         for log_p, beta in zip(self.grid.marginals(logits), SHARPNESS.values(), strict=True):
@@ -204,60 +183,14 @@ class CANet(Recommender):
             total = total - (soft * log_p).sum(1)[wanted].sum() / users
         return total
 
-    @torch.no_grad()
-    def _hits(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Whose newest step has a target, and whose smallest route ranks it in its top 10 among items not bought before."""
-        if batch.targets is None:
-            raise ValueError("this batch has no targets")
-        targets = batch.targets.gather(1, batch.last[:, None])
-        trained = self.training
-        self.eval()
-        states = self.backbone.encode(batch, self.grid.routes[0], last_only=True).states
-        self.train(trained)
-        scores = F.pad(self.items.score(states).float(), (1, 0), value=-torch.inf)
-        own = scores.gather(1, targets)
-        scores = scores.scatter(1, batch.items.clamp_min(PAD), -torch.inf).scatter(1, targets, own)
-        return targets.squeeze(1) != PAD, (scores >= own).sum(1) <= TOP
-
     def all_routes(self) -> tuple[Route, ...]:
         """See `Recommender.all_routes`."""
         return self.grid.routes
 
-    def decide(self, batch: Batch) -> Tensor:
-        """The router's scores [B, K]."""
-        return self.router(self.items, batch)
-
-    @torch.inference_mode()
-    def routes(self, batch: Batch, budget: float | None = None) -> list[Route]:
-        """See `Recommender.routes`. Until it is calibrated, users are spread over all routes, so that validation sees them all."""
-        if not self.dial.fitted:
-            spread = batch.items.sum(1) % len(self.grid.routes)
-            return [self.grid.routes[i] for i in spread.tolist()]
-        price = self.dial.price(budget) if budget is not None else self.dial.nearest(self.config.budget)
-        chosen = choose(self.decide(batch), self.costs(batch.lengths), price)
-        return [self.grid.routes[i] for i in chosen.tolist()]
-
-    def budgets(self) -> tuple[float, float] | None:
-        """See `Recommender.budgets`."""
-        return (float(self.dial.budgets[0]), float(self.dial.budgets[-1])) if self.dial.fitted else None
-
-    def calibrate(self, held_out: HeldOut) -> bool:
-        """See `Recommender.calibrate`."""
+    def prepare(self, held_out: HeldOut) -> None:
+        """See `Routed.prepare`: after a sandwich the router is fitted, after joint training it is there."""
         if self.config.training == "sandwich":
             fit_router(self.router, read_sample(self, self.router, held_out))
-        self.eval()
-        features, lengths = read_features(self, self.router, held_out.current())
-        self.costs.fit(held_out, self.grid.routes, lengths)
-        with torch.no_grad():
-            scores = self.router.score(features)
-        self.dial.fit(scores, self.costs(lengths))
-        return True
-
-
-def among(items: ItemTable, states: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
-    """Log-probabilities [M, 1 + C] of each state's target [M] among it and the drawn items [C]."""
-    others = items.score(states, drawn).float().masked_fill(drawn == targets[:, None], CLOSED)
-    return torch.cat([items.score(states, targets[:, None]).float(), others], 1).log_softmax(-1)
 
 
 def soft_labels(sizes: int, beta: float) -> Tensor:

@@ -92,7 +92,7 @@ def test_progress_is_told_of_every_route(trained: Trained) -> None:
 def test_a_plain_run_is_refused(trained: Trained) -> None:
     message = (
         f"expected a model with a choice of routes, got one with a single route in {trained.plain.path}; "
-        "train it with --technique canet"
+        "train it with a technique that has a router, such as --technique canet"
     )
     with pytest.raises(ConfigError, match=re.escape(message)):
         RoutedPart(trained.plain, trained.store, "valid")

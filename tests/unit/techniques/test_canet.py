@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from leanrec.core.types import PAD, Batch
+from leanrec.nn.fit import newest_hits
 from leanrec.techniques import canet
-from leanrec.techniques.canet import CANet, soft_labels
+from leanrec.techniques.canet import TOP, CANet, soft_labels
 from toys import random_batch
 from unit.techniques.canets import ITEMS, JOINT, LONGEST, PAPER, make, wanting
 
@@ -92,7 +93,10 @@ def test_the_guide_favours_small_sizes_on_a_hit_and_large_ones_on_a_miss() -> No
     model, batch = make(**PAPER, **JOINT), random_batch(ITEMS, [3, 7])
     best, worst = best_and_worst(model, batch)
     batch, logits = wanting(batch, torch.stack([best[0], worst[1]])), torch.randn(2, 36)
-    assert [flags.tolist() for flags in model._hits(batch)] == [[True, True], [True, False]]
+    assert [flags.tolist() for flags in newest_hits(model, batch, TOP, model.grid.routes[0])] == [
+        [True, True],
+        [True, False],
+    ]
     marginals = model.grid.marginals(logits)
     expected = 0.0
     for soft, log_p in zip(HIT, marginals, strict=True):
@@ -114,7 +118,7 @@ def test_a_hit_is_a_top_10_among_the_target_and_unseen_items() -> None:
     targets = batch.targets.gather(1, batch.last[:, None]).squeeze(1)
     targets[::2] = batch.items[::2, 0]  # bought before
     batch = wanting(batch, targets)
-    wanted, hit = model._hits(batch)
+    wanted, hit = newest_hits(model, batch, TOP, model.grid.routes[0])
     assert wanted.all()
     scores = model.score(batch, model.grid.routes[0]).detach().numpy()
     ranks = []
@@ -127,12 +131,14 @@ def test_a_hit_is_a_top_10_among_the_target_and_unseen_items() -> None:
 
 def test_the_label_is_made_without_dropout_and_training_goes_on() -> None:
     model, batch = make(shape={"dropout": 0.5}, **PAPER, **JOINT), random_batch(ITEMS, [6] * 64)
-    quiet = model._hits(batch)[1]
+    quiet = newest_hits(model, batch, TOP, model.grid.routes[0])[1]
     model.train()
-    assert torch.equal(model._hits(batch)[1], quiet) and torch.equal(model._hits(batch)[1], quiet)
+    assert torch.equal(newest_hits(model, batch, TOP, model.grid.routes[0])[1], quiet) and torch.equal(
+        newest_hits(model, batch, TOP, model.grid.routes[0])[1], quiet
+    )
     assert all(module.training for module in model.modules())
     model.eval()
-    model._hits(batch)
+    newest_hits(model, batch, TOP, model.grid.routes[0])
     assert not any(module.training for module in model.modules())
 
 

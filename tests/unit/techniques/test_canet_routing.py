@@ -24,9 +24,10 @@ from leanrec.data.store import Store
 from leanrec.nn import dial
 from leanrec.nn.elastic import ElasticLinear
 from leanrec.nn.fit import read_sample
+from leanrec.nn.nested import among
 from leanrec.nn.tables import PlainTable
 from leanrec.tasks import run_training
-from leanrec.techniques.canet import CANet, CANetConfig, CANetTechnique, among
+from leanrec.techniques.canet import CANet, CANetConfig, CANetTechnique
 from toys import catalog, chain_store, random_batch, same, store_of
 from unit.techniques.canets import ITEMS, JOINT, LONGEST, PAPER, SHAPES, make, wanting
 

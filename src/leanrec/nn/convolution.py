@@ -1,0 +1,70 @@
+"""The residual block of NextItNet: two dilated causal convolutions (Yuan et al., WSDM 2019, section 4.3)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from leanrec.core.backbone import Block, Context, Steps
+from leanrec.core.dropout import dropout
+from leanrec.nn.elastic import ElasticConv, ElasticNorm
+from leanrec.nn.gates import ReZero
+
+
+class ConvBlock(Block):
+    """Two dilated causal convolutions with norm and ReLU, added to the input.
+
+    Args:
+        width: Channels D.
+        kernel: Taps of a convolution.
+        dilation: Of the first convolution; the second one doubles it.
+        drop: Dropout on the branch.
+        rezero: Multiply the branch by a learned scalar that starts at zero.
+    """
+
+    def __init__(self, width: int, kernel: int, dilation: int, drop: float, rezero: bool) -> None:
+        super().__init__()
+        self.dropout = drop
+        self.first, self.second = (ElasticConv(width, kernel, dilation * m) for m in (1, 2))
+        self.first_norm, self.second_norm = ElasticNorm(width), ElasticNorm(width)
+        self.scale = ReZero() if rezero else nn.Identity()
+
+    def needs(self, want: Steps, steps: int) -> Steps:
+        """The cone of both convolutions below the wanted steps."""
+        return _cone(_cone(want, self.second, steps), self.first, steps)
+
+    def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
+        """See `Block.forward`."""
+        between = _cone(want, self.second, ctx.steps)
+        y = _branch(self.first, self.first_norm, x, ctx, have, between)
+        y = _branch(self.second, self.second_norm, y, ctx, between, want)
+        return ctx.restrict(x, have, want) + self.scale(dropout(y, self.dropout, self.training))
+
+
+def _branch(conv: ElasticConv, norm: ElasticNorm, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
+    """relu(Norm(Conv(x))) at steps ``want``; steps before the first event count as zeros."""
+    if want is None or have is None:
+        taps = conv.shifted(x)
+    else:
+        exists = ctx.valid(have, x)
+        x = x if exists is None else x * exists
+        index = torch.tensor(_lookups(have, want, conv.offsets), device=x.device)
+        taps = F.pad(x, (0, 0, 0, 1)).index_select(1, index).unflatten(1, (len(want), conv.kernel)).flatten(2)
+    return F.relu(norm(ctx.gate(conv(taps)), ctx.channels))
+
+
+@lru_cache(maxsize=1024)
+def _lookups(have: tuple[int, ...], want: tuple[int, ...], offsets: tuple[int, ...]) -> list[int]:
+    """Where the taps of the steps ``want`` stand among states at steps ``have``; one past the last where no history reaches."""
+    place = {step: i for i, step in enumerate(have)}
+    return [place.get(step + back, len(have)) for step in want for back in offsets]
+
+
+def _cone(want: Steps, conv: ElasticConv, steps: int) -> Steps:
+    """The steps below T = ``steps`` that a convolution reads to give the steps ``want``."""
+    if want is None:
+        return None
+    return tuple(sorted({step + back for step in want for back in conv.offsets if step + back < steps}))

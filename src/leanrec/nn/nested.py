@@ -1,0 +1,56 @@
+"""Nested weights: train the whole model and sub-models of it in every step, the whole model teaching the others.
+
+In-place distillation with the sandwich rule (Yu et al., BigNAS, 2020), on real slices, for recommenders: soft targets are
+compared among a few items, not the whole catalogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from leanrec.core.backbone import ItemTable
+from leanrec.core.recommender import Recommender
+from leanrec.core.types import Batch, Route
+
+CLOSED = -1e4
+"""Score of an item that takes no part."""
+
+
+def sandwich(
+    model: Recommender, batch: Batch, others: Sequence[Route], distil: float, candidates: int
+) -> dict[str, Tensor]:
+    """Loss terms of the whole model and of other routes, each on its slice.
+
+    The whole model's states are fixed as teachers; the item table that scores them learns from both sides.
+
+    Args:
+        model: The recommender.
+        batch: Training examples.
+        others: The sub-models of this step.
+        distil: Weight of the whole model's soft targets for them.
+        candidates: Items over which these are compared, drawn from the batch's targets.
+    """
+    states, targets = model.scored(batch)
+    terms = model.objective(model.items, states, targets)
+    drawn = targets[torch.randperm(len(targets), device=targets.device)[:candidates]]
+    teacher = among(model.items, states.detach(), targets, drawn)
+    rest: dict[str, list[Tensor]] = {}
+    for route in others:
+        small, _ = model.scored(batch, route)
+        for name, term in model.objective(model.items, small, targets).items():
+            rest.setdefault(f"{name} of routes", []).append(term)
+        if distil:
+            student = among(model.items, small, targets, drawn)
+            distance = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+            rest.setdefault("distil", []).append(distil * distance)
+    return terms | {name: torch.stack(parts).mean() for name, parts in rest.items()}
+
+
+def among(items: ItemTable, states: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
+    """Log-probabilities [M, 1 + C] of each state's target [M] among it and the drawn items [C]."""
+    others = items.score(states, drawn).float().masked_fill(drawn == targets[:, None], CLOSED)
+    return torch.cat([items.score(states, targets[:, None]).float(), others], 1).log_softmax(-1)

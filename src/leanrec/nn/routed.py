@@ -1,0 +1,72 @@
+"""A recommender with a choice of K routes, a router that scores them, and a budget dial."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from leanrec.core.recommender import HeldOut, Recommender
+from leanrec.core.types import Batch, Route
+from leanrec.nn.dial import CostTable, Dial, choose
+from leanrec.nn.fit import read_features
+from leanrec.nn.router import Router
+
+
+class Routed(Recommender, ABC):
+    """Every user takes the route with the best score at the price of compute; see `nn.dial`.
+
+    Args:
+        model: The plain model.
+        router: Scores the routes.
+        routes: K.
+        budget: Mean cost when none is asked for, as a share of the whole model's FLOPs; 0 takes the router's favourite route.
+    """
+
+    def __init__(self, model: Recommender, router: Router, routes: int, budget: float) -> None:
+        super().__init__(model.backbone, model.objective)
+        self.router, self.budget = router, budget
+        self.costs, self.dial = CostTable(model.backbone.max_length, routes), Dial()
+
+    @abstractmethod
+    def all_routes(self) -> tuple[Route, ...]:
+        """See `Recommender.all_routes`."""
+
+    @abstractmethod
+    def prepare(self, held_out: HeldOut) -> None:
+        """Fit what scores the routes, before the dial is."""
+
+    def decide(self, batch: Batch) -> Tensor:
+        """The router's scores [B, K]."""
+        return self.router(self.items, batch)
+
+    @torch.inference_mode()
+    def routes(self, batch: Batch, budget: float | None = None) -> list[Route]:
+        """See `Recommender.routes`."""
+        if not self.dial.fitted:
+            return self.routes_before(batch)
+        routes = self.all_routes()
+        price = self.dial.price(budget) if budget is not None else self.dial.nearest(self.budget)
+        chosen = choose(self.decide(batch), self.costs(batch.lengths), price)
+        return [routes[i] for i in chosen.tolist()]
+
+    def routes_before(self, batch: Batch) -> list[Route]:
+        """Routes until the model is calibrated: users are spread over all of them, so that validation sees them all."""
+        routes = self.all_routes()
+        return [routes[i] for i in (batch.items.sum(1) % len(routes)).tolist()]
+
+    def budgets(self) -> tuple[float, float] | None:
+        """See `Recommender.budgets`."""
+        return (float(self.dial.budgets[0]), float(self.dial.budgets[-1])) if self.dial.fitted else None
+
+    @torch.no_grad()
+    def calibrate(self, held_out: HeldOut) -> bool:
+        """See `Recommender.calibrate`."""
+        self.eval()
+        with torch.enable_grad():
+            self.prepare(held_out)
+        features, lengths = read_features(self, self.router, held_out.current())
+        self.costs.fit(held_out, self.all_routes(), lengths)
+        self.dial.fit(self.router.score(features), self.costs(lengths))
+        return True

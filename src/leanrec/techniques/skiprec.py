@@ -1,0 +1,225 @@
+"""SkipRec: skip, per user, the blocks of a very deep model (Chen et al., AAAI 2021, doi 10.1609/aaai.v35i5.16518).
+
+    x_l = I_l block_l(x_{l-1}) + (1 - I_l) x_{l-1},   I_l in {0, 1} for every user and block
+
+A policy reads a user's history and gives the log-odds of keeping every block (`nn.policy`). Serving is real: a menu of patterns
+is chosen when the weights are trained, every user takes the pattern with the best score at the price of compute (`nn.dial`),
+and users of one pattern run together through its blocks only.
+
+Four ways to train it:
+
+- ``training = "sandwich"`` (recipe `skiprec`): every step trains the whole model and random patterns on real skips; the whole
+  model teaches the others (`nn.nested`). The menu is grown block by block on validation users, and the policy fitted on what
+  each pattern of it really gains each of them (`nn.fit`).
+- ``training = "gumbel"`` (recipe `skiprec-paper`): policy and network together, as in the paper,
+
+      I_l = [odds_l + g_keep - g_skip > 0], straight through sigmoid((odds_l + g_keep - g_skip) / temperature)
+      L = L_CE(I) + compute * (mean p(keep) - keep)^2
+
+  where the second term is ours: nothing in the paper's loss asks for skipping. The menu holds the patterns the policy favours.
+- ``training = "rl"``: the same, plus the self-critical term of the paper's slides,
+
+      L_RL = - sum_l log p(A_l) (R(A) - R(argmax)),   R(A) = 1 - (kept / L)^2 if the next item is in the top 5, else -gamma
+
+- ``training = "depth"``: a control, stochastic depth (Huang et al. 2016): every block is kept with probability ``keep`` for every
+  user, whatever the history, and its branch scaled by 1 / keep, so that the whole model is right without a scale at test time.
+  Menu and policy are fitted as after a sandwich.
+
+Deviations from the published code, each of a fault: the policy is firm, argmax at test time, not sampled (``bounded`` brings its
+bound back); log-odds are compared with noise on the same scale in training and reward; the reward pays for skipping, as in the
+slides; the policy learns from the newest step only, since it has seen the items that earlier steps must predict; padding takes no
+part in means; selection on validation; blocks are skipped, not masked, and the policy's own cost counts. Starting from a trained
+model (``train.init``) is the paper's two stages, but for the policy's own item table, which starts fresh.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from leanrec.core.ranges import Amount, Chance, Count, Positive, Share, Whole
+from leanrec.core.recommender import HeldOut, Recommender
+from leanrec.core.stage import Stage
+from leanrec.core.technique import Kind
+from leanrec.core.types import Batch, Gates, Route
+from leanrec.nn.fit import fit_router, newest_hits, read_features, read_sample
+from leanrec.nn.menu import favoured, grown
+from leanrec.nn.nested import sandwich
+from leanrec.nn.policy import Policy, route_of
+from leanrec.nn.routed import Routed
+from leanrec.techniques import techniques
+
+TOP = 5
+"""The reward asks whether the next item is among so many."""
+TRACKED = 0.05
+"""Share of every batch in the running scale of what a policy reads."""
+
+
+class SkipRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A policy skips, per user, the blocks of a deep model (AAAI 2021).
+
+    Attributes:
+        training: "sandwich", "gumbel", "rl" or "depth".
+        policy: What reads histories: "shared" uses the backbone's item table; "conv", "gru" and "attention" have their own.
+        policy_width: Channels of a policy's own table; 0 for the backbone's width.
+        patterns: Size of the menu of patterns that are served, the whole model among them.
+        keep: Share of blocks to keep: the mean of a sandwich's random patterns, the target of the compute term, and the
+            probability of stochastic depth.
+        compute: Weight of the compute term.
+        bounded: Squash the policy's logits as the published code does; keep-probabilities then stay within (0.27, 0.73).
+        random_patterns: Random patterns in every step of a sandwich, beside the whole model.
+        distil: Weight of the whole model's soft targets for them.
+        candidates: Items over which these soft targets are compared.
+        temperature: tau of the Gumbel-softmax.
+        reward: Weight of the self-critical term.
+        miss: gamma, what a miss costs.
+        budget: Mean cost when none is asked for, as a share of the whole model's FLOPs; 0 takes the policy's favourite pattern.
+    """
+
+    training: Literal["sandwich", "gumbel", "rl", "depth"] = "sandwich"
+    policy: Literal["shared", "conv", "gru", "attention"] = "shared"
+    policy_width: Whole = 0
+    patterns: Count = 12
+    keep: Chance = 0.25
+    compute: Amount = 1.0
+    bounded: bool = False
+    random_patterns: Count = 2
+    distil: Amount = 1.0
+    candidates: Count = 256
+    temperature: Positive = 1.0
+    reward: Amount = 1.0
+    miss: Amount = 1.0
+    budget: Share = 0.3
+
+
+@techniques.register("skiprec", SkipRecConfig)
+class SkipRecTechnique:
+    """Builds the model with a policy; see the module.
+
+    Args:
+        config: Policy and training.
+    """
+
+    name = "skiprec"
+    kind: Kind = "adapt"
+    needs = frozenset({"depth"})
+
+    def __init__(self, config: SkipRecConfig) -> None:
+        self.config = config
+
+    def apply(self, model: Recommender) -> Recommender:
+        """The model with a policy, on the backbone of ``model``.
+
+        Raises:
+            ConfigError: There is nothing to skip.
+        """
+        return SkipRec(model, self.config)
+
+    def stages(self, base: Stage) -> tuple[Stage, ...]:
+        """One stage; the menu, a policy that is not trained with the weights, and the dial are fitted by `SkipRec.calibrate`."""
+        return (base,)
+
+
+class SkipRec(Routed):
+    """A backbone, a policy over patterns of its blocks, and a budget dial.
+
+    Args:
+        model: The plain model.
+        config: See `SkipRecConfig`.
+
+    Raises:
+        ConfigError: There is nothing to skip.
+    """
+
+    router: Policy
+
+    def __init__(self, model: Recommender, config: SkipRecConfig) -> None:
+        backbone = model.backbone
+        width = config.policy_width or backbone.width
+        policy = Policy(backbone, config.policy, width, config.patterns, config.bounded)
+        super().__init__(model, policy, len(policy.menu), config.budget)
+        self.config = config
+
+    @property
+    def joint(self) -> bool:
+        """Whether policy and weights are trained together."""
+        return self.config.training in ("gumbel", "rl")
+
+    def all_routes(self) -> tuple[Route, ...]:
+        """See `Recommender.all_routes`."""
+        return self.router.routes()
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Recommender.loss`."""
+        batch = self.backbone.examples(batch)
+        if self.config.training == "sandwich":
+            others = [self._random() for _ in range(self.config.random_patterns)]
+            return sandwich(self, batch, others, self.config.distil, self.config.candidates)
+        if self.config.training == "depth":
+            drawn = torch.rand(batch.size, 1, self.router.blocks, device=batch.items.device) < self.config.keep
+            return self.objective(self.items, *self.scored(batch, gates=Gates(layers=drawn / self.config.keep)))
+        return self._joint(batch)
+
+    def _random(self) -> Route:
+        """A random pattern; the share of blocks it keeps is even between 0 and twice ``keep``, or between what is left and 1."""
+        keep, blocks = self.config.keep, self.router.blocks
+        spread = min(keep, 1 - keep)
+        share = keep + spread * (2 * torch.rand(()) - 1)
+        kept = max(1, min(blocks - 1, round(float(share) * blocks)))
+        return Route(layers=tuple(sorted(torch.randperm(blocks)[:kept].tolist())))
+
+    def _joint(self, batch: Batch) -> dict[str, Tensor]:
+        """The paper's loss and the compute term; see the module."""
+        features = self.router.features(self.items, batch)
+        self.router.standardise(features, TRACKED)
+        odds = self.router.odds(features)
+        noisy = odds + gumbel_like(odds) - gumbel_like(odds)
+        soft = (noisy / self.config.temperature).sigmoid()
+        drawn = (noisy > 0).to(soft.dtype)
+        newest = torch.arange(batch.items.shape[1], device=odds.device) == batch.last[:, None]
+        bits = drawn[:, None] + (soft - soft.detach())[:, None] * newest.unsqueeze(-1)
+        terms = self.objective(self.items, *self.scored(batch, gates=Gates(layers=bits)))
+        if self.config.compute:
+            terms["compute"] = self.config.compute * (odds.sigmoid().mean() - self.config.keep) ** 2
+        if self.config.training == "rl":
+            terms["reward"] = self.config.reward * self._critical(batch, odds, drawn)
+        return terms
+
+    def _critical(self, batch: Batch, odds: Tensor, drawn: Tensor) -> Tensor:
+        """L_RL over the users whose newest step has a target."""
+        firm = (odds > 0).to(drawn.dtype)
+        wanted, ours = self._reward(batch, drawn)
+        _, usual = self._reward(batch, firm)
+        log_p = F.logsigmoid(torch.where(drawn > 0, odds, -odds)).sum(1)
+        return -(log_p * (ours - usual))[wanted].sum() / wanted.sum().clamp_min(1)
+
+    def _reward(self, batch: Batch, bits: Tensor) -> tuple[Tensor, Tensor]:
+        """Whose newest step has a target, and the reward [B] of patterns [B, L]."""
+        wanted, hit = newest_hits(self, batch, TOP, gates=Gates(layers=bits[:, None]))
+        return wanted, torch.where(hit, 1 - bits.mean(1).square(), -self.config.miss)
+
+    def routes_before(self, batch: Batch) -> list[Route]:
+        """See `Routed.routes_before`; a policy that is trained with the weights is asked."""
+        if not self.joint:
+            return super().routes_before(batch)
+        bits = self.router.odds(self.router.features(self.items, batch)) > 0
+        return [route_of(pattern) for pattern in bits.tolist()]
+
+    def prepare(self, held_out: HeldOut) -> None:
+        """See `Routed.prepare`."""
+        count = len(self.router.menu) - 1
+        if self.joint:
+            features, _ = read_features(self, self.router, held_out.current())
+            self.router.serve(favoured(self.router.odds(features).detach(), count))
+        else:
+            self.router.serve(grown(self, held_out, count))
+            fit_router(self.router, read_sample(self, self.router, held_out))
+
+
+def gumbel_like(x: Tensor) -> Tensor:
+    """Noise of Gumbel(0, 1) in the shape of ``x``."""
+    return -torch.empty_like(x).exponential_().log()
