@@ -25,7 +25,7 @@ from leanrec.data.importer import import_log
 from leanrec.data.simulate import Shop, simulate
 from leanrec.data.store import Store
 from leanrec.evaluate.controls import difference
-from leanrec.evaluate.metrics import gains
+from leanrec.evaluate.metrics import gains, summarise
 from leanrec.tasks import Evaluation, RoutedPart
 from leanrec.train.log import Bar, CsvLog, Several
 from quality import LOGS
@@ -53,6 +53,8 @@ class Plan(NamedTuple):
         extra: More models that are trained alone, by name: from the routed run and its budget on the validation part to a
             configuration; everyone takes the whole network of it.
         most: Largest budget, by default.
+        margin: If given, the budget is instead the lowest whose validation metrics are all above the full model's alone by
+            this share; the router was fitted on these users, so equal would be too little.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Plan(NamedTuple):
     shown: tuple[str, ...] = ("hr@10", "ndcg@10")
     extra: Mapping[str, Callable[[OpenRun, Evaluation], RunConfig]] = {}
     most: float = 0.34
+    margin: float | None = None
 
 
 def main(plan: Plan, doc: str | None) -> None:
@@ -86,7 +89,7 @@ def measure(plan: Plan, name: str, store: Store, seed: int, options: argparse.Na
     if options.train:
         return
     valid = RoutedPart(routed, store, "valid", exclude_seen=True, most=tasks.CALIBRATED)
-    budget = chosen_budget(valid, options)
+    budget = chosen_budget(valid, options) if plan.margin is None else budget_above(plan, valid, whole, plan.margin)
     part = "valid" if options.valid else "test"
     runs = {"full": whole}
     if more and options.continued:
@@ -173,6 +176,16 @@ def chosen_budget(valid: RoutedPart, options: argparse.Namespace) -> float:
         return min(most, tasks.cheapest_budget(valid, options.max_loss)[0])
     except ConfigError:
         return most
+
+
+def budget_above(plan: Plan, valid: RoutedPart, full: OpenRun, margin: float) -> float:
+    """The lowest budget above the full model by a margin in every metric that is shown, or else the best one."""
+    alone = tasks.evaluate_run(full, valid.store, "valid", True)
+    at = alone.users.searchsorted(valid.asked.users)
+    wanted = summarise(alone.ranking.ranks[at])
+    found = {budget: valid.metrics(valid.chosen(budget)) for budget in valid.budgets(tasks.SEARCHED)}
+    above = {b: min(m[name] / max(wanted[name], 1e-9) for name in plan.shown) for b, m in found.items()}
+    return min((b for b, share in above.items() if share >= 1 + margin), default=max(above, key=above.__getitem__))
 
 
 def fit(run: Path, config: RunConfig, store: Store) -> OpenRun:

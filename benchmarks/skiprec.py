@@ -19,7 +19,7 @@ SHAPES = {
     "nextitnet": ["backbone.name=nextitnet", "backbone.dilations=[1, 4]", "backbone.rezero=true"],
     "sasrec": ["backbone.name=sasrec", "backbone.heads=2", "backbone.rezero=true"],
 }
-DEEP = ["backbone.width=64", "backbone.layers=16", "backbone.max_length=50", "train.learning_rate=1e-3"]
+DEEP = ["backbone.width=128", "backbone.layers=16", "backbone.max_length=50", "train.learning_rate=1e-3"]
 LOGS = {
     "shop": [*DEEP, "train.epochs=30", "train.learning_rate=3e-3", "backbone.dropout=0.1"],
     "games": [*DEEP, *SAMPLED, "train.epochs=12", "train.batch_users=128", "backbone.dropout=0.5"],
@@ -41,7 +41,7 @@ def stochastic_depth(run: OpenRun, found: Evaluation) -> RunConfig:
     )
 
 
-PLAN = Plan("skiprec", "skiprec", CASES, ("hr@10", "ndcg@10", "mrr@5"), {"depth": stochastic_depth}, most=0.25)
+PLAN = Plan("skiprec", "skiprec", CASES, ("hr@10", "ndcg@10", "mrr@5"), {"depth": stochastic_depth}, margin=0.01)
 
 if __name__ == "__main__":
     main(PLAN, __doc__)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -21,6 +22,13 @@ from leanrec.core.types import FULL, PAD, Batch, Gates, Hidden, Route
 
 Steps = tuple[int, ...] | None
 """Which steps a tensor holds: offsets back from each user's newest step (0 = newest), or None for all T steps."""
+
+
+@lru_cache(maxsize=4096)
+def constant(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """int64 [S], made once; of use with and without gradients."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=torch.int64, device=device)
 
 
 class ItemTable(nn.Module, ABC):
@@ -70,23 +78,26 @@ class Context:
         steps: T, the number of steps of the batch.
         width: Hidden channels of the route.
         channels: float [B, 1 or T, D] open hidden channels in masked execution, else None.
+        masks: What `valid` has found, so that every block need not ask again.
     """
 
     lengths: Tensor
     steps: int
     width: int
     channels: Tensor | None = None
+    masks: dict[Steps, Tensor] = field(default_factory=dict)
 
     def at(self, steps: tuple[int, ...]) -> Tensor:
         """int64 [B, S], the absolute steps of the given offsets; negative before the first event."""
-        offsets = torch.tensor(steps, device=self.lengths.device)
-        return (self.lengths - 1)[:, None] - offsets
+        return (self.lengths - 1)[:, None] - constant(steps, self.lengths.device)
 
     def valid(self, have: Steps, like: Tensor) -> Tensor | None:
         """[B, S, 1] one where the step exists, in the type of ``like``; None when no step can be missing."""
         if have is None or have == (0,):
             return None
-        return (self.at(have) >= 0).unsqueeze(-1).to(like.dtype)
+        if have not in self.masks:
+            self.masks[have] = (self.at(have) >= 0).unsqueeze(-1).to(like.dtype)
+        return self.masks[have]
 
     def restrict(self, x: Tensor, have: Steps, want: Steps) -> Tensor:
         """Of states [B, S, w] at steps ``have``, those at steps ``want``."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from leanrec.core.backbone import Block, Context, Steps
+from leanrec.core.backbone import Block, Context, Steps, constant
 from leanrec.core.dropout import dropout
 from leanrec.nn.elastic import ElasticConv, ElasticNorm
 from leanrec.nn.gates import ReZero
@@ -51,20 +50,23 @@ def _branch(conv: ElasticConv, norm: ElasticNorm, x: Tensor, ctx: Context, have:
     else:
         exists = ctx.valid(have, x)
         x = x if exists is None else x * exists
-        index = torch.tensor(_lookups(have, want, conv.offsets), device=x.device)
+        index = constant(_lookups(have, want, conv.offsets), x.device)
         taps = F.pad(x, (0, 0, 0, 1)).index_select(1, index).unflatten(1, (len(want), conv.kernel)).flatten(2)
     return F.relu(norm(ctx.gate(conv(taps)), ctx.channels))
 
 
 @lru_cache(maxsize=1024)
-def _lookups(have: tuple[int, ...], want: tuple[int, ...], offsets: tuple[int, ...]) -> list[int]:
+def _lookups(have: tuple[int, ...], want: tuple[int, ...], offsets: tuple[int, ...]) -> tuple[int, ...]:
     """Where the taps of the steps ``want`` stand among states at steps ``have``; one past the last where no history reaches."""
     place = {step: i for i, step in enumerate(have)}
-    return [place.get(step + back, len(have)) for step in want for back in offsets]
+    return tuple(place.get(step + back, len(have)) for step in want for back in offsets)
 
 
 def _cone(want: Steps, conv: ElasticConv, steps: int) -> Steps:
     """The steps below T = ``steps`` that a convolution reads to give the steps ``want``."""
-    if want is None:
-        return None
-    return tuple(sorted({step + back for step in want for back in conv.offsets if step + back < steps}))
+    return None if want is None else _below(want, conv.offsets, steps)
+
+
+@lru_cache(maxsize=1024)
+def _below(want: tuple[int, ...], offsets: tuple[int, ...], steps: int) -> tuple[int, ...]:
+    return tuple(sorted({step + back for step in want for back in offsets if step + back < steps}))

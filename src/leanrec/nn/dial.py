@@ -37,12 +37,15 @@ class CostTable(nn.Module):
 
     table: Tensor
     lengths: Tensor
+    every: Tensor
 
     def __init__(self, longest: int, routes: int) -> None:
         super().__init__()
         lengths = [2**i for i in range(longest.bit_length()) if 2**i < longest] + [longest]
         self.register_buffer("lengths", torch.tensor(lengths, dtype=torch.float32), persistent=False)
         self.register_buffer("table", torch.zeros(len(lengths), routes))
+        self.register_buffer("every", torch.zeros(longest + 1, routes), persistent=False)
+        self.register_load_state_dict_post_hook(lambda module, keys: self._spread())
 
     def fit(self, held_out: HeldOut, routes: Sequence[Route], lengths: Tensor) -> None:
         """Count all routes, routing included, and relate them to the whole model's mean over histories with ``lengths`` [U]."""
@@ -51,10 +54,15 @@ class CostTable(nn.Module):
         flops = torch.tensor(rows, device=self.table.device)
         whole = torch.tensor([held_out.flops(n, FULL) for n in steps], dtype=torch.float64, device=self.table.device)
         self.table.copy_(flops / self._between(whole[:, None], lengths).mean())
+        self._spread()
 
     def forward(self, lengths: Tensor) -> Tensor:
         """Costs [B, K] of histories with ``lengths`` int64 [B]."""
-        return self._between(self.table, lengths)
+        return self.every[lengths.clamp(max=len(self.every) - 1)]
+
+    def _spread(self) -> None:
+        """Look every length up once, so that no request has to."""
+        self.every.copy_(self._between(self.table, torch.arange(len(self.every), device=self.table.device)))
 
     def _between(self, table: Tensor, lengths: Tensor) -> Tensor:
         lengths = lengths.clamp(max=int(self.lengths[-1])).to(self.lengths.dtype)

@@ -71,19 +71,17 @@ class ElasticConv(nn.Module):
         width: Most channels, in and out.
         kernel: Number of taps.
         dilation: Steps between taps.
+
+    Attributes:
+        offsets: How far back each tap looks, newest last.
     """
 
     def __init__(self, width: int, kernel: int, dilation: int) -> None:
         super().__init__()
-        self.kernel, self.dilation = kernel, dilation
+        self.kernel, self.offsets = kernel, tuple(dilation * i for i in reversed(range(kernel)))
         self.weight = nn.Parameter(torch.empty(width, kernel, width))
         self.bias = nn.Parameter(torch.zeros(width))
         nn.init.trunc_normal_(self.weight, std=0.02, a=-0.04, b=0.04)
-
-    @property
-    def offsets(self) -> tuple[int, ...]:
-        """How far back each tap looks, newest last."""
-        return tuple(self.dilation * i for i in reversed(range(self.kernel)))
 
     def forward(self, taps: Tensor) -> Tensor:
         """The inputs at ``offsets`` side by side, [..., kernel * w], to [..., w]."""

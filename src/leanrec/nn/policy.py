@@ -96,11 +96,16 @@ class Policy(Router):
         bounded: Squash the two logits of a block by a sigmoid before they are compared, as in the published code: no
             keep-probability leaves (0.269, 0.731) then. Without it the odds are those of a log-softmax.
 
+    Attributes:
+        menu: bool [K, L].
+        routes: The patterns of the menu as routes.
+
     Raises:
         ConfigError: The backbone has a single block, or fewer than 2 patterns were asked for.
     """
 
     menu: Tensor
+    routes: tuple[Route, ...]
 
     def __init__(self, backbone: Backbone, reads: str, width: int, patterns: int, bounded: bool) -> None:
         super().__init__()
@@ -123,6 +128,7 @@ class Policy(Router):
         self.bias = nn.Parameter(torch.zeros(count))
         self.register_buffer("menu", torch.zeros(count, self.blocks, dtype=torch.bool))
         self.serve(self.menu[:0])
+        self.register_load_state_dict_post_hook(lambda module, keys: self._name())
 
     def features(self, items: ItemTable, batch: Batch) -> Tensor:
         """See `Router.features`."""
@@ -147,10 +153,6 @@ class Policy(Router):
         self.reader.rescale(factor, torch.zeros_like(self.reader.out.bias))
         self.bias.copy_(self.bias * factor + shift)
 
-    def routes(self) -> tuple[Route, ...]:
-        """The K patterns of the menu as routes."""
-        return tuple(map(route_of, self.menu.tolist()))
-
     @torch.no_grad()
     def serve(self, patterns: Tensor) -> None:
         """Take the patterns bool [K', L], K' at most K, for the menu; free places go to other patterns.
@@ -163,6 +165,10 @@ class Policy(Router):
         whole = (True,) * self.blocks
         kept = list(dict.fromkeys(pattern for pattern in [*wanted, *free] if pattern != whole))[: count - 1]
         self.menu.copy_(torch.tensor([*sorted(kept, key=sum), whole]))
+        self._name()
+
+    def _name(self) -> None:
+        self.routes = tuple(map(route_of, self.menu.tolist()))
 
 
 def route_of(pattern: list[bool]) -> Route:

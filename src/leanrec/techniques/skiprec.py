@@ -151,7 +151,7 @@ class SkipRec(Routed):
 
     def all_routes(self) -> tuple[Route, ...]:
         """See `Recommender.all_routes`."""
-        return self.router.routes()
+        return self.router.routes
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """See `Recommender.loss`."""
