@@ -16,7 +16,8 @@ from leanrec.config import CONFIG, RunConfig, parse, parse_toml
 from leanrec.core.errors import ArtifactError, ConfigError, DataError
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
-from leanrec.core.technique import compose
+from leanrec.core.technique import Technique, compose
+from leanrec.core.tied import spread
 from leanrec.core.types import Catalog, Route
 from leanrec.cost.count import Flops
 from leanrec.data.split import Split
@@ -35,8 +36,12 @@ def build(config: RunConfig, catalog: Catalog) -> tuple[Recommender, tuple[Stage
     torch.manual_seed(config.train.seed)
     backbone = backbones.get(config.backbone.name).build(config.backbone.config, len(catalog))
     objective = objectives.get(config.objective.name).build(config.objective.config, catalog)
-    chosen = [techniques.get(t.name).build(t.config) for t in config.technique]
-    return compose(Recommender(backbone, objective), chosen, Stage("train", config.train.epochs))
+    return compose(Recommender(backbone, objective), techniques_of(config), Stage("train", config.train.epochs))
+
+
+def techniques_of(config: RunConfig) -> list[Technique]:
+    """The techniques of a configuration."""
+    return [techniques.get(t.name).build(t.config) for t in config.technique]
 
 
 def split_of(store: Store, config: RunConfig) -> Split:
@@ -124,7 +129,7 @@ def open_run(path: Path | str) -> OpenRun:
     for stage in stages:
         model = stage.finish(model)
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(spread(model, state))
     except RuntimeError as error:
         raise ArtifactError(f"the weights of {path} do not fit its configuration; retrain or restore it") from error
     return OpenRun(path, manifest, config, catalog, model.eval())

@@ -15,6 +15,7 @@ from leanrec.backbones.gru4rec import GRU4RecConfig
 from leanrec.backbones.nextitnet import NextItNetConfig
 from leanrec.backbones.sasrec import SASRecConfig
 from leanrec.techniques.canet import CANetConfig
+from leanrec.techniques.cprec import CpRecConfig
 from leanrec.techniques.skiprec import SkipRecConfig
 
 
@@ -87,6 +88,7 @@ BACKBONES: dict[str, Setting] = {
 }
 
 JOINT = {"training": "gumbel"}
+NESTED = {"training": "sandwich"}
 
 TECHNIQUES: dict[str, Setting] = {
     "canet": Setting(
@@ -108,14 +110,32 @@ TECHNIQUES: dict[str, Setting] = {
         },
         along={"guide": JOINT, "uniform": JOINT, "temperature": JOINT},
     ),
-    "skiprec": Setting(
-        SkipRecConfig(patterns=4, keep=0.5),
+    "cprec": Setting(
+        CpRecConfig(cuts=(0.5,), decay=1.5),
         {
-            "training": "rl",
+            "cuts": (10.0, 20.0),
+            "blocks": 2,
+            "shrink": 1.5,
+            "dims": (12, 4),
+            "decay": 3.0,
+            "parts": "both",
+            "sharing": "cross-block",
+            "codes": 3,
+            "std": 0.05,
+        },
+        along={
+            "blocks": {"cuts": (), "decay": 6.0, "shrink": 1.3},
+            "shrink": {"cuts": (), "decay": 6.0, "shrink": 1.3},
+        },
+    ),
+    "skiprec": Setting(
+        SkipRecConfig(patterns=4, keep=0.8, budget=0.8),
+        {
+            "training": "sandwich",
             "policy": "gru",
             "policy_width": 6,
             "patterns": 6,
-            "keep": 0.9,
+            "keep": 0.3,
             "compute": 0.5,
             "bounded": True,
             "random_patterns": 1,
@@ -124,15 +144,13 @@ TECHNIQUES: dict[str, Setting] = {
             "temperature": 2.0,
             "reward": 0.5,
             "miss": 0.5,
-            "budget": 0.9,
+            "budget": 0.5,
         },
         along={
             "policy_width": {"policy": "conv"},
-            "compute": JOINT,
-            "bounded": JOINT,
-            "temperature": JOINT,
-            "reward": {"training": "rl"},
-            "miss": {"training": "rl"},
+            "random_patterns": NESTED,
+            "distil": NESTED,
+            "candidates": NESTED,
         },
     ),
 }

@@ -18,6 +18,7 @@ from leanrec.backbones import backbones
 from leanrec.config import Choice, DataConfig, RunConfig
 from leanrec.core.recommender import Recommender, by_route
 from leanrec.core.stage import Stage
+from leanrec.core.tied import spread, stored
 from leanrec.core.types import Batch
 from leanrec.data.batches import Limits, TrainingData, ask, questions, targets
 from leanrec.data.split import Split
@@ -119,11 +120,11 @@ def test_no_noise_in_eval(backbone: str, chosen: Sequence[str]) -> None:
 @models
 def test_saved_and_loaded_it_scores_the_same(backbone: str, chosen: Sequence[str], tmp_path: Path) -> None:
     model = ready(backbone, chosen)
-    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    save_file(stored(model), tmp_path / "model.safetensors")
     other = make(backbone, chosen, seed=7)[0].eval()
     batch = random_batch(ITEMS, [4, 10, 7, 1])
     assert not torch.equal(scores(other, batch), scores(model, batch))
-    other.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    other.load_state_dict(spread(other, load_file(tmp_path / "model.safetensors")))
     assert torch.equal(scores(other, batch), scores(model, batch))
 
 
@@ -212,7 +213,7 @@ def test_resumed_equals_uninterrupted(
 @models
 def test_it_learns_more_than_popularity(backbone: str, chosen: Sequence[str], tmp_path: Path) -> None:
     store = chain_store(tmp_path / "chain", users=300, items=ITEMS)
-    model, _ = fit(backbone, chosen, store, tmp_path / "run", epochs=9, patience=0, batch_users=32, learning_rate=1e-2)
+    model, _ = fit(backbone, chosen, store, tmp_path / "run", epochs=9, patience=0, batch_users=16, learning_rate=1e-2)
     asked = questions(store, Split.leave_one_out(store), "test")
     order = np.argsort(-np.bincount(store.items, minlength=ITEMS + 1)[1:], kind="stable")
     ranks = order.argsort()[targets(store, asked) - 1] + 1

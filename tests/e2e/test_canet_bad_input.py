@@ -89,7 +89,8 @@ def test_a_budget_or_a_loss(routed: Path) -> None:
 @pytest.mark.parametrize("option", [("--controls",), ("--max-loss", "0.1")])
 def test_a_plain_run_has_no_routes_to_compare(option: tuple[str, ...], plain: Path) -> None:
     assert refused(plain, "evaluate", plain, *option, "--json") == (
-        f"expected a model with a choice of routes, got one with a single route in {plain}; train it with a technique that has a router, such as --technique canet"
+        f"expected a model with a choice of routes, got one with a single route in {plain}; "
+        "train it with a technique that has a router, such as --technique canet"
     )
 
 

@@ -63,6 +63,10 @@ class GRU4RecBlock(Block):
         """Recurrence reads every step."""
         return None
 
+    def layers(self) -> tuple[tuple[nn.Module, ...], ...]:
+        """One GRU."""
+        return ((self.gru,),)
+
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
         """See `Block.forward`."""
         y = ctx.restrict(self.gru(self.norm(x, ctx.channels), ctx.channels), have, want)

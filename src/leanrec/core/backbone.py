@@ -130,6 +130,10 @@ class Block(nn.Module, ABC):
     def needs(self, want: Steps, steps: int) -> Steps:
         """The input steps from which the steps ``want`` can be computed; offsets stay below T = ``steps``."""
 
+    @abstractmethod
+    def layers(self) -> tuple[tuple[nn.Module, ...], ...]:
+        """The layers of the block, in order, each the modules whose weights other layers of the same shape may share; no norms."""
+
 
 class Backbone(nn.Module, ABC):
     """Slots ``items``, ``blocks``, ``norm``, and what may be done with them.

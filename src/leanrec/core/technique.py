@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from torch import Tensor
+
 from leanrec.core.errors import CompositionError
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
@@ -45,6 +47,15 @@ class Technique(Protocol):
         """The phases of its training, made from the plain model's single phase."""
         ...
 
+    def adopt(self, model: Recommender, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a model without this technique, by name, as a start for ``model``, which has it. As they are, by default."""
+        return state
+
+
+def in_order(techniques: Sequence[Technique]) -> list[Technique]:
+    """Techniques in the order in which they are applied."""
+    return sorted(techniques, key=lambda t: ORDER.index(t.kind))
+
 
 def compose(model: Recommender, techniques: Sequence[Technique], base: Stage) -> tuple[Recommender, tuple[Stage, ...]]:
     """Apply techniques in the order derive, rewrite, adapt, and collect the stages of training.
@@ -56,7 +67,7 @@ def compose(model: Recommender, techniques: Sequence[Technique], base: Stage) ->
     if len(set(names)) != len(names):
         raise CompositionError(f"expected each technique once, got {', '.join(names)}; drop the repeated one")
     stages: tuple[Stage, ...] = (base,)
-    for technique in sorted(techniques, key=lambda t: ORDER.index(t.kind)):
+    for technique in in_order(techniques):
         missing = technique.needs - model.backbone.supports
         if missing:
             backbone = type(model.backbone).__name__

@@ -35,6 +35,10 @@ class ConvBlock(Block):
         """The cone of both convolutions below the wanted steps."""
         return _cone(_cone(want, self.second, steps), self.first, steps)
 
+    def layers(self) -> tuple[tuple[nn.Module, ...], ...]:
+        """Two convolutions."""
+        return (self.first,), (self.second,)
+
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
         """See `Block.forward`."""
         between = _cone(want, self.second, ctx.steps)

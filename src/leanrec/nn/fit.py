@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from leanrec.core.recommender import HeldOut, Recommender
-from leanrec.core.types import FULL, PAD, Batch, Gates, Route
+from leanrec.core.types import FULL, PAD, Batch, Route
 from leanrec.nn.router import Router
 
 EPOCHS, PATIENCE, BATCH, LEARNING_RATE, DECAY = 200, 20, 128, 1e-3, 1e-2
@@ -123,7 +123,7 @@ def _centred(scores: Tensor) -> Tensor:
 
 @torch.no_grad()
 def newest_hits(
-    model: Recommender, batch: Batch, top: int, route: Route = FULL, gates: Gates | None = None
+    model: Recommender, batch: Batch, top: int, route: Route = FULL, skip: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Whose newest step has a target, and for whom a sub-model ranks it in its best ``top`` among items not bought before.
 
@@ -132,7 +132,7 @@ def newest_hits(
         batch: Histories with targets.
         top: Length of the list.
         route: One sub-model for everyone.
-        gates: One sub-model per user instead.
+        skip: Blocks that each user skips besides, bool [B, L].
 
     Returns:
         bool [B], twice.
@@ -142,7 +142,7 @@ def newest_hits(
     targets = batch.targets.gather(1, batch.last[:, None])
     trained = model.training
     model.eval()
-    states = model.backbone.encode(batch, route, gates, last_only=True).states
+    states = model.backbone.encode(batch, route, last_only=True, skip=skip).states
     model.train(trained)
     scores = F.pad(model.items.score(states).float(), (1, 0), value=-torch.inf)
     own = scores.gather(1, targets)

@@ -64,6 +64,16 @@ def top_k_of(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None = Non
     return ids, scores
 
 
+@torch.no_grad()
+def best_of(scores: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The k best of all items by their scores [B, N]; otherwise as `top_k_of`."""
+    scores = F.pad(scores, (1, 0), value=-torch.inf)
+    if exclude is not None:
+        scores.scatter_(1, exclude, -torch.inf)
+    best, ids = scores.topk(k)
+    return ids.masked_fill(best == -torch.inf, PAD), best
+
+
 def _top_k(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None) -> tuple[Tensor, Tensor]:
     """Top-k from float32 scores."""
     ids, scores = [], []

@@ -79,6 +79,10 @@ class TransformerBlock(Block):
         """Attention reads every step."""
         return None
 
+    def layers(self) -> tuple[tuple[nn.Module, ...], ...]:
+        """Attention and the feed-forward layer."""
+        return (self.attention,), (self.inner, self.outer)
+
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
         """See `Block.forward`."""
         source = self.norms[0](x, ctx.channels) if self.pre else x

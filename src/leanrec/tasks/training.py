@@ -15,10 +15,12 @@ import torch
 from leanrec.artifact import manifest as manifests
 from leanrec.artifact.manifest import DataRef, Manifest, RouteCost, TrainSummary
 from leanrec.artifact.store import load_run, save_run
-from leanrec.build import build, saved_config, split_of
+from leanrec.build import build, saved_config, split_of, techniques_of
 from leanrec.config import CONFIG, RunConfig, parse
 from leanrec.core.errors import ConfigError, DataError
 from leanrec.core.recommender import HeldOut, Recommender
+from leanrec.core.technique import Technique, in_order
+from leanrec.core.tied import spread, stored
 from leanrec.core.types import Batch
 from leanrec.cost.count import Flops, cost, route_costs
 from leanrec.cost.machine import machine
@@ -63,7 +65,7 @@ def run_training(
     model.to(_device(config))
     if not resume:
         if config.train.init:
-            _take_weights(model, Path(config.train.init), store)
+            _take_weights(model, Path(config.train.init), store, techniques_of(config))
         config = _start(config, out, model, store)
     model.items.loss_dtype = getattr(torch, config.train.loss_precision)
     validate = partial(validation, store=store, split=split)
@@ -85,7 +87,7 @@ def run_training(
         machine=machine(),
         seed=config.train.seed,
     )
-    manifest = save_run(out, model.state_dict(), store.catalog, describe_run(model, store, config, summary))
+    manifest = save_run(out, stored(model), store.catalog, describe_run(model, store, config, summary))
     (out / checkpoint.NAME).unlink(missing_ok=True)
     return manifest
 
@@ -176,8 +178,8 @@ def _check_same(store: Store, config: RunConfig, out: Path) -> None:
         raise DataError(f"expected the store that {out} was started on, got one with other items in {store.path}")
 
 
-def _take_weights(model: Recommender, run: Path, store: Store) -> None:
-    """Start from the weights of a finished run; what a technique adds to the backbone starts fresh if the run has none.
+def _take_weights(model: Recommender, run: Path, store: Store, chosen: list[Technique]) -> None:
+    """Start from the weights of a finished run; techniques that it has not make of them what they can, or start fresh.
 
     Raises:
         ArtifactError: It is not a finished run.
@@ -189,6 +191,11 @@ def _take_weights(model: Recommender, run: Path, store: Store) -> None:
         raise DataError(
             f"expected train.init to be a run on the items of {store.path}, got one with other items in {run}"
         )
+    had = {technique.name for technique in parse(manifest.config).technique}
+    state = spread(model, state)
+    for technique in in_order(chosen):
+        if technique.name not in had:
+            state = technique.adopt(model, state)
     own = model.state_dict()
     added = {name for name in own.keys() - state.keys() if not name.startswith("backbone.")}
     for name in sorted((own.keys() | state.keys()) - added):

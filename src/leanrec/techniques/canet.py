@@ -38,7 +38,7 @@ from torch import Tensor
 from leanrec.core.ranges import Amount, Count, Positive, Share, Whole
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.stage import Stage
-from leanrec.core.technique import Kind
+from leanrec.core.technique import Kind, Technique
 from leanrec.core.types import Batch, Route
 from leanrec.nn.elastic import ElasticLinear
 from leanrec.nn.fit import fit_router, newest_hits, read_sample
@@ -89,7 +89,7 @@ class CANetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 @techniques.register("canet", CANetConfig)
-class CANetTechnique:
+class CANetTechnique(Technique):
     """Builds the routed model; see the module.
 
     Args:

@@ -8,19 +8,19 @@ and users of one pattern run together through its blocks only.
 
 Four ways to train it:
 
-- ``training = "sandwich"`` (recipe `skiprec`): every step trains the whole model and random patterns on real skips; the whole
-  model teaches the others (`nn.nested`). The menu is grown block by block on validation users, and the policy fitted on what
-  each pattern of it really gains each of them (`nn.fit`).
 - ``training = "gumbel"`` (recipe `skiprec-paper`): policy and network together, as in the paper,
 
       I_l = [odds_l + g_keep - g_skip > 0], straight through sigmoid((odds_l + g_keep - g_skip) / temperature)
       L = L_CE(I) + compute * (mean p(keep) - keep)^2
 
   where the second term is ours: nothing in the paper's loss asks for skipping. The menu holds the patterns the policy favours.
-- ``training = "rl"``: the same, plus the self-critical term of the paper's slides,
+- ``training = "rl"`` (recipe `skiprec`): the same, plus the self-critical term of the paper's slides,
 
       L_RL = - sum_l log p(A_l) (R(A) - R(argmax)),   R(A) = 1 - (kept / L)^2 if the next item is in the top 5, else -gamma
 
+- ``training = "sandwich"``: every step trains the whole model and random patterns on real skips; the whole model teaches the others
+  (`nn.nested`). The menu is grown block by block on validation users, and the policy fitted on what each pattern of it really gains
+  each of them (`nn.fit`). One model for all budgets, where the others are best near ``keep``.
 - ``training = "depth"``: a control, stochastic depth (Huang et al. 2016): every block is kept with probability ``keep`` for every
   user, whatever the history, and its branch scaled by 1 / keep, so that the whole model is right without a scale at test time.
   Menu and policy are fitted as after a sandwich.
@@ -44,7 +44,7 @@ from torch import Tensor
 from leanrec.core.ranges import Amount, Chance, Count, Positive, Share, Whole
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.stage import Stage
-from leanrec.core.technique import Kind
+from leanrec.core.technique import Kind, Technique
 from leanrec.core.types import Batch, Gates, Route
 from leanrec.nn.fit import fit_router, newest_hits, read_features, read_sample
 from leanrec.nn.menu import favoured, grown
@@ -63,7 +63,7 @@ class SkipRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """A policy skips, per user, the blocks of a deep model (AAAI 2021).
 
     Attributes:
-        training: "sandwich", "gumbel", "rl" or "depth".
+        training: "rl", "gumbel", "sandwich" or "depth".
         policy: What reads histories: "shared" uses the backbone's item table; "conv", "gru" and "attention" have their own.
         policy_width: Channels of a policy's own table; 0 for the backbone's width.
         patterns: Size of the menu of patterns that are served, the whole model among them.
@@ -80,7 +80,7 @@ class SkipRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         budget: Mean cost when none is asked for, as a share of the whole model's FLOPs; 0 takes the policy's favourite pattern.
     """
 
-    training: Literal["sandwich", "gumbel", "rl", "depth"] = "sandwich"
+    training: Literal["rl", "gumbel", "sandwich", "depth"] = "rl"
     policy: Literal["shared", "conv", "gru", "attention"] = "shared"
     policy_width: Whole = 0
     patterns: Count = 12
@@ -93,11 +93,11 @@ class SkipRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     temperature: Positive = 1.0
     reward: Amount = 1.0
     miss: Amount = 1.0
-    budget: Share = 0.3
+    budget: Share = 0.15
 
 
 @techniques.register("skiprec", SkipRecConfig)
-class SkipRecTechnique:
+class SkipRecTechnique(Technique):
     """Builds the model with a policy; see the module.
 
     Args:
@@ -199,15 +199,20 @@ class SkipRec(Routed):
 
     def _reward(self, batch: Batch, bits: Tensor) -> tuple[Tensor, Tensor]:
         """Whose newest step has a target, and the reward [B] of patterns [B, L]."""
-        wanted, hit = newest_hits(self, batch, TOP, gates=Gates(layers=bits[:, None]))
+        wanted, hit = newest_hits(self, batch, TOP, skip=bits == 0)
         return wanted, torch.where(hit, 1 - bits.mean(1).square(), -self.config.miss)
 
     def routes_before(self, batch: Batch) -> list[Route]:
-        """See `Routed.routes_before`; a policy that is trained with the weights is asked."""
+        """See `Routed.routes_before`; a policy that is trained with the weights is asked.
+
+        With a target for the mean, the blocks of a batch are kept that the policy wants most, as many as the target allows: epochs
+        are compared at one cost, not at that of a policy which has not learned to skip yet.
+        """
         if not self.joint:
             return super().routes_before(batch)
-        bits = self.router.odds(self.router.features(self.items, batch)) > 0
-        return [route_of(pattern) for pattern in bits.tolist()]
+        odds = self.router.odds(self.router.features(self.items, batch))
+        price = odds.flatten().quantile(1 - self.config.keep) if self.config.compute else 0.0
+        return [route_of(pattern) for pattern in (odds > price).tolist()]
 
     def prepare(self, held_out: HeldOut) -> None:
         """See `Routed.prepare`."""

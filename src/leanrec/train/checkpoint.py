@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from leanrec.core.errors import ArtifactError, DataError
 from leanrec.core.recommender import Recommender
+from leanrec.core.tied import spread, stored
 
 NAME = "checkpoint.safetensors"
 
@@ -57,7 +58,7 @@ def save(path: Path, model: Recommender, optimizer: Optimizer, best: dict[str, T
     Raises:
         DataError: The disk is full or not writable; the previous checkpoint stays.
     """
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors = {f"model.{k}": v for k, v in stored(model).items()}
     tensors |= {f"best.{k}": v for k, v in best.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
@@ -88,7 +89,7 @@ def load(path: Path, model: Recommender, optimizer: Optimizer) -> tuple[dict[str
         kind, key = name.split(".", 1)
         parts[kind][key] = tensor
     try:
-        model.load_state_dict(parts["model"])
+        model.load_state_dict(spread(model, parts["model"]))
     except RuntimeError as error:
         raise ArtifactError(
             f"the checkpoint {path} belongs to another model; use the same configuration or another --out"

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from leanrec.core.ranges import Amount, Count, Positive, Seed, Share, Whole
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
+from leanrec.core.tied import spread, stored
 from leanrec.data.batches import Limits, TrainingData
 from leanrec.train import checkpoint
 from leanrec.train.checkpoint import Progress
@@ -144,14 +145,14 @@ def train(
         progress.loss = 0.0
         if metrics[METRIC] > progress.best:
             progress.best, progress.best_epoch = metrics[METRIC], progress.epoch
-            best = {k: v.detach().clone() for k, v in model.state_dict().items()}
+            best = {k: v.detach().clone() for k, v in stored(model).items()}
         stale = progress.epoch - progress.best_epoch
         if config.schedule == "plateau" and config.plateau and stale:
             progress.decays += stale % config.plateau == 0
         progress.finished = progress.epoch >= stage.epochs or (0 < config.patience <= stale)
         checkpoint.save(path, model, optimizer, best, progress)
         watcher.epoch(progress)
-    model.load_state_dict(best)
+    model.load_state_dict(spread(model, best))
     model.eval()
     return progress
 

@@ -1,0 +1,111 @@
+"""CpRec: item table and softmax in blocks by popularity, layers that share weights (Sun et al., SIGIR 2020, arXiv 2004.13139).
+
+Rarer blocks of items have fewer dimensions (`nn.block_table`); the layers of blocks share their weights by one of four schemes
+(`nn.sharing`). Two ways to get there:
+
+- from scratch, as in the paper (recipe `cprec-paper`: its cuts and dimensions, separate factors at the input and in the softmax);
+- from a trained model (``train.init``): every block of its table is cut to its largest singular values, the tokens of the blocks
+  start at the mean of their items, layers that share weights at the mean of their weights; a short training mends what that broke.
+
+``codes`` above 0 replaces the blocks by product-quantised codes (`nn.code_table`; RecJPQ, Petrov and Macdonald, 2024, arXiv
+2312.06165).
+
+Deviations from the paper: without ``parts = "both"`` input and softmax use one set of factors; without ``cuts`` the blocks are
+chosen so that the table shrinks ``shrink`` times; padding is neither embedded nor ranked nor part of the loss; blocks go by the
+counts of the store, and selection by validation.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from torch import Tensor
+
+from leanrec.core.ranges import Positive, Whole
+from leanrec.core.recommender import Recommender
+from leanrec.core.stage import Stage
+from leanrec.core.technique import Kind, Technique
+from leanrec.nn.block_table import BlockTable
+from leanrec.nn.blocks import block_dims, block_ends, ends_within
+from leanrec.nn.code_table import CodeTable
+from leanrec.nn.sharing import Scheme, average, share
+from leanrec.techniques import techniques
+
+TABLE = "backbone.items."
+
+
+class CpRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Item table and softmax in blocks, shared layers (SIGIR 2020).
+
+    Attributes:
+        cuts: Where blocks end, ascending: counts of items, or shares below 1; none for cuts that shrink the table as asked.
+        blocks: How many blocks, where there are no ``cuts``.
+        shrink: How many times smaller the table gets, where there are no ``cuts``.
+        dims: Dimensions of every block, the first one the model's; none for the rule of ``decay``.
+        decay: f: every block has f times fewer dimensions than the one before.
+        parts: What is cut into blocks: "shared" uses one set of factors at the input and in the softmax, "both" has two; "input",
+            "softmax" and "none" leave dense matrices of their own.
+        sharing: Which layers share weights: "none", "cross-layer", "cross-block", "adjacent-layer" or "adjacent-block".
+        codes: If above 0, quantised codes of so many bytes an item instead of blocks.
+        std: Standard deviation of the vectors at the start.
+    """
+
+    cuts: tuple[Positive, ...] = ()
+    blocks: Whole = 3
+    shrink: Positive = 8.0
+    dims: tuple[Whole, ...] = ()
+    decay: Positive = 4.0
+    parts: Literal["shared", "both", "input", "softmax", "none"] = "shared"
+    sharing: Scheme = "none"
+    codes: Whole = 0
+    std: Positive = 0.02
+
+
+@techniques.register("cprec", CpRecConfig)
+class CpRecTechnique(Technique):
+    """Compresses the item table and shares layers; see the module.
+
+    Args:
+        config: Blocks or codes, and the scheme of sharing.
+    """
+
+    name = "cprec"
+    kind: Kind = "rewrite"
+    needs = frozenset({"share"})
+
+    def __init__(self, config: CpRecConfig) -> None:
+        self.config = config
+
+    def apply(self, model: Recommender) -> Recommender:
+        """The same model with another table and tied layers.
+
+        Raises:
+            ConfigError: Cuts, dimensions or codes do not fit the table.
+        """
+        model.backbone.items = self._table(model.items.num_items, model.items.dim)
+        share(model.backbone, self.config.sharing)
+        return model
+
+    def stages(self, base: Stage) -> tuple[Stage, ...]:
+        """One stage."""
+        return (base,)
+
+    def adopt(self, model: Recommender, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See `Technique.adopt`: the table's best approximation, and the mean of layers that share weights."""
+        dense = state[f"{TABLE}weight"][1:]
+        table = self._table(*dense.shape)
+        table.approximate(dense)
+        state = {name: weight for name, weight in state.items() if not name.startswith(TABLE)}
+        state |= {TABLE + name: weight for name, weight in table.state_dict().items()}
+        return average(model.backbone, self.config.sharing, state)
+
+    def _table(self, items: int, dim: int) -> BlockTable | CodeTable:
+        config = self.config
+        if config.codes:
+            return CodeTable(items, dim, config.codes, config.std)
+        blocks = len(config.cuts) + 1 if config.cuts else max(1, config.blocks)
+        dims = block_dims(dim, blocks, config.decay, config.dims)
+        budget = int(items * dim / config.shrink)
+        ends = block_ends(items, config.cuts) if config.cuts else ends_within(items, dims, budget)
+        return BlockTable(items, ends, dims, config.std, config.parts)
