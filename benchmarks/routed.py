@@ -183,7 +183,9 @@ def budget_above(plan: Plan, valid: RoutedPart, full: OpenRun, margin: float) ->
     alone = tasks.evaluate_run(full, valid.store, "valid", True)
     at = alone.users.searchsorted(valid.asked.users)
     wanted = summarise(alone.ranking.ranks[at])
-    found = {budget: valid.metrics(valid.chosen(budget)) for budget in valid.budgets(tasks.SEARCHED)}
+    reach = valid.run.model.budgets() or (1.0, 1.0)
+    possible = valid.budgets(tasks.SEARCHED) or [reach[0]]
+    found = {budget: valid.metrics(valid.chosen(budget)) for budget in possible}
     above = {b: min(m[name] / max(wanted[name], 1e-9) for name in plan.shown) for b, m in found.items()}
     return min((b for b, share in above.items() if share >= 1 + margin), default=max(above, key=above.__getitem__))
 

@@ -35,7 +35,8 @@ CASES = {
 
 def stochastic_depth(run: OpenRun, found: Evaluation) -> RunConfig:
     """The routed run's training with blocks dropped at random, at the rate the routed one skips them."""
-    kept = float(found.blocks_kept(len(run.model.backbone.blocks)).mean())
+    blocks = len(run.model.backbone.blocks)
+    kept = min(max(float(found.blocks_kept(blocks).mean()), 1 / blocks), 1 - 1 / blocks)
     return parse(
         override(run.config.tree(), ["technique.skiprec.training=depth", f"technique.skiprec.keep={kept:.3f}"])
     )

@@ -102,17 +102,47 @@ def test_against_recbole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert float(row["times faster"]) == pytest.approx(9000 / float(row["our epoch, s"]), rel=0.01, abs=0.1)
 
 
-def test_canet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = script("canet")
+@pytest.mark.parametrize(
+    ("name", "more", "controls", "extra"),
+    [
+        ("canet", [], ["continued", "small"], ["canet-continued", "canet-small"]),
+        (
+            "skiprec",
+            ["--extra", "depth"],
+            ["continued", "small", "depth"],
+            ["skiprec-continued", "skiprec-small", "skiprec-depth"],
+        ),
+    ],
+)
+def test_routed(
+    name: str,
+    more: list[str],
+    controls: list[str],
+    extra: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = script(name)
     tiny = ["backbone.width=8", "backbone.layers=2", "backbone.max_length=8", "train.epochs=2"]
-    monkeypatch.setattr(module, "SETTINGS", {"shop": tiny})
+    plan = module.PLAN._replace(cases={"shop": module.Case("shop", tiny)})
     simulate(Shop(users=60), tmp_path / "work" / "data" / "shop")
-    options = ["--work", tmp_path / "work", "--only", "shop", "--continued", "--small", "--out", tmp_path / "out.csv"]
-    monkeypatch.setattr(sys, "argv", ["canet", *map(str, options)])
-    module.main()
+    options = [
+        "--work",
+        tmp_path / "work",
+        "--only",
+        "shop",
+        "--continued",
+        "--small",
+        "--out",
+        tmp_path / "out.csv",
+        *more,
+    ]
+    monkeypatch.setattr(sys, "argv", [name, *map(str, options)])
+    module.main(plan, "")
     rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
-    controls = ["whole", "static", "matched", "uniform", "oracle", "full", "continued", "small"]
-    assert [row["routes"] for row in rows if row["routes"] != "curve"] == ["learned", *controls]
+    drawn = ["rates", "coin"] if name == "skiprec" else []
+    expected = ["learned", "whole", "static", "matched", "uniform", "oracle", *drawn, "full", *controls]
+    assert [row["routes"] for row in rows if row["routes"] != "curve"] == expected
     assert all(float(row["budget"]) > 0 and row["part"] == "test" for row in rows)
     trained = {path.name for path in (tmp_path / "work" / "shop-0").iterdir()}
-    assert trained == {"canet", "canet-full", "canet-continued", "canet-small"}
+    assert trained == {name, f"{name}-full", *extra}

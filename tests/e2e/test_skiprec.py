@@ -19,7 +19,10 @@ DEEP = (
     *("--backbone", "nextitnet", "backbone.width=16", f"backbone.layers={BLOCKS}", "backbone.max_length=6"),
     *("train.loss_precision=float32", "train.encoder_precision=float32"),
 )
-SKIPPING = ("--technique", "skiprec", f"technique.skiprec.patterns={PATTERNS}", "technique.skiprec.keep=0.5")
+SKIPPING = (
+    *("--technique", "skiprec", f"technique.skiprec.patterns={PATTERNS}", "technique.skiprec.keep=0.5"),
+    "technique.skiprec.training=sandwich",
+)
 
 
 def trained(shop: Path, out: Path, *settings: object) -> Path:

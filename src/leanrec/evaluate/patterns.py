@@ -26,5 +26,5 @@ def information(kept: np.ndarray) -> float:
 def decided(kept: np.ndarray) -> dict[str, float]:
     """Share of the blocks that are kept for everyone, skipped for everyone, and decided per user, of patterns bool [U, L]."""
     rates = keep_rates(kept)
-    always, never = float((rates >= ALWAYS).mean()), float((rates <= 1 - ALWAYS).mean())
-    return {"always": always, "never": never, "per_user": 1 - always - never}
+    always, never = rates >= ALWAYS, rates <= 1 - ALWAYS
+    return {"always": float(always.mean()), "never": float(never.mean()), "per_user": float((~always & ~never).mean())}

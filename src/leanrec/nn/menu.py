@@ -37,13 +37,13 @@ def grown(model: Recommender, held_out: HeldOut, count: int) -> Tensor:
 def favoured(odds: Tensor, count: int) -> Tensor:
     """The patterns bool [K, L], K at most ``count``, that users with log-odds [U, L] take most often at many prices of compute.
 
-    At a price p a user keeps the blocks whose log-odds are above p. Every price adds its most frequent pattern that no other one
-    has added, the dearest first, until there are enough.
+    At a price p a user keeps the blocks whose log-odds are above p; the prices are quantiles of all odds. Every price adds its
+    most frequent pattern that no other one has added, the dearest first, until there are enough.
     """
-    low, high = float(odds.min()), float(odds.max())
+    shares = torch.linspace(1, 0, PRICES, dtype=torch.float64)
     taken: dict[tuple[bool, ...], None] = {}
     ladders = []
-    for price in torch.linspace(high, low, PRICES).tolist():
+    for price in odds.double().flatten().quantile(shares).tolist():
         ladders.append([pattern for pattern, _ in Counter(map(tuple, (odds > price).tolist())).most_common(count)])
     for rank in range(count):
         for ladder in ladders:

@@ -136,12 +136,22 @@ class Policy(Router):
 
     def odds(self, features: Tensor) -> Tensor:
         """Log-odds [B, L] of keeping each block, of features [B, F]."""
-        keep, skip = self.reader.score(features).unflatten(-1, (self.blocks, 2)).unbind(-1)
-        return keep.sigmoid() - skip.sigmoid() if self.bounded else keep - skip
+        return self._odds(self.reader.score(features))
 
     def score(self, features: Tensor) -> Tensor:
         """See `Router.score`."""
-        return self.odds(features) @ self.menu.to(self.bias.dtype).t() + self.bias
+        return self._scores(self.odds(features))
+
+    def forward(self, items: ItemTable, batch: Batch) -> Tensor:
+        """As `Router.forward`, in the reader's own way."""
+        return self._scores(self._odds(self.reader(items, batch)))
+
+    def _odds(self, logits: Tensor) -> Tensor:
+        keep, skip = logits.unflatten(-1, (self.blocks, 2)).unbind(-1)
+        return keep.sigmoid() - skip.sigmoid() if self.bounded else keep - skip
+
+    def _scores(self, odds: Tensor) -> Tensor:
+        return odds @ self.menu.to(odds.dtype).t() + self.bias
 
     def standardise(self, features: Tensor, share: float = 1.0) -> None:
         """See `Router.standardise`."""
@@ -149,7 +159,7 @@ class Policy(Router):
 
     @torch.no_grad()
     def rescale(self, factor: Tensor, shift: Tensor) -> None:
-        """See `Router.rescale`."""
+        """See `Router.rescale`; for policies that are not bounded."""
         self.reader.rescale(factor, torch.zeros_like(self.reader.out.bias))
         self.bias.copy_(self.bias * factor + shift)
 

@@ -41,6 +41,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from leanrec.core.errors import ConfigError
 from leanrec.core.ranges import Amount, Chance, Count, Positive, Share, Whole
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.stage import Stage
@@ -53,10 +54,12 @@ from leanrec.nn.policy import Policy, route_of
 from leanrec.nn.routed import Routed
 from leanrec.techniques import techniques
 
+JOINT = ("gumbel", "rl")
+"""Ways to train in which the policy learns with the weights."""
 TOP = 5
 """The reward asks whether the next item is among so many."""
 TRACKED = 0.05
-"""Share of every batch in the running scale of what a policy reads."""
+"""Share of every batch in the running scale of what a policy reads, and in the running price."""
 
 
 class SkipRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -132,22 +135,29 @@ class SkipRec(Routed):
         config: See `SkipRecConfig`.
 
     Raises:
-        ConfigError: There is nothing to skip.
+        ConfigError: There is nothing to skip, or a policy that is fitted afterwards shall be bounded.
     """
 
     router: Policy
+    price: Tensor
 
     def __init__(self, model: Recommender, config: SkipRecConfig) -> None:
         backbone = model.backbone
+        if config.bounded and config.training not in JOINT:
+            raise ConfigError(
+                "expected technique.skiprec.bounded with training gumbel or rl, where the policy learns with the weights, got "
+                f"{config.training}; a fitted policy cannot be bounded"
+            )
         width = config.policy_width or backbone.width
         policy = Policy(backbone, config.policy, width, config.patterns, config.bounded)
         super().__init__(model, policy, len(policy.menu), config.budget)
         self.config = config
+        self.register_buffer("price", torch.zeros(()))
 
     @property
     def joint(self) -> bool:
         """Whether policy and weights are trained together."""
-        return self.config.training in ("gumbel", "rl")
+        return self.config.training in JOINT
 
     def all_routes(self) -> tuple[Route, ...]:
         """See `Recommender.all_routes`."""
@@ -155,14 +165,14 @@ class SkipRec(Routed):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """See `Recommender.loss`."""
-        batch = self.backbone.examples(batch)
+        examples = self.backbone.examples(batch)
         if self.config.training == "sandwich":
             others = [self._random() for _ in range(self.config.random_patterns)]
-            return sandwich(self, batch, others, self.config.distil, self.config.candidates)
+            return sandwich(self, examples, others, self.config.distil, self.config.candidates)
         if self.config.training == "depth":
             drawn = torch.rand(batch.size, 1, self.router.blocks, device=batch.items.device) < self.config.keep
-            return self.objective(self.items, *self.scored(batch, gates=Gates(layers=drawn / self.config.keep)))
-        return self._joint(batch)
+            return self.objective(self.items, *self.scored(examples, gates=Gates(layers=drawn / self.config.keep)))
+        return self._joint(batch, examples)
 
     def _random(self) -> Route:
         """A random pattern; the share of blocks it keeps is even between 0 and twice ``keep``, or between what is left and 1."""
@@ -172,21 +182,22 @@ class SkipRec(Routed):
         kept = max(1, min(blocks - 1, round(float(share) * blocks)))
         return Route(layers=tuple(sorted(torch.randperm(blocks)[:kept].tolist())))
 
-    def _joint(self, batch: Batch) -> dict[str, Tensor]:
-        """The paper's loss and the compute term; see the module."""
+    def _joint(self, batch: Batch, examples: Batch) -> dict[str, Tensor]:
+        """The paper's loss and the compute term; see the module. The policy reads histories as in use, whatever examples hide."""
         features = self.router.features(self.items, batch)
         self.router.standardise(features, TRACKED)
         odds = self.router.odds(features)
         noisy = odds + gumbel_like(odds) - gumbel_like(odds)
         soft = (noisy / self.config.temperature).sigmoid()
         drawn = (noisy > 0).to(soft.dtype)
-        newest = torch.arange(batch.items.shape[1], device=odds.device) == batch.last[:, None]
+        newest = torch.arange(examples.items.shape[1], device=odds.device) == examples.last[:, None]
         bits = drawn[:, None] + (soft - soft.detach())[:, None] * newest.unsqueeze(-1)
-        terms = self.objective(self.items, *self.scored(batch, gates=Gates(layers=bits)))
+        terms = self.objective(self.items, *self.scored(examples, gates=Gates(layers=bits)))
         if self.config.compute:
+            self.price.lerp_(odds.detach().quantile(1 - self.config.keep), TRACKED)
             terms["compute"] = self.config.compute * (odds.sigmoid().mean() - self.config.keep) ** 2
         if self.config.training == "rl":
-            terms["reward"] = self.config.reward * self._critical(batch, odds, drawn)
+            terms["reward"] = self.config.reward * self._critical(examples, odds, drawn)
         return terms
 
     def _critical(self, batch: Batch, odds: Tensor, drawn: Tensor) -> Tensor:
@@ -205,14 +216,13 @@ class SkipRec(Routed):
     def routes_before(self, batch: Batch) -> list[Route]:
         """See `Routed.routes_before`; a policy that is trained with the weights is asked.
 
-        With a target for the mean, the blocks of a batch are kept that the policy wants most, as many as the target allows: epochs
-        are compared at one cost, not at that of a policy which has not learned to skip yet.
+        With a target for the mean, blocks are kept at the price that has met it in training of late: epochs are compared at one
+        cost, not at that of a policy which has not learned to skip yet.
         """
         if not self.joint:
             return super().routes_before(batch)
         odds = self.router.odds(self.router.features(self.items, batch))
-        price = odds.flatten().quantile(1 - self.config.keep) if self.config.compute else 0.0
-        return [route_of(pattern) for pattern in (odds > price).tolist()]
+        return [route_of(pattern) for pattern in (odds > self.price).tolist()]
 
     def prepare(self, held_out: HeldOut) -> None:
         """See `Routed.prepare`."""

@@ -18,7 +18,17 @@ from leanrec.backbones.nextitnet import NextItNet, NextItNetConfig
 from leanrec.core.backbone import Context
 from leanrec.core.errors import ConfigError
 from leanrec.core.types import FULL, Batch, Route
-from leanrec.nn.policy import READERS, ConvReader, Policy, mean_over_time, numbered, route_of, spread
+from leanrec.nn.policy import (
+    READERS,
+    AttentionReader,
+    ConvReader,
+    GRUReader,
+    Policy,
+    mean_over_time,
+    numbered,
+    route_of,
+    spread,
+)
 from leanrec.nn.router import HISTORY
 from toys import batch_of, random_batch, randomise
 
@@ -130,7 +140,7 @@ def test_a_menu_forgets_what_was_served_before() -> None:
 
 def test_until_patterns_are_chosen_evenly_spread_ones_are_served() -> None:
     found = Policy(backbone(8), "shared", WIDTH, 4, False)
-    assert [str(route) for route in found.routes()] == ["l0.4", "l0.2.4.6", "l0.1.2.4.5.6", "full"]
+    assert [str(route) for route in found.routes] == ["l0.4", "l0.2.4.6", "l0.1.2.4.5.6", "full"]
 
 
 def test_a_menu_is_no_longer_than_there_are_patterns() -> None:
@@ -182,7 +192,7 @@ def test_a_pattern_as_a_route(pattern: list[bool], route: Route) -> None:
 
 def test_routes_are_the_menu() -> None:
     found, _ = policy(patterns=5)
-    for pattern, route in zip(patterns_of(found), found.routes(), strict=True):
+    for pattern, route in zip(patterns_of(found), found.routes, strict=True):
         assert [route.layers is None or i in route.layers for i in range(4)] == list(pattern)
 
 
@@ -251,16 +261,29 @@ def test_a_mean_over_time_leaves_padding_out() -> None:
     assert found.tolist() == [[2.0, 3.0], [5.0, 6.0]]
 
 
-def test_the_convolution_reader_equals_its_blocks_on_one_history_alone() -> None:
-    (found, body), history = policy("conv"), [3, 9, 4]
-    reader = found.reader
-    assert isinstance(reader, ConvReader)
-    x = reader.items.embed(torch.tensor([history]))
+def read_alone(reader: ConvReader | GRUReader | AttentionReader, x: Tensor) -> Tensor:
+    """What a reader says of the vectors [1, T, C] of one history that has no padding."""
+    ctx = Context(torch.tensor([x.shape[1]]), x.shape[1], WIDTH)
+    if isinstance(reader, GRUReader):
+        return reader.gru(x)[:, -1]
+    if isinstance(reader, AttentionReader):
+        return reader.block(x + reader.positional[: x.shape[1]], ctx, None, None).mean(1)
     for block in reader.blocks:
-        x = block(x, Context(torch.tensor([3]), 3, WIDTH), None, None)
-    expected = reader.out(x.mean(1))
-    batch = batch_of([history, [1] * LONGEST])
-    torch.testing.assert_close(reader.score(found.features(body.items, batch))[:1], expected, atol=1e-6, rtol=1e-5)
+        x = block(x, ctx, None, None)
+    return x.mean(1)
+
+
+@pytest.mark.parametrize("reads", READERS)
+@pytest.mark.parametrize("history", [[3, 9, 4], [7], [1, 2, 3, 4, 5, 6, 7, 8]], ids=len)
+def test_a_reader_equals_its_layers_on_the_history_alone(reads: str, history: list[int]) -> None:
+    found, body = policy(reads)
+    reader = found.reader
+    assert isinstance(reader, READERS[reads])
+    expected = reader.out(read_alone(reader, reader.items.embed(torch.tensor([history]))))
+    for steps in range(len(history), LONGEST + 2):
+        batch = batch_of([history], steps)
+        torch.testing.assert_close(reader(body.items, batch), expected, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(reader.score(found.features(body.items, batch)), expected, atol=1e-6, rtol=1e-5)
 
 
 def counted(found: torch.nn.Module) -> int:

@@ -21,7 +21,7 @@ from unit.tasks.routed import TRAIN, Trained
 
 BLOCKS, PATTERNS, BUDGET = 4, 6, 0.6
 BACKBONE = {"name": "nextitnet", "width": 8, "layers": BLOCKS, "dilations": [1, 2], "max_length": 10}
-SKIPPING = {"skiprec": {"patterns": PATTERNS, "keep": 0.5}}
+SKIPPING = {"skiprec": {"training": "sandwich", "patterns": PATTERNS, "keep": 0.5}}
 
 
 @dataclass(frozen=True)

@@ -82,9 +82,6 @@ def some_patterns(users: int, blocks: int = BLOCKS) -> Tensor:
     return patterns
 
 
-# --- execution ---
-
-
 @backbones
 @pytest.mark.parametrize("last_only", [False, True])
 def test_skipping_routes_and_masks_agree_on_any_pattern_of_any_user(backbone: str, last_only: bool) -> None:
@@ -193,8 +190,6 @@ def test_at_the_start_of_nextitnet_the_pattern_does_not_matter() -> None:
     assert (model.items.score(model.represent(batch, skip=~kept)) - model.score(batch)).abs().max() > 1e-3
 
 
-# --- the policy's bound ---
-
 LEAST, MOST = 1 / (1 + np.e), np.e / (1 + np.e)
 
 
@@ -225,9 +220,6 @@ def test_with_noise_a_block_is_kept_with_its_probability(odds: float) -> None:
     given = torch.full((40_000,), odds)
     kept = (given + gumbel_like(given) - gumbel_like(given) > 0).float().mean()
     assert float(kept) == pytest.approx(1 / (1 + np.exp(-odds)), abs=0.01)
-
-
-# --- the four ways of training ---
 
 
 @backbones
@@ -376,7 +368,7 @@ def test_two_blocks_leave_one_to_random_patterns() -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_sandwich_is_the_whole_model_and_random_patterns(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, batch, given = make(random_patterns=count), people(8), []
+    model, batch, given = make(training="sandwich", random_patterns=count), people(8), []
     scored = model.scored
 
     def noted(batch: Batch, route: Route = FULL, gates: Gates | None = None) -> tuple[Tensor, Tensor]:
@@ -393,7 +385,7 @@ def test_a_sandwich_is_the_whole_model_and_random_patterns(count: int, monkeypat
 
 
 def test_a_sandwich_without_soft_targets() -> None:
-    assert list(make(distil=0.0).loss(people(8))) == ["nll", "nll of routes"]
+    assert list(make(training="sandwich", distil=0.0).loss(people(8))) == ["nll", "nll of routes"]
 
 
 def gates_of_depth(keep: float, users: int) -> Tensor:
@@ -431,9 +423,6 @@ def test_on_average_stochastic_depth_is_the_whole_block(backbone: str) -> None:
     torch.testing.assert_close(drawn.mean(0) - before, branch, atol=0.06 * float(branch.abs().max()), rtol=0)
 
 
-# --- the reward ---
-
-
 def two_blocks(**fields: Any) -> tuple[SkipRec, Batch, Tensor]:
     """A model of two blocks, users, and the policy's features of them."""
     model = make(shape={"layers": 2}, training="rl", patterns=4, **fields)
@@ -444,10 +433,10 @@ def two_blocks(**fields: Any) -> tuple[SkipRec, Batch, Tensor]:
 def hits(patch: pytest.MonkeyPatch, rule: Callable[[Tensor], Tensor]) -> None:
     """Let the next item be found where the pattern [B, L] obeys a rule."""
 
-    def pretended(model: SkipRec, batch: Batch, top: int, gates: Gates) -> tuple[Tensor, Tensor]:
-        assert top == TOP == 5 and gates.layers is not None
+    def pretended(model: SkipRec, batch: Batch, top: int, skip: Tensor) -> tuple[Tensor, Tensor]:
+        assert top == TOP == 5
         wanted = torch.ones(batch.size, dtype=torch.bool)
-        return wanted, rule(gates.layers[:, 0].bool())
+        return wanted, rule(~skip)
 
     patch.setattr(skiprec, "newest_hits", pretended)
 
@@ -580,9 +569,6 @@ def test_rewards_are_found_without_dropout_and_training_goes_on() -> None:
     assert all(module.training for module in model.modules())
 
 
-# --- what is served ---
-
-
 def flops(steps: int, route: Route) -> int:
     return steps * 100 * (BLOCKS if route.layers is None else len(route.layers)) + 50
 
@@ -614,19 +600,52 @@ def test_routes_are_firm(training: str) -> None:
         torch.manual_seed(99)
         assert model.routes(batch, budget) == routes
         assert set(routes) <= set(model.all_routes())
-        price = model.dial.nearest(0.3) if budget is None else model.dial.price(budget)
+        price = model.dial.nearest(model.config.budget) if budget is None else model.dial.price(budget)
         worth = (model.decide(batch) - price * model.costs(batch.lengths)).detach().numpy()
         assert routes == [model.all_routes()[k] for k in worth.argmax(1)]
     assert len(set(model.routes(batch, 0.5))) > 1
 
 
 @joint
-def test_until_it_is_calibrated_a_policy_in_training_keeps_what_is_likelier_kept(training: str) -> None:
-    model, batch = varied(make(training=training)), people(40)
+def test_until_it_is_calibrated_a_policy_without_a_target_keeps_what_is_likelier_kept(training: str) -> None:
+    model, batch = varied(make(training=training, compute=0.0)), people(40)
     odds = model.router.odds(model.router.features(model.items, batch)).detach().numpy()
     expected = [route_of(pattern) for pattern in (odds > 0).tolist()]
     assert model.routes(batch) == model.routes(batch, 0.2) == expected
     assert len(set(expected)) > 3
+
+
+@joint
+@pytest.mark.parametrize("keep", [0.25, 0.7])
+def test_until_it_is_calibrated_a_policy_with_a_target_keeps_as_many_blocks(training: str, keep: float) -> None:
+    model, batch = varied(make(training=training, keep=keep)), people(40)
+    odds = model.router.odds(model.router.features(model.items, batch)).detach()
+    model.price.copy_(odds.quantile(1 - keep))
+    kept = np.array([[r.layers is None or i in r.layers for i in range(BLOCKS)] for r in model.routes(batch)])
+    np.testing.assert_array_equal(kept, (odds > model.price).numpy())
+    assert abs(kept.mean() - keep) < 0.05
+    assert model.routes(batch, 0.9) == model.routes(batch)
+
+
+@joint
+def test_training_tracks_the_price_at_which_the_target_is_met(training: str) -> None:
+    torch.manual_seed(0)
+    model, batch = varied(make(training=training, keep=0.25)).train(), people(40)
+    batch = wanting(batch, torch.ones(40, dtype=torch.int64))
+    for _ in range(150):
+        model.loss(batch)
+    odds = model.router.eval().odds(model.router.features(model.items, batch)).detach()
+    assert abs(float((odds > model.price).float().mean()) - 0.25) < 0.2
+
+
+@pytest.mark.parametrize("training", ["sandwich", "depth"])
+def test_a_policy_that_is_fitted_later_cannot_be_bounded(training: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(training=training, bounded=True)
+    assert str(caught.value) == (
+        "expected technique.skiprec.bounded with training gumbel or rl, where the policy learns with the weights, got "
+        f"{training}; a fitted policy cannot be bounded"
+    )
 
 
 @pytest.mark.parametrize("training", ["sandwich", "depth"])
@@ -679,7 +698,7 @@ def test_calibration_changes_no_weight_of_the_backbone(training: str) -> None:
     assert not any(module.training for module in model.modules())
 
 
-@TRAININGS
+@pytest.mark.parametrize("training", ["sandwich", "rl"])
 @backbones
 def test_calibrated_routes_follow_a_budget(backbone: str, training: str) -> None:
     model, sample = calibrated(backbone, training=training), held_out()
@@ -725,9 +744,6 @@ def test_every_menu_ends_with_the_whole_model(training: str) -> None:
 def test_a_policys_table_is_as_wide_as_the_backbones_unless_it_is_told() -> None:
     assert make(policy="gru").router.reader.items.get_parameter("weight").shape == (ITEMS + 1, 8)
     assert make(policy="gru", policy_width=5).router.reader.items.get_parameter("weight").shape == (ITEMS + 1, 5)
-
-
-# --- what is refused ---
 
 
 @pytest.mark.parametrize(
