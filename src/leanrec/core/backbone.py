@@ -130,9 +130,12 @@ class Block(nn.Module, ABC):
     def needs(self, want: Steps, steps: int) -> Steps:
         """The input steps from which the steps ``want`` can be computed; offsets stay below T = ``steps``."""
 
-    @abstractmethod
     def layers(self) -> tuple[tuple[nn.Module, ...], ...]:
-        """The layers of the block, in order, each the modules whose weights other layers of the same shape may share; no norms."""
+        """The layers of the block, in order, each the modules whose weights other layers of the same shape may share; no norms.
+
+        A backbone that supports "share" names them; by default there are none.
+        """
+        return ()
 
 
 class Backbone(nn.Module, ABC):
@@ -212,7 +215,7 @@ class Backbone(nn.Module, ABC):
         """
         order = range(len(self.blocks)) if route.layers is None else route.layers
         if skip is not None:
-            idle = skip.all(0).tolist()
+            idle = skip.all(0)
             order = [i for i in order if not idle[i]]
         blocks: list[Block] = [self.blocks[i] for i in order]  # pyright: ignore[reportAssignmentType]
         plan: list[Steps] = [(0,) if last_only else None]

@@ -24,20 +24,9 @@ class Technique(Protocol):
         needs: Capabilities the backbone must support.
     """
 
-    @property
-    def name(self) -> str:
-        """See the class."""
-        ...
-
-    @property
-    def kind(self) -> Kind:
-        """See the class."""
-        ...
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """See the class."""
-        ...
+    name: str
+    kind: Kind
+    needs: frozenset[str]
 
     def apply(self, model: Recommender) -> Recommender:
         """The lean recommender made from ``model``."""

@@ -66,8 +66,11 @@ class Factors(nn.Module):
         return out.view(*ids.shape, width)
 
     def inputs(self, block: int, hidden: Tensor) -> Tensor:
-        """States [M, w] as a block's rows see them, [M, d_b]."""
-        return hidden @ self.maps[block - 1][:, : hidden.shape[-1]].t() if block else hidden
+        """States [M, w] as a block's rows see them, [M, d_b], in the type of the states whatever the encoder runs in."""
+        if not block:
+            return hidden
+        with torch.autocast(hidden.device.type, enabled=False):
+            return hidden @ self.maps[block - 1][:, : hidden.shape[-1]].t()
 
     def keys(self, block: int, width: int) -> Tensor:
         """The rows of a block, cut to the channels of ``inputs``."""

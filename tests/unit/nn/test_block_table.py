@@ -71,6 +71,15 @@ def test_the_loss_is_the_mean_log_probability_whatever_blocks_the_targets_are_in
 
 
 @pytest.mark.parametrize("parts", PARTS)
+def test_the_loss_keeps_the_precision_of_its_states_whatever_the_encoder_runs_in(parts: str) -> None:
+    items, targets = table(parts), torch.tensor([1, 12, 30, 50])
+    hidden = states(4)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = items.nll(hidden, targets)
+    torch.testing.assert_close(mixed, items.nll(hidden, targets), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("parts", PARTS)
 def test_probabilities_sum_to_one(parts: str) -> None:
     torch.testing.assert_close(table(parts).score(states(20)).exp().sum(1), torch.ones(20), atol=1e-5, rtol=0)
 

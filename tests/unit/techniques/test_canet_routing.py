@@ -57,7 +57,6 @@ def test_a_sandwich_trains_the_whole_model_and_slices() -> None:
     assert list(make(random_routes=2, distil=0.0).loss(batch)) == ["nll", "nll of routes"]
     torch.testing.assert_close(terms["nll"], model.objective(model.items, *model.scored(batch))["nll"])
     torch.manual_seed(3)
-    torch.randperm(11)  # the candidates
     routes = [model.grid.routes[0], *model._random()]
     assert len(routes) == 3
     expected = torch.stack([model.objective(model.items, *model.scored(batch, route))["nll"] for route in routes])
