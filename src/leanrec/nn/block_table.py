@@ -66,11 +66,8 @@ class Factors(nn.Module):
         return out.view(*ids.shape, width)
 
     def inputs(self, block: int, hidden: Tensor) -> Tensor:
-        """States [M, w] as a block's rows see them, [M, d_b], in the type of the states whatever the encoder runs in."""
-        if not block:
-            return hidden
-        with torch.autocast(hidden.device.type, enabled=False):
-            return hidden @ self.maps[block - 1][:, : hidden.shape[-1]].t()
+        """States [M, w] as a block's rows see them, [M, d_b]."""
+        return hidden @ self.maps[block - 1][:, : hidden.shape[-1]].t() if block else hidden
 
     def keys(self, block: int, width: int) -> Tensor:
         """The rows of a block, cut to the channels of ``inputs``."""
@@ -147,7 +144,11 @@ class BlockTable(ItemTable):
         for block in range(1, len(table.ends)):
             at = ((targets > table.starts[block]) & (targets <= table.ends[block])).nonzero().squeeze(1)
             if len(at):
-                states, own = table.inputs(block, hidden[at]), targets[at] - table.starts[block] - 1
+                with torch.autocast(
+                    hidden.device.type, enabled=False
+                ):  # as in the first block, whatever the encoder runs in
+                    states = table.inputs(block, hidden[at])
+                own = targets[at] - table.starts[block] - 1
                 tail = softmax_loss(states, table.keys(block, width), own, self.loss_dtype)
                 loss = loss + tail * (len(at) / len(targets))
         return loss
