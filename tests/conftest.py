@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from leanrec.data.store import Store
 from toys import chain_store
 
-settings.register_profile("leanrec", deadline=None, max_examples=60)
+settings.register_profile("leanrec", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("leanrec")
 
 

@@ -71,7 +71,7 @@ class Recommender(nn.Module):
         return self.backbone.encode(batch, route, gates).states.flatten(0, 1).index_select(0, index), targets
 
     def all_routes(self) -> tuple[Route, ...]:
-        """Every route this model can answer with; the whole model is the last one."""
+        """Every route this model can answer with, once it is calibrated; the whole model is the last one."""
         return (FULL,)
 
     def decide(self, batch: Batch) -> Tensor | None:
