@@ -13,8 +13,8 @@ from leanrec.core.backbone import Backbone, ItemTable
 from leanrec.core.types import FULL, Batch, Gates, Route
 
 WORTH_A_GROUP = 16
-"""Mean users of a pattern of blocks from which its users run together; with fewer, block by block is faster. Measured with
-NextItNet (d = 64, 16 blocks, histories of 30, one core): block by block 1.8 to 7 times as fast at 1 to 3 users, and 0.5 to 0.9
+"""Mean users of a pattern of blocks from which its users run together; with fewer, block by block is faster. Measured by hand
+with NextItNet (d = 64, 16 blocks, histories of 30, one core): block by block 1.8 to 7 times as fast at 1 to 3 users, and 0.5 to 0.9
 times at 43 to 85."""
 
 

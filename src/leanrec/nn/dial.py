@@ -45,7 +45,7 @@ class CostTable(nn.Module):
         self.register_buffer("lengths", torch.tensor(lengths, dtype=torch.float32), persistent=False)
         self.register_buffer("table", torch.zeros(len(lengths), routes))
         self.register_buffer("every", torch.zeros(longest + 1, routes), persistent=False)
-        self.register_load_state_dict_post_hook(lambda module, keys: self._spread())
+        self.register_load_state_dict_post_hook(lambda module, keys: module._spread())
 
     def fit(self, held_out: HeldOut, routes: Sequence[Route], lengths: Tensor) -> None:
         """Count all routes, routing included, and relate them to the whole model's mean over histories with ``lengths`` [U]."""

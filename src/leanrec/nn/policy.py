@@ -128,7 +128,7 @@ class Policy(Router):
         self.bias = nn.Parameter(torch.zeros(count))
         self.register_buffer("menu", torch.zeros(count, self.blocks, dtype=torch.bool))
         self.serve(self.menu[:0])
-        self.register_load_state_dict_post_hook(lambda module, keys: self._name())
+        self.register_load_state_dict_post_hook(lambda module, keys: module._name())
 
     def features(self, items: ItemTable, batch: Batch) -> Tensor:
         """See `Router.features`."""

@@ -29,7 +29,7 @@ def reference(items: BlockTable) -> nn.AdaptiveLogSoftmaxWithLoss:
     with torch.no_grad():
         softmax.head.weight.copy_(items._head(DIM))
         for block in (1, 2):
-            down, up = softmax.tail[block - 1]  # pyright: ignore[reportGeneralTypeIssues]
+            down, up = softmax.tail[block - 1]
             down.weight.copy_(items.output.maps[block - 1])
             up.weight.copy_(items.output.rows[block])
     return softmax
@@ -57,8 +57,8 @@ def test_the_loss_has_the_gradients_of_the_adaptive_softmax() -> None:
     items.nll(hidden, targets).backward()
     softmax(other, targets - 1).loss.backward()
     torch.testing.assert_close(hidden.grad, other.grad, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(items.output.rows[2].grad, softmax.tail[1][1].weight.grad, atol=1e-5, rtol=1e-4)  # pyright: ignore
-    torch.testing.assert_close(items.tokens.grad, softmax.head.weight.grad[ENDS[0] :], atol=1e-5, rtol=1e-4)  # pyright: ignore
+    torch.testing.assert_close(items.output.rows[2].grad, softmax.tail[1][1].weight.grad, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(items.tokens.grad, softmax.head.weight.grad[ENDS[0] :], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("parts", PARTS)
@@ -121,7 +121,7 @@ def test_the_best_items_are_those_of_a_full_ranking(seed: int, k: int, excluded:
 def test_blocks_that_cannot_matter_stay_closed() -> None:
     items, hidden = table(), states(100)
     with torch.no_grad():
-        items.tokens.fill_(0.0)  # pyright: ignore[reportOptionalMemberAccess]
+        items.tokens.fill_(0.0)
         items.output.rows[0].fill_(0.0)
         items.output.rows[0][:, 0] = 1.0
     likely, unlikely = hidden.clone(), hidden.clone()
@@ -224,4 +224,4 @@ def test_a_start_from_item_vectors_is_their_best_approximation() -> None:
         left, values, right = np.linalg.svd(dense[start:end].double().numpy(), full_matrices=False)
         best = (left[:, :rank] * values[:rank]) @ right[:rank]
         np.testing.assert_allclose(vectors[start:end], best, atol=1e-5)
-    torch.testing.assert_close(items.tokens[0].detach(), dense[10:25].mean(0))  # pyright: ignore[reportOptionalSubscript]
+    torch.testing.assert_close(items.tokens[0].detach(), dense[10:25].mean(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from leanrec.backbones.nextitnet import NextItNet, NextItNetConfig
+from leanrec.backbones.sasrec import SASRec, SASRecConfig
 from leanrec.core.backbone import Context
 from leanrec.core.errors import ConfigError
 from leanrec.core.types import FULL, Batch, Route
@@ -327,3 +329,14 @@ def test_a_single_pattern_is_no_choice() -> None:
     message = "expected at least 2 patterns in technique.skiprec.patterns, got 1; 12 would work"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         Policy(backbone(), "shared", WIDTH, 1, False)
+
+
+def test_a_copy_reads_weights_for_itself() -> None:
+    first = Policy(SASRec(SASRecConfig(width=8, layers=3, heads=2), 10), "shared", 8, 4, False)
+    before, other = first.routes, copy.deepcopy(first)
+    state = other.state_dict() | {
+        "menu": torch.tensor([[False] * 3, [True, False, False], [False, False, True], [True] * 3])
+    }
+    other.load_state_dict(state)
+    assert other.routes == (Route(layers=()), Route(layers=(0,)), Route(layers=(2,)), FULL)
+    assert first.routes == before

@@ -23,9 +23,9 @@ def test_kernels_are_as_many_as_in_the_paper_and_norms_are_never_shared(scheme, 
     backbone = network()
     share(backbone, scheme)
     assert len(groups(backbone, scheme)) == kernels
-    convolutions = {id(conv.weight) for block in backbone.blocks for (conv,) in block.layers()}  # pyright: ignore
+    convolutions = {id(conv.weight) for block in backbone.blocks for (conv,) in block.layers()}
     assert len(convolutions) == kernels
-    norms = {id(norm.weight) for block in backbone.blocks for norm in (block.first_norm, block.second_norm)}  # pyright: ignore
+    norms = {id(norm.weight) for block in backbone.blocks for norm in (block.first_norm, block.second_norm)}
     assert len(norms) == 8
     kernel = 3 * 6 * 6 + 6
     assert (
@@ -37,9 +37,9 @@ def test_kernels_are_as_many_as_in_the_paper_and_norms_are_never_shared(scheme, 
 def test_adjacent_blocks_share_by_twos_and_keep_their_dilations() -> None:
     backbone = network()
     share(backbone, "adjacent-block")
-    (a,), (b,) = backbone.blocks[0].layers()  # pyright: ignore
-    (c,), (d,) = backbone.blocks[1].layers()  # pyright: ignore
-    (e,), _ = backbone.blocks[2].layers()  # pyright: ignore
+    (a,), (b,) = backbone.blocks[0].layers()
+    (c,), (d,) = backbone.blocks[1].layers()
+    (e,), _ = backbone.blocks[2].layers()
     assert a.weight is c.weight and a.bias is c.bias and b.weight is d.weight and e.weight is not a.weight
     assert a.offsets == (2, 1, 0) and c.offsets == (8, 4, 0)
 
@@ -48,9 +48,9 @@ def test_a_transformer_shares_attention_with_attention() -> None:
     backbone = SASRec(SASRecConfig(width=8, layers=2, heads=2), 10)
     share(backbone, "cross-layer")
     first, second = backbone.blocks
-    assert first.attention.query.weight is second.attention.query.weight  # pyright: ignore
-    assert first.inner.weight is second.inner.weight and first.inner.weight is not first.outer.weight  # pyright: ignore
-    assert first.norms[0].weight is not second.norms[0].weight  # pyright: ignore
+    assert first.attention.query.weight is second.attention.query.weight
+    assert first.inner.weight is second.inner.weight and first.inner.weight is not first.outer.weight
+    assert first.norms[0].weight is not second.norms[0].weight
 
 
 def test_shared_weights_are_stored_once_and_come_back_everywhere() -> None:
