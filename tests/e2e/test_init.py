@@ -35,7 +35,7 @@ def test_another_shape_is_refused(run: Path, store: Path, tmp_path: Path) -> Non
     error = refused(store, tmp_path / "out", *TINY, "backbone.layers=2", f"train.init={run}")
     assert error == (
         "expected weights of the model's shape in train.init, got backbone.blocks.1.attention.key.bias of no shape at all in "
-        f"{run}, where the model has (8,); use the backbone settings of {run}/config.toml"
+        f"{run}, where the model has (8,); use the settings of {run}/config.toml"
     )
     error = refused(store, tmp_path / "out", *TINY, "backbone.width=12", f"train.init={run}")
     assert "of (8,) in" in error and "where the model has (12,)" in error

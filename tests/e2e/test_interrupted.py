@@ -42,6 +42,7 @@ whole = checkpoint.save_file
 {place}
 main()
 """
+AT_ONCE = "CsvLog.step = lambda self, progress: os.kill(os.getpid(), STOP)"
 IN_A_STEP, IN_A_WRITE = "CsvLog.step = in_a_step", "checkpoint.save_file = in_a_write"
 
 
@@ -109,6 +110,18 @@ def test_killed_while_a_checkpoint_is_written(store: Path, whole: dict[str, Any]
     ended = leanrec("train", store, "--out", out, "--resume")
     assert "train: going on at epoch 3, step 0" in ended.err
     assert numbers(out) == whole
+
+
+def test_killed_before_the_first_checkpoint_of_a_run_that_starts_from_another(
+    store: Path, run: Path, tmp_path: Path
+) -> None:
+    settings = (f"train.init={run}", "train.epochs=2")
+    assert stopped(signal.SIGKILL, AT_ONCE, store, tmp_path / "run", *settings).returncode == -signal.SIGKILL
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+    assert leanrec("train", store, "--out", tmp_path / "run", "--resume").code == 0
+    whole = ("--backbone", "sasrec", *SETTINGS, *settings, "--out", tmp_path / "whole")
+    assert leanrec("train", store, *whole).code == 0
+    assert numbers(tmp_path / "run") == numbers(tmp_path / "whole")
 
 
 def test_stopped_from_the_keyboard(store: Path, whole: dict[str, Any], tmp_path: Path) -> None:

@@ -292,4 +292,4 @@ def test_a_start_of_another_depth_is_refused(shop: Path, whole: Path, tmp_path: 
     deeper = ("--init", whole, *SKIPPING, "backbone.layers=5")
     error = refused(tmp_path, "train", shop, *deeper, "--out", tmp_path / "run")
     assert error.startswith("expected weights of the model's shape in train.init, got backbone.blocks.4.")
-    assert error.endswith(f"use the backbone settings of {whole}/config.toml")
+    assert error.endswith(f"use the settings of {whole}/config.toml")

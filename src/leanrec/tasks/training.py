@@ -63,9 +63,9 @@ def run_training(
     split = split_of(store, config)
     windows = _windows(store, split, config, model)
     model.to(_device(config))
+    if config.train.init and not (out / checkpoint.NAME).exists():  # also where nothing was kept before an interruption
+        _take_weights(model, Path(config.train.init), store, techniques_of(config))
     if not resume:
-        if config.train.init:
-            _take_weights(model, Path(config.train.init), store, techniques_of(config))
         config = _start(config, out, model, store)
     model.items.loss_dtype = getattr(torch, config.train.loss_precision)
     validate = partial(validation, store=store, split=split)
@@ -203,7 +203,7 @@ def _take_weights(model: Recommender, run: Path, store: Store, chosen: list[Tech
         if wanted != got:
             raise ConfigError(
                 f"expected weights of the model's shape in train.init, got {name} of {got or 'no shape at all'} in {run}, "
-                f"where the model has {wanted or 'none'}; use the backbone settings of {run}/{CONFIG}"
+                f"where the model has {wanted or 'none'}; use the settings of {run}/{CONFIG}"
             )
     model.load_state_dict(own | state)
 
