@@ -29,6 +29,8 @@ LOGS = {
     "games": "games/games.txt",
     "online-retail": "online-retail/events.parquet",
     "diginetica": "diginetica/sessions.txt.gz",
+    "beauty-large": "beauty-large/beauty-large.txt.gz",
+    "nowplaying": "nowplaying/sessions.txt.gz",
 }
 RUNS = {
     "sasrec-ml-1m": ("ml-1m", "sasrec-ml-1m"),

@@ -67,8 +67,10 @@ def random_batch(items: int, lengths: Sequence[int]) -> Batch:
 
 @torch.no_grad()
 def randomise(model: nn.Module, noise: float = 0.1) -> None:
-    """Add noise to every parameter, so that no norm, bias or ReZero scalar sits at its neutral start; row 0 stays zero."""
+    """Add noise to all that learns, so that no norm, bias or ReZero scalar sits at its neutral start; row 0 stays zero."""
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         parameter += torch.randn_like(parameter) * noise
         if name.endswith("items.weight"):
             parameter[0] = 0.0

@@ -121,6 +121,7 @@ TECHNIQUES: dict[str, Setting] = {
             "parts": "both",
             "sharing": "cross-block",
             "codes": 3,
+            "int8": True,
             "std": 0.05,
         },
         along={

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from leanrec.core.backbone import ItemTable
 from leanrec.core.types import PAD
+from leanrec.nn.rows import Rows
 from leanrec.nn.softmax import softmax_loss
 
 ROWS = 256
@@ -32,22 +33,21 @@ class Factors(nn.Module):
         ends: Last item of every block.
         dims: Dimensions of every block, the first one D.
         std: Standard deviation of the vectors at the start.
+        int8: Whether the rows are kept as int8 (`nn.rows`).
     """
 
-    def __init__(self, ends: Sequence[int], dims: Sequence[int], std: float) -> None:
+    def __init__(self, ends: Sequence[int], dims: Sequence[int], std: float, int8: bool = False) -> None:
         super().__init__()
         self.starts, self.ends = (0, *ends[:-1]), tuple(ends)
         counts = [end - start for start, end in zip(self.starts, self.ends, strict=True)]
-        self.rows = nn.ParameterList(torch.randn(k, d) for k, d in zip(counts, dims, strict=True))
+        vectors = (torch.randn(k, d) * std for k, d in zip(counts, dims, strict=True))
+        self.rows: Sequence[Rows] = nn.ModuleList(Rows(some, int8) for some in vectors)  # pyright: ignore[reportAttributeAccessIssue]
         self.maps = nn.ParameterList(torch.randn(d, dims[0]) * d**-0.5 for d in dims[1:])
-        with torch.no_grad():
-            for rows in self.rows:
-                rows.mul_(std)
 
     def vectors(self, ids: Tensor, width: int) -> Tensor:
         """The first ``width`` channels [..., w] of ids [...]; zeros for padding. Every id is looked up in its own block only."""
         flat = ids.reshape(-1)
-        out = self.rows[0].new_zeros(len(flat), width)
+        out = torch.zeros(len(flat), width, device=ids.device)
         if flat.is_meta:  # only shapes matter; as if all items were of the first block that is projected
             block = min(1, len(self.maps))
             return self._mapped(block, out.new_empty(len(flat), self.rows[block].shape[1]), width).view(
@@ -57,9 +57,7 @@ class Factors(nn.Module):
         for block, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
             at = ((flat > start) & (flat <= end)).nonzero().squeeze(1)
             if len(at):
-                found.append(
-                    self._mapped(block, F.embedding(flat[at] - start - 1, self.rows[block]), width).to(out.dtype)
-                )
+                found.append(self._mapped(block, self.rows[block].pick(flat[at] - start - 1), width).to(out.dtype))
                 places.append(at)
         if found:
             out = out.index_copy(0, torch.cat(places), torch.cat(found))
@@ -71,19 +69,23 @@ class Factors(nn.Module):
 
     def keys(self, block: int, width: int) -> Tensor:
         """The rows of a block, cut to the channels of ``inputs``."""
-        return self.rows[block] if block else self.rows[block][:, :width]
+        return self.rows[block].all() if block else self.rows[block].all()[:, :width]
+
+    def scores(self, block: int, hidden: Tensor) -> Tensor:
+        """Products of states [M, w] with the items of a block, [M, k_b]."""
+        return self.rows[block].scores(self.inputs(block, hidden))
 
     @torch.no_grad()
     def approximate(self, dense: Tensor) -> None:
         """Take the best factors of item vectors [N, D]: a truncated singular value decomposition of every block."""
         for block, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
             if not block:
-                self.rows[0].copy_(dense[start:end])
+                self.rows[0].fill(dense[start:end])
                 continue
             rank = self.rows[block].shape[1]
             left, values, right = torch.linalg.svd(dense[start:end].float(), full_matrices=False)
-            self.rows[block].zero_()
-            self.rows[block][:, : len(values)].copy_((left * values)[:, :rank])
+            best = (left * values)[:, :rank]
+            self.rows[block].fill(F.pad(best, (0, rank - best.shape[1])))
             self.maps[block - 1].zero_()
             self.maps[block - 1][: len(values)].copy_(right[:rank])
 
@@ -101,17 +103,20 @@ class BlockTable(ItemTable):
         std: Standard deviation of the vectors at the start.
         parts: "shared" uses one set of factors at the input and in the softmax; "both" has two; with "input" the softmax, and
             with "softmax" the input, is one dense matrix of its own; with "none" both are.
+        int8: Whether item vectors are kept as int8 (`nn.rows`).
     """
 
-    def __init__(self, num_items: int, ends: Sequence[int], dims: Sequence[int], std: float, parts: str) -> None:
+    def __init__(
+        self, num_items: int, ends: Sequence[int], dims: Sequence[int], std: float, parts: str, int8: bool = False
+    ) -> None:
         super().__init__()
         self.num_items, self.dim = num_items, dims[0]
         whole = ([num_items], dims[:1])
-        self.input = Factors(*((ends, dims) if parts in ("shared", "both", "input") else whole), std)
+        self.input = Factors(*((ends, dims) if parts in ("shared", "both", "input") else whole), std, int8)
         if parts == "shared":
             self.output = self.input
         else:
-            self.output = Factors(*((ends, dims) if parts in ("both", "softmax") else whole), std)
+            self.output = Factors(*((ends, dims) if parts in ("both", "softmax") else whole), std, int8)
         tails = len(self.output.maps)
         self.tokens = nn.Parameter(torch.randn(tails, self.dim) * std) if tails else None
 
@@ -184,21 +189,28 @@ class BlockTable(ItemTable):
         rows = self.output.keys(0, width)
         return rows if self.tokens is None else torch.cat([rows, self.tokens[:, :width]])
 
+    def _head_scores(self, hidden: Tensor) -> Tensor:
+        """Products of states [M, w] with `_head`."""
+        scores = self.output.scores(0, hidden)
+        return (
+            scores if self.tokens is None else torch.cat([scores, hidden @ self.tokens[:, : hidden.shape[-1]].t()], 1)
+        )
+
     def _all(self, hidden: Tensor) -> Tensor:
         """Log-probabilities [M, N]."""
-        table, width = self.output, hidden.shape[-1]
-        head = (hidden @ self._head(width).t()).log_softmax(-1)
+        table = self.output
+        head = self._head_scores(hidden).log_softmax(-1)
         parts = [head[:, : table.ends[0]]]
         for block in range(1, len(table.ends)):
-            tail = (table.inputs(block, hidden) @ table.rows[block].t()).log_softmax(-1)
+            tail = table.scores(block, hidden).log_softmax(-1)
             parts.append(tail + head[:, table.ends[0] + block - 1, None])
         return torch.cat(parts, 1)
 
     def _best(self, hidden: Tensor, k: int, exclude: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Ids and log-probabilities [B, k] of the best items, and how many blocks each user opened, int64 [B]."""
-        table, width = self.output, hidden.shape[-1]
+        table = self.output
         first = table.ends[0]
-        head = (hidden @ self._head(width).t()).log_softmax(-1)
+        head = self._head_scores(hidden).log_softmax(-1)
         tokens = head[:, first:].clone()
         scores, ids = _without(head[:, :first], exclude, 0).topk(min(k, first))
         ids = ids + 1
@@ -210,9 +222,7 @@ class BlockTable(ItemTable):
             if not len(at):
                 continue
             opened[at] += 1
-            tail = (table.inputs(block, hidden[at]) @ table.rows[block].t()).log_softmax(-1) + tokens[
-                at, block - 1, None
-            ]
+            tail = table.scores(block, hidden[at]).log_softmax(-1) + tokens[at, block - 1, None]
             tail = _without(tail, None if exclude is None else exclude[at], table.starts[block])
             best, place = tail.topk(min(k, tail.shape[1]))
             merged, order = torch.cat([scores[at], best], 1).topk(k)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from leanrec.core.backbone import ItemTable
 from leanrec.core.errors import ConfigError
 from leanrec.core.types import PAD
+from leanrec.nn.rows import Rows
 from leanrec.nn.softmax import softmax_loss
 from leanrec.nn.topk import best_of
 
@@ -34,14 +35,13 @@ class CodeTable(ItemTable):
         dim: Channels D.
         parts: m, bytes an item.
         std: Standard deviation of the centroids at the start.
+        int8: Whether centroids are kept as int8 (`nn.rows`).
 
     Raises:
         ConfigError: D does not divide by m.
     """
 
-    codes: Tensor
-
-    def __init__(self, num_items: int, dim: int, parts: int, std: float) -> None:
+    def __init__(self, num_items: int, dim: int, parts: int, std: float, int8: bool = False) -> None:
         super().__init__()
         if dim % parts:
             works = max(p for p in range(1, parts) if dim % p == 0)
@@ -49,8 +49,8 @@ class CodeTable(ItemTable):
                 f"expected technique.cprec.codes to divide the {dim} channels of the item table, got {parts}; {works} would work"
             )
         self.num_items, self.dim, self.parts = num_items, dim, parts
-        self.centroids = nn.Parameter(torch.randn(parts, CENTROIDS, dim // parts) * std)
-        self.register_buffer("codes", torch.randint(CENTROIDS, (num_items, parts), dtype=torch.uint8))
+        self.centroids = Rows(torch.randn(parts * CENTROIDS, dim // parts) * std, int8)
+        self.codes = nn.Parameter(torch.randint(CENTROIDS, (num_items, parts), dtype=torch.uint8), requires_grad=False)
 
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:
         """See `ItemTable.embed`."""
@@ -79,22 +79,26 @@ class CodeTable(ItemTable):
     @torch.no_grad()
     def approximate(self, dense: Tensor) -> None:
         """Codes and centroids of item vectors [N, D], by k-means on every part."""
-        for part, vectors in enumerate(dense.unflatten(1, (self.parts, -1)).unbind(1)):
-            self.centroids[part], found = k_means(vectors.float(), CENTROIDS, ROUNDS)
-            self.codes[:, part] = found.to(torch.uint8)
+        clusters = [
+            k_means(vectors.float(), CENTROIDS, ROUNDS) for vectors in dense.unflatten(1, (self.parts, -1)).unbind(1)
+        ]
+        centroids, codes = zip(*clusters, strict=True)
+        self.centroids.fill(torch.cat(centroids))
+        self.codes.copy_(torch.stack(codes, 1))
 
     def _vectors(self, codes: Tensor, width: int) -> Tensor:
         """Vectors [..., w] of codes [..., m]."""
         used = -(-width // (self.dim // self.parts))
-        parts = [F.embedding(codes[..., j].long(), self.centroids[j]) for j in range(used)]
+        centroids = self.centroids.all().unflatten(0, (self.parts, CENTROIDS))
+        parts = [F.embedding(codes[..., j].long(), centroids[j]) for j in range(used)]
         return torch.cat(parts, -1)[..., :width]
 
     def _all(self, hidden: Tensor) -> Tensor:
         """Scores [M, N]."""
-        size = self.dim // self.parts
+        size, centroids = self.dim // self.parts, self.centroids.all().unflatten(0, (self.parts, CENTROIDS))
         scores = hidden.new_zeros(len(hidden), self.num_items)
         for j, states in enumerate(hidden.split(size, dim=-1)):
-            products = states @ self.centroids[j, :, : states.shape[-1]].t()
+            products = states @ centroids[j, :, : states.shape[-1]].t()
             scores += products.index_select(1, self.codes[:, j].long())
         return scores
 

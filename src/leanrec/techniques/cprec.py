@@ -8,7 +8,7 @@ Rarer blocks of items have fewer dimensions (`nn.block_table`); the layers of bl
   start at the mean of their items, layers that share weights at the mean of their weights; a short training mends what that broke.
 
 ``codes`` above 0 replaces the blocks by product-quantised codes (`nn.code_table`; RecJPQ, Petrov and Macdonald, 2024, arXiv
-2312.06165).
+2312.06165). ``int8`` keeps a byte for every number of either; training rounds as serving does (`nn.rows`).
 
 Deviations from the paper: without ``parts = "both"`` input and softmax use one set of factors; without ``cuts`` the blocks are
 chosen so that the table shrinks ``shrink`` times; padding is neither embedded nor ranked nor part of the loss; blocks go by the
@@ -17,6 +17,7 @@ counts of the store, and selection by validation.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import msgspec
@@ -29,6 +30,7 @@ from leanrec.core.technique import Kind, Technique
 from leanrec.nn.block_table import BlockTable
 from leanrec.nn.blocks import block_dims, block_ends, ends_within
 from leanrec.nn.code_table import CodeTable
+from leanrec.nn.rows import Rows
 from leanrec.nn.sharing import Scheme, average, share
 from leanrec.techniques import techniques
 
@@ -48,6 +50,7 @@ class CpRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             "softmax" and "none" leave dense matrices of their own.
         sharing: Which layers share weights: "none", "cross-layer", "cross-block", "adjacent-layer" or "adjacent-block".
         codes: If above 0, quantised codes of so many bytes an item instead of blocks.
+        int8: Keep item vectors, or the centroids of codes, as int8.
         std: Standard deviation of the vectors at the start.
     """
 
@@ -59,6 +62,7 @@ class CpRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     parts: Literal["shared", "both", "input", "softmax", "none"] = "shared"
     sharing: Scheme = "none"
     codes: Whole = 0
+    int8: bool = False
     std: Positive = 0.02
 
 
@@ -88,8 +92,15 @@ class CpRecTechnique(Technique):
         return model
 
     def stages(self, base: Stage) -> tuple[Stage, ...]:
-        """One stage."""
-        return (base,)
+        """One stage; tables become int8 at its end."""
+
+        def finish(model: Recommender) -> Recommender:
+            for module in model.modules():
+                if isinstance(module, Rows):
+                    module.freeze()
+            return base.finish(model)
+
+        return (replace(base, finish=finish),)
 
     def adopt(self, model: Recommender, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """See `Technique.adopt`: the table's best approximation, and the mean of layers that share weights."""
@@ -103,9 +114,9 @@ class CpRecTechnique(Technique):
     def _table(self, items: int, dim: int) -> BlockTable | CodeTable:
         config = self.config
         if config.codes:
-            return CodeTable(items, dim, config.codes, config.std)
+            return CodeTable(items, dim, config.codes, config.std, config.int8)
         blocks = len(config.cuts) + 1 if config.cuts else max(1, config.blocks)
         dims = block_dims(dim, blocks, config.decay, config.dims)
         budget = int(items * dim / config.shrink)
         ends = block_ends(items, config.cuts) if config.cuts else ends_within(items, dims, budget)
-        return BlockTable(items, ends, dims, config.std, config.parts)
+        return BlockTable(items, ends, dims, config.std, config.parts, config.int8)

@@ -31,7 +31,7 @@ def reference(items: BlockTable) -> nn.AdaptiveLogSoftmaxWithLoss:
         for block in (1, 2):
             down, up = softmax.tail[block - 1]
             down.weight.copy_(items.output.maps[block - 1])
-            up.weight.copy_(items.output.rows[block])
+            up.weight.copy_(items.output.rows[block].weight)
     return softmax
 
 
@@ -57,7 +57,7 @@ def test_the_loss_has_the_gradients_of_the_adaptive_softmax() -> None:
     items.nll(hidden, targets).backward()
     softmax(other, targets - 1).loss.backward()
     torch.testing.assert_close(hidden.grad, other.grad, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(items.output.rows[2].grad, softmax.tail[1][1].weight.grad, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(items.output.rows[2].weight.grad, softmax.tail[1][1].weight.grad, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(items.tokens.grad, softmax.head.weight.grad[ENDS[0] :], atol=1e-5, rtol=1e-4)
 
 
@@ -88,7 +88,8 @@ def test_probabilities_sum_to_one(parts: str) -> None:
 @pytest.mark.parametrize("width", [3, DIM])
 def test_vectors_are_rows_times_projections_and_padding_is_zero(parts: str, width: int) -> None:
     items = table(parts)
-    dense = [rows if not b else rows @ items.input.maps[b - 1] for b, rows in enumerate(items.input.rows)]
+    rows = [some.weight for some in items.input.rows]
+    dense = [some if not b else some @ items.input.maps[b - 1] for b, some in enumerate(rows)]
     expected = torch.cat([torch.zeros(1, DIM), *dense]).detach()[:, :width]
     ids = torch.arange(ITEMS + 1).flip(0).view(3, 17)
     torch.testing.assert_close(items.embed(ids, width).detach(), expected[ids], atol=1e-6, rtol=0)
@@ -122,8 +123,8 @@ def test_blocks_that_cannot_matter_stay_closed() -> None:
     items, hidden = table(), states(100)
     with torch.no_grad():
         items.tokens.fill_(0.0)
-        items.output.rows[0].fill_(0.0)
-        items.output.rows[0][:, 0] = 1.0
+        items.output.rows[0].weight.fill_(0.0)
+        items.output.rows[0].weight[:, 0] = 1.0
     likely, unlikely = hidden.clone(), hidden.clone()
     likely[:, 0], unlikely[:, 0] = 50.0, -50.0
     assert items.opened(likely, 5) == 0.0

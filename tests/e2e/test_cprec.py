@@ -1,0 +1,89 @@
+"""A compressed model by the command line: made of a trained one, kept as integers, refused where it cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.command import leanrec, refused
+from leanrec.artifact.manifest import MODEL, read_manifest
+
+WIDE = (
+    *("--backbone", "sasrec", "backbone.width=64", "backbone.layers=2", "backbone.max_length=6"),
+    *("train.loss_precision=float32", "train.encoder_precision=float32"),
+)
+
+
+def trained(shop: Path, out: Path, *settings: object) -> Path:
+    ended = leanrec("train", shop, *settings, "--out", out)
+    assert ended.code == 0, ended.err
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain run, of which the others are made."""
+    return trained(shop, tmp_path_factory.mktemp("cprec") / "whole", *WIDE, "train.epochs=3")
+
+
+def compressed(shop: Path, whole: Path, out: Path, *settings: str) -> Path:
+    return trained(shop, out, "--init", whole, "--technique", "cprec", *settings, "train.epochs=1")
+
+
+def table(run: Path) -> dict[str, Any]:
+    return leanrec("cost", run, "--json").json
+
+
+def test_an_eighth_of_the_table_is_an_eighth_of_its_bytes(shop: Path, whole: Path, tmp_path: Path) -> None:
+    run = compressed(shop, whole, tmp_path / "lean", "technique.cprec.blocks=2", "technique.cprec.decay=64")
+    items = read_manifest(run).data.items
+    saved = table(whole)["params"] - table(run)["params"]
+    assert saved == pytest.approx(items * 64 * 7 / 8, rel=0.02)
+    assert (whole / MODEL).stat().st_size - (run / MODEL).stat().st_size == pytest.approx(4 * saved, rel=0.02)
+    assert leanrec("evaluate", run, "--split", "valid", "--json").json["metrics"]["ndcg@10"] == pytest.approx(
+        read_manifest(run).train.valid["ndcg@10"], abs=1e-4
+    )
+
+
+def test_integers_answer_as_what_was_trained(shop: Path, whole: Path, tmp_path: Path) -> None:
+    run = compressed(shop, whole, tmp_path / "coded", "technique.cprec.codes=8", "technique.cprec.int8=true")
+    plain = compressed(shop, whole, tmp_path / "plain", "technique.cprec.codes=8")
+    assert leanrec("evaluate", run, "--split", "valid", "--json").json["metrics"]["ndcg@10"] == pytest.approx(
+        read_manifest(run).train.valid["ndcg@10"], abs=1e-4
+    )
+    centroids = 256 * 64
+    smaller = (plain / MODEL).stat().st_size - (run / MODEL).stat().st_size
+    assert smaller == pytest.approx(3 * centroids - 2 * 256 * 8, abs=200)  # a scale for every centroid
+
+
+def test_layers_that_share_weights_are_stored_once(shop: Path, whole: Path, tmp_path: Path) -> None:
+    shared = compressed(
+        shop, whole, tmp_path / "shared", "technique.cprec.sharing=cross-block", "technique.cprec.shrink=2"
+    )
+    apart = compressed(shop, whole, tmp_path / "apart", "technique.cprec.shrink=2")
+    saved = table(apart)["params"] - table(shared)["params"]
+    assert saved > 2 * 64**2
+    assert (apart / MODEL).stat().st_size - (shared / MODEL).stat().st_size > 4 * saved * 0.99
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "technique.cprec.codes=7",
+            "expected technique.cprec.codes to divide the 64 channels of the item table, got 7; 4 would work",
+        ),
+        (
+            "technique.cprec.dims=[64, 32]",
+            "expected 3 dimensions, one a block, in technique.cprec.dims, got [64, 32]; [64, 16, 4] would work",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(shop: Path, tmp_path: Path, setting: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    error = refused(
+        tmp_path, "train", shop, *WIDE, "--technique", "cprec", setting, "--out", tmp_path / "empty" / "run"
+    )
+    assert error == message
