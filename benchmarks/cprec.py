@@ -106,7 +106,7 @@ def measure(name: str, store: Store, seed: int, options: argparse.Namespace) -> 
         runs["continued"] = fit(folder / "cprec-continued", configured(more), store)
     start = softmax if options.scratch else more
     for variant in ABLATION if options.ablation else options.variants:
-        label = f"{variant}-scratch" if options.scratch else variant
+        label = "-".join(filter(None, (variant, "scratch" * options.scratch, options.label)))
         config = parse(override(read_recipe("cprec"), [*start, *VARIANTS[variant], *options.set]))
         runs[label] = fit(folder / f"cprec-{label.replace('/', '-')}", config, store)
     if options.train:
@@ -193,6 +193,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="key.path=value", help="changes to the compressed models"
     )
+    parser.add_argument("--ablation", action="store_true", help="every scheme of sharing with every part in blocks")
+    parser.add_argument("--label", help="name of such a change in the CSV")
     parser.add_argument("--scratch", action="store_true", help="train the compressed models from fresh weights")
     parser.add_argument("--continued", action="store_true", help="also the plain model for as long as a compressed one")
     parser.add_argument("--train", action="store_true", help="only train")

@@ -146,3 +146,48 @@ def test_routed(
     assert all(float(row["budget"]) > 0 and row["part"] == "test" for row in rows)
     trained = {path.name for path in (tmp_path / "work" / "shop-0").iterdir()}
     assert trained == {name, f"{name}-full", *extra}
+
+
+def test_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, timing = script("cprec"), script("cprec_time")
+    tiny = ["backbone.name=sasrec", "backbone.width=16", "backbone.max_length=8", "train.epochs=2"]
+    monkeypatch.setattr(module, "CASES", {"shop-sasrec": module.Case("shop", tiny)})
+    monkeypatch.setattr(module, "VARIANTS", {name: module.VARIANTS[name] for name in ("blocks-4-int8", "codes-8")})
+    simulate(Shop(users=60), tmp_path / "work" / "data" / "shop")
+    options = [
+        "--work",
+        tmp_path / "work",
+        "--out",
+        tmp_path / "out.csv",
+        "--continued",
+        "--variants",
+        *module.VARIANTS,
+    ]
+    monkeypatch.setattr(sys, "argv", ["cprec", *map(str, options)])
+    module.main()
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert [row["model"] for row in rows] == ["full", "continued", "blocks-4-int8", "codes-8"]
+    assert [float(row["times smaller"]) > 1 for row in rows] == [False, False, True, True]
+    assert float(rows[2]["times smaller table"]) > 8 and rows[2]["lists that differ"] == "0"
+    runs = [tmp_path / "work" / "shop-sasrec-0" / f"cprec-{model}" for model in ("full", "codes-8")]
+    options = [*runs, "--seconds", 0, "--out", tmp_path / "time.csv"]
+    monkeypatch.setattr(sys, "argv", ["cprec_time", *map(str, options)])
+    timing.main()
+    rows = list(csv.DictReader((tmp_path / "time.csv").read_text().splitlines()))
+    assert [row["run"] for row in rows] == [str(run) for run in runs]
+    assert all(float(row["ms of a training step"]) > 0 and float(row["MB over an empty process"]) > 0 for row in rows)
+
+
+def test_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = script("cprec")
+    tiny = ["backbone.name=nextitnet", "backbone.width=16", "backbone.max_length=8", "train.epochs=1"]
+    monkeypatch.setattr(module, "CASES", {"shop-nextitnet": module.Case("shop", tiny)})
+    kept = {name: module.ABLATION[name] for name in ("none/cross-layer", "both/none")}
+    assert len(module.ABLATION) == 4 * 5
+    monkeypatch.setattr(module, "ABLATION", kept)
+    simulate(Shop(users=60), tmp_path / "work" / "data" / "shop")
+    options = ["--work", tmp_path / "work", "--out", tmp_path / "out.csv", "--ablation", "--scratch"]
+    monkeypatch.setattr(sys, "argv", ["cprec", *map(str, options)])
+    module.main()
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert [row["model"] for row in rows] == ["full", "none/cross-layer-scratch", "both/none-scratch"]
