@@ -33,7 +33,7 @@ STATES = 128
 STEPS = 16
 """Batches of windows that training steps take in turn."""
 SERVE = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from leanrec.build import open_run
 from leanrec.cost.bench import request
@@ -42,7 +42,7 @@ if len(sys.argv) > 1:
     run = open_run(Path(sys.argv[1]))
     for user in range(100):
         request(run.model, [np.arange(1, 2 + user % 40)], 10)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024)
 """
 
 
