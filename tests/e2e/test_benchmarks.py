@@ -152,7 +152,9 @@ def test_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module, timing = script("cprec"), script("cprec_time")
     tiny = ["backbone.name=sasrec", "backbone.width=16", "backbone.max_length=8", "train.epochs=2"]
     monkeypatch.setattr(module, "CASES", {"shop-sasrec": module.Case("shop", tiny)})
-    monkeypatch.setattr(module, "VARIANTS", {name: module.VARIANTS[name] for name in ("blocks-4-int8", "codes-8")})
+    monkeypatch.setattr(
+        module, "VARIANTS", {name: module.VARIANTS[name] for name in ("tied-4-int8", "blocks-8", "codes-8")}
+    )
     simulate(Shop(users=60), tmp_path / "work" / "data" / "shop")
     options = [
         "--work",
@@ -166,9 +168,9 @@ def test_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["cprec", *map(str, options)])
     module.main()
     rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
-    assert [row["model"] for row in rows] == ["full", "continued", "blocks-4-int8", "codes-8"]
-    assert [float(row["times smaller"]) > 1 for row in rows] == [False, False, True, True]
-    assert float(rows[2]["times smaller table"]) > 8 and rows[2]["lists that differ"] == "0"
+    assert [row["model"] for row in rows] == ["full", "continued", "tied-4-int8", "blocks-8", "codes-8"]
+    assert [float(row["times smaller"]) > 1 for row in rows] == [False, False, True, True, True]
+    assert float(rows[2]["times smaller table"]) > 8 and rows[3]["lists that differ"] == "0"
     runs = [tmp_path / "work" / "shop-sasrec-0" / f"cprec-{model}" for model in ("full", "codes-8")]
     options = [*runs, "--seconds", 0, "--out", tmp_path / "time.csv"]
     monkeypatch.setattr(sys, "argv", ["cprec_time", *map(str, options)])

@@ -63,6 +63,10 @@ class Factors(nn.Module):
             out = out.index_copy(0, torch.cat(places), torch.cat(found))
         return out.view(*ids.shape, width)
 
+    def dense(self, width: int) -> Tensor:
+        """The first ``width`` channels of all vectors, [N, w]."""
+        return torch.cat([self._mapped(block, rows.all(), width) for block, rows in enumerate(self.rows)])
+
     def inputs(self, block: int, hidden: Tensor) -> Tensor:
         """States [M, w] as a block's rows see them, [M, d_b]."""
         return hidden @ self.maps[block - 1][:, : hidden.shape[-1]].t() if block else hidden

@@ -18,7 +18,7 @@ from leanrec.core.errors import ConfigError
 from leanrec.core.types import PAD
 from leanrec.nn.rows import Rows
 from leanrec.nn.softmax import softmax_loss
-from leanrec.nn.topk import best_of
+from leanrec.nn.topk import top_k_by
 
 CENTROIDS = 256
 ROUNDS = 20
@@ -71,10 +71,7 @@ class CodeTable(ItemTable):
     @torch.no_grad()
     def top_k(self, hidden: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `ItemTable.top_k`."""
-        gone = [None] * -(-len(hidden) // ROWS) if exclude is None else exclude.split(ROWS)
-        found = [best_of(self._all(few), k, left_out) for few, left_out in zip(hidden.split(ROWS), gone, strict=True)]
-        ids, scores = (torch.cat(column) for column in zip(*found, strict=True))
-        return ids, scores
+        return top_k_by(self._all, hidden, k, exclude, ROWS)
 
     @torch.no_grad()
     def approximate(self, dense: Tensor) -> None:

@@ -13,7 +13,7 @@ Two savings, neither of which changes an answer:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import torch
@@ -72,6 +72,17 @@ def best_of(scores: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tens
         scores.scatter_(1, exclude, -torch.inf)
     best, ids = scores.topk(k)
     return ids.masked_fill(best == -torch.inf, PAD), best
+
+
+@torch.no_grad()
+def top_k_by(
+    score: Callable[[Tensor], Tensor], hidden: Tensor, k: int, exclude: Tensor | None, rows: int
+) -> tuple[Tensor, Tensor]:
+    """The k best items of states [B, w], by the scores [M, N] of ``rows`` of them at a time; otherwise as `top_k_of`."""
+    gone = [None] * -(-len(hidden) // rows) if exclude is None else exclude.split(rows)
+    found = [best_of(score(few), k, left_out) for few, left_out in zip(hidden.split(rows), gone, strict=True)]
+    ids, scores = (torch.cat(column) for column in zip(*found, strict=True))
+    return ids, scores
 
 
 def _top_k(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None) -> tuple[Tensor, Tensor]:
