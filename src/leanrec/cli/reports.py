@@ -197,6 +197,15 @@ def show_cost(title: str, cost: dict[str, Any]) -> None:
     table(f"cost of {title}", ["", ""], rows)
 
 
+def show_description(result: dict[str, Any]) -> None:
+    """What a run is as a table."""
+    rows: list[tuple[str, Any]] = [(f"backbone.{key}", value) for key, value in result["backbone"].items()]
+    rows += [("objective", result["objective"]), ("techniques", ", ".join(result["techniques"]) or "none")]
+    rows += [("data", result["data"]), ("params (counted)", f"{result['params']:,}")]
+    rows.append(("FLOPs per user at full length (counted)", human(result["flops_full"])))
+    table(str(result["run"]), ["", ""], rows, numbers=False)
+
+
 def show_bench(result: dict[str, Any]) -> None:
     """Measured times as a table."""
     first = result["rows"][0]["run"]
