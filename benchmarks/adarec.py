@@ -12,8 +12,9 @@ controls, all for as many epochs as search and tuning together:
     fixed        searched with the fixed map instead of EMD
     free, dear   searched with no weight on the cost, and with five times the weight
 
-Epochs are chosen on validation users. One CSV row a model: quality, lead of the searched student over it as a mean over users with a
-95 % interval, counted cost, and the time of requests beside the teacher (--seconds a batch size). Finished runs are not trained again.
+Epochs are chosen on validation users. One CSV row a model: quality, lead of the searched student over it as a mean over users with
+a 95 % interval, counted cost, and the time of requests beside the teacher (--seconds a batch size). Finished runs are not trained
+again.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ CASES = {
     "shop-nextitnet": Case(
         "shop",
         [*DEEP, "backbone.dropout=0.1", "train.learning_rate=3e-3", "train.epochs=20"],
-        ["train.epochs=12", "technique.adarec.search_epochs=8"],
+        ["train.epochs=10", "technique.adarec.search_epochs=8", "train.batch_users=16"],
     ),
     "games-nextitnet": Case(
         "games",

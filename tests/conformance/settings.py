@@ -135,6 +135,7 @@ TECHNIQUES: dict[str, Setting] = {
             "per_cell": True,
             "search_epochs": 2,
             "warmup": 0.7,
+            "estimator": "gumbel",
             "pace": 1.0,
             "temperature": 2.0,
             "final_temperature": 0.1,

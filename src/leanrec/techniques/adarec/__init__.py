@@ -50,6 +50,8 @@ class AdaRecConfig(DistilOptions, frozen=True, forbid_unknown_fields=True, kw_on
         per_cell: Search every cell's operations instead of one set for all cells.
         search_epochs: Most epochs of the search; 0 for as many as ``train.epochs``.
         warmup: Share of these in which operations are drawn evenly and only weights learn.
+        estimator: How the choice learns: "pair" compares two drawn architectures a step, "gumbel" is the paper's straight-through
+            gradient of one.
         pace: How many times faster than the weights the choice learns.
         temperature: Of the draw when the choice begins to learn: log-probabilities are divided by it.
         final_temperature: At the end; between, it falls by the same factor every epoch.
@@ -65,7 +67,8 @@ class AdaRecConfig(DistilOptions, frozen=True, forbid_unknown_fields=True, kw_on
     per_cell: bool = False
     search_epochs: Whole = 0
     warmup: Share = 0.3
-    pace: Positive = 5.0
+    estimator: Literal["pair", "gumbel"] = "pair"
+    pace: Positive = 10.0
     temperature: Positive = 1.0
     final_temperature: Positive = 0.3
     cost: Literal["flops", "params", "ms"] = "flops"

@@ -12,7 +12,7 @@ Earth Mover's Distance and the weights w are in `transport`.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import torch
@@ -56,6 +56,24 @@ class DistilOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     adaptive: bool = True
     direction: Literal["teacher", "student"] = "teacher"
     candidates: Whole = 0
+
+
+class Answers(NamedTuple):
+    """What a teacher says of a batch.
+
+    Attributes:
+        ours: int64 [M], where the M tokens stand in the student's flat states [B T, .].
+        theirs: int64 [M], where they stand in the teacher's.
+        ids: int64 [M], their items.
+        targets: int64 [M], the items wanted of them.
+        states: The teacher's, flat, with all layers.
+    """
+
+    ours: Tensor
+    theirs: Tensor
+    ids: Tensor
+    targets: Tensor
+    states: Hidden
 
 
 class Held:
@@ -108,15 +126,15 @@ class Distiller(nn.Module):
         """The model that is learned from."""
         return self.held.model
 
-    def terms(self, student: Recommender, batch: Batch, hidden: Hidden) -> dict[str, Tensor]:
+    def terms(self, student: Recommender, hidden: Hidden, answers: Answers) -> dict[str, Tensor]:
         """Named terms, not yet weighted by ``distil``.
 
         Args:
             student: Whose tables are compared.
-            batch: Training examples.
-            hidden: The student's states [B, T, .] of them, with all layers.
+            hidden: The student's states [B, T, .] of a batch of training examples, with all layers.
+            answers: The teacher's to the same batch.
         """
-        ours, theirs, ids, targets, known = self._tokens(batch)
+        ours, theirs, ids, targets, known = answers
         options, found = self.options, {}
         if options.embedding:
             found["embedding"] = options.embedding * self._embedding(student.backbone, ids)
@@ -133,8 +151,8 @@ class Distiller(nn.Module):
         return found
 
     @torch.no_grad()
-    def _tokens(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Hidden]:
-        """Places of the M tokens in the student's and the teacher's flat states, their items and targets, the teacher's states.
+    def ask(self, batch: Batch) -> Answers:
+        """The teacher's answers to a batch of training examples.
 
         A teacher that sees both sides would see the targets; it is asked for the newest step of a prefix of every history.
         """
@@ -147,7 +165,7 @@ class Distiller(nn.Module):
             asked, ours, theirs, targets = self._prefixes(batch)
         states = body.encode(asked, keep_layers=True)
         flat = Hidden(states.states.flatten(0, 1), tuple(layer.flatten(0, 1) for layer in states.layers))
-        return ours, theirs, batch.items.flatten()[ours], targets, flat
+        return Answers(ours, theirs, batch.items.flatten()[ours], targets, flat)
 
     def _prefixes(self, batch: Batch) -> tuple[Batch, Tensor, Tensor, Tensor]:
         """A prefix of every history that ends at a step with a target, as a question to the teacher, and where its answer is."""

@@ -6,11 +6,20 @@
 The factor m_e is one and passes gradients to alpha, straight through, from the operation that ran alone (Dong and Yang, GDAS,
 CVPR 2019, eq. 7), so a step costs about one student. tau falls from epoch to epoch and makes the draw itself firmer. The
 first epochs draw evenly, so that all operations are trained before any is judged.
+
+That gradient says whether more of what ran would help, not whether another operation would do better, and norms hide how much there
+is; with few steps it favours what has no weights to train. With ``estimator = "pair"`` a step draws two architectures a, b on one
+batch, which share the teacher's answers, and alpha follows what the better one had,
+
+    L_choice = (L_a - L_b) / 2 * (log p(a) - log p(b)),      L_a, L_b held fixed
+
+the score function with the other draw as its baseline; a step then costs about two students.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -22,6 +31,7 @@ from leanrec.core.types import FULL, Batch, Route
 from leanrec.nn.cell_stack import CellStack
 from leanrec.nn.cells import Architecture, edges
 from leanrec.techniques.adarec.costs import Costs
+from leanrec.techniques.adarec.distil import Answers
 from leanrec.techniques.adarec.front import front
 from leanrec.techniques.adarec.student import Taught
 
@@ -89,30 +99,52 @@ class Searching(Taught):
         """alpha [E, O] of the edges that are searched."""
         return (self.alpha * self.config.pace).view(-1, len(self.names))
 
-    def draw(self) -> tuple[Architecture, list[Tensor]]:
-        """An architecture at random, and the factor of each of its edges."""
+    def draw(self) -> tuple[Architecture, list[Tensor], Tensor]:
+        """An architecture at random, the factor of each of its edges, and its log-probability."""
         logits = self.logits() / self.temperature
         if not self.learning:
             logits = torch.zeros_like(logits)
         noisy = logits - torch.empty_like(logits).exponential_().log()
         chosen = noisy.argmax(-1)
         p = noisy.softmax(-1).gather(-1, chosen[:, None]).squeeze(-1)
-        return tuple(self.names[i] for i in chosen.tolist()), list(1 + p - p.detach())
+        log_p = logits.log_softmax(-1).gather(-1, chosen[:, None]).sum()
+        return tuple(self.names[i] for i in chosen.tolist()), list(1 + p - p.detach()), log_p
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """See `Recommender.loss`: that of a drawn architecture, and the expected cost."""
-        architecture, marks = self.draw()
-        per_cell = len(edges(self.cells.nodes))
-        for i, (cell, names) in enumerate(zip(self.cells.cells(), self.cells.of_cells(architecture), strict=True)):
-            first = i * per_cell if self.groups > 1 else 0
-            cell.choose(names, marks[first : first + per_cell] if self.learning else None)
-        try:
-            terms = super().loss(batch)
-        finally:
-            self.cells.choose(architecture)
+        """See `Recommender.loss`: that of a drawn architecture, or the mean of two, and the expected cost."""
+        batch = self.backbone.examples(batch)
+        answers = self.ask(batch)
+        if self.config.estimator == "gumbel":
+            architecture, marks, _ = self.draw()
+            terms = self._of(architecture, batch, answers, marks if self.learning else None)
+        else:
+            terms = self._of_two(batch, answers)
         if self.config.cost_weight and self.learning:
             terms["cost"] = self.config.cost_weight * self.expected_cost()
         return terms
+
+    def _of_two(self, batch: Batch, answers: Answers | None) -> dict[str, Tensor]:
+        """The mean terms of two drawn architectures, and L_choice."""
+        (one, _, log_p), (other, _, log_q) = self.draw(), self.draw()
+        first, second = self._of(one, batch, answers), self._of(other, batch, answers)
+        terms = {name: (first[name] + second[name]) / 2 for name in first}
+        if self.learning:
+            lead = torch.stack(list(first.values())).sum() - torch.stack(list(second.values())).sum()
+            terms["choice"] = lead.detach() / 2 * (log_p - log_q)
+        return terms
+
+    def _of(
+        self, architecture: Architecture, batch: Batch, answers: Answers | None, marks: Sequence[Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Loss terms of an architecture; gradients of its choice pass through ``marks``."""
+        per_cell = len(edges(self.cells.nodes))
+        for i, (cell, names) in enumerate(zip(self.cells.cells(), self.cells.of_cells(architecture), strict=True)):
+            first = i * per_cell if self.groups > 1 else 0
+            cell.choose(names, None if marks is None else marks[first : first + per_cell])
+        try:
+            return self.terms(batch, answers)
+        finally:
+            self.cells.choose(architecture)
 
     def expected_cost(self) -> Tensor:
         """Mean cost of a drawn operation, as a share of the dearest one's."""

@@ -8,7 +8,7 @@ from leanrec.core.backbone import Backbone
 from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Objective, Recommender
 from leanrec.core.types import Batch
-from leanrec.techniques.adarec.distil import Distiller, DistilOptions
+from leanrec.techniques.adarec.distil import Answers, Distiller, DistilOptions
 
 
 class Taught(Recommender):
@@ -45,13 +45,22 @@ class Taught(Recommender):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """See `Recommender.loss`."""
         batch = self.backbone.examples(batch)
-        index, targets = batch.scored()
-        hidden = self.backbone.encode(batch, keep_layers=True)
-        terms = self.objective(self.items, hidden.states.flatten(0, 1).index_select(0, index), targets)
+        return self.terms(batch, self.ask(batch))
+
+    def ask(self, batch: Batch) -> Answers | None:
+        """The teacher's answers to training examples, if there is a teacher to listen to."""
         if not self.distils:
-            return terms
+            return None
         if self.distiller is None:
             raise ValueError("a model that distils was given no teacher; call learn_from first")
-        share = self.options.distil
-        taught = self.distiller.terms(self, batch, hidden)
+        return self.distiller.ask(batch)
+
+    def terms(self, batch: Batch, answers: Answers | None) -> dict[str, Tensor]:
+        """Named, weighted loss terms of training examples, held against the teacher's answers to them."""
+        index, targets = batch.scored()
+        hidden = self.backbone.encode(batch, keep_layers=answers is not None)
+        terms = self.objective(self.items, hidden.states.flatten(0, 1).index_select(0, index), targets)
+        if answers is None or self.distiller is None:
+            return terms
+        share, taught = self.options.distil, self.distiller.terms(self, hidden, answers)
         return {n: (1 - share) * term for n, term in terms.items()} | {n: share * term for n, term in taught.items()}
