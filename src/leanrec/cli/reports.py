@@ -75,7 +75,7 @@ def evaluation_result(
             "flops_per_user": float(evaluation.flops.mean()),
             "flops_full": evaluation.flops_full,
             "flops_ratio": evaluation.flops_ratio,
-            "body_ratio": evaluation.body / evaluation.body_full,
+            "body_ratio": evaluation.body / evaluation.body_full if evaluation.body_full else 1.0,
         },
         "routes": evaluation.route_shares(),
     }
