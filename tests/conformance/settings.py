@@ -92,6 +92,7 @@ BACKBONES: dict[str, Setting] = {
             "heads": 3,
             "dropout": 0.5,
             "max_length": 12,
+            "rezero": True,
             "positions": False,
             "scale": False,
             "std": 0.05,

@@ -37,6 +37,7 @@ class CellsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         heads: Of attention, where there is any.
         dropout: On the input and on every cell's branch.
         max_length: Longest history read, in events.
+        rezero: Multiply every cell's branch by a learned scalar that starts at zero.
         positions: Add learned positions at the input.
         scale: Multiply item vectors by sqrt(width) at the input.
         std: Standard deviation of the item table and positions at the start.
@@ -49,6 +50,7 @@ class CellsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     heads: Count = 2
     dropout: Share = 0.1
     max_length: Count = 50
+    rezero: bool = False
     positions: bool = False
     scale: bool = True
     std: Positive = 0.02
@@ -67,7 +69,8 @@ class Cells(CellStack):
     """
 
     def __init__(self, config: CellsConfig, num_items: int) -> None:
-        super().__init__(config.width, config.layers, config.nodes, config.architecture, config.heads, config.dropout)
+        shape = (config.width, config.layers, config.nodes, config.architecture, config.heads)
+        super().__init__(*shape, config.dropout, config.rezero)
         self.config, self.max_length = config, config.max_length
         self.scale, self.dropout = config.width**0.5 if config.scale else 1.0, config.dropout
         self.items = PlainTable(num_items, config.width, config.std)

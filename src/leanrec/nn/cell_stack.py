@@ -26,6 +26,7 @@ class CellStack(Backbone):
         architecture: The operation of every edge, as `of_cells` reads it; none for `START` everywhere.
         heads: Of attention, where there is any.
         drop: Dropout on every branch.
+        rezero: Multiply every branch by a learned scalar that starts at zero.
 
     Attributes:
         architecture: The operations of every edge that were given or found; none before a search.
@@ -37,12 +38,19 @@ class CellStack(Backbone):
     supports: ClassVar[frozenset[str]] = frozenset({"cells", "width", "depth", "share"})
 
     def __init__(
-        self, width: int, layers: int, nodes: int, architecture: Architecture, heads: int, drop: float
+        self,
+        width: int,
+        layers: int,
+        nodes: int,
+        architecture: Architecture,
+        heads: int,
+        drop: float,
+        rezero: bool = False,
     ) -> None:
         super().__init__()
         self.width, self.nodes, self.depth, self.attention_heads = width, nodes, layers, heads
         given = self.of_cells(architecture or (START,) * len(edges(nodes)))
-        self.blocks = nn.ModuleList(Cell(width, nodes, names, heads, drop, KEY) for names in given)
+        self.blocks = nn.ModuleList(Cell(width, nodes, names, heads, drop, KEY, rezero) for names in given)
         self._settled(architecture)
 
     def of_cells(self, architecture: Architecture) -> list[Architecture]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from leanrec.core.backbone import Block, Context, Steps
 from leanrec.core.dropout import dropout
 from leanrec.nn.elastic import ElasticNorm
+from leanrec.nn.gates import ReZero
 from leanrec.nn.operations import EPS, NONE, Operation, operation, zeros
 from leanrec.nn.taps import union
 
@@ -50,6 +51,7 @@ class Cell(Block):
         heads: Of attention.
         drop: Dropout on the branch.
         where: The configuration key of the architecture, for messages.
+        rezero: Multiply the branch by a learned scalar that starts at zero.
 
     Attributes:
         chosen: The operations that run.
@@ -59,7 +61,16 @@ class Cell(Block):
         ConfigError: An operation is unknown.
     """
 
-    def __init__(self, width: int, nodes: int, architecture: Architecture, heads: int, drop: float, where: str) -> None:
+    def __init__(
+        self,
+        width: int,
+        nodes: int,
+        architecture: Architecture,
+        heads: int,
+        drop: float,
+        where: str,
+        rezero: bool = False,
+    ) -> None:
         super().__init__()
         self.width, self.nodes, self.heads, self.dropout = width, nodes, heads, drop
         self.wires = edges(nodes)
@@ -67,6 +78,7 @@ class Cell(Block):
         self.operations = nn.ModuleList()
         self.mix = nn.Parameter(torch.randn(nodes) * 0.01) if nodes > 1 else None
         self.norm = ElasticNorm(width, EPS)
+        self.scale = ReZero() if rezero else nn.Identity()
         self.chosen: Architecture = architecture
         self.marks: Sequence[Tensor] | None = None
         self._candidates([(name,) for name in architecture], where)
@@ -119,7 +131,7 @@ class Cell(Block):
         y = torch.stack([ctx.restrict(node, at, want) for node, at in zip(nodes, haves[1:], strict=True)], -1)
         y = y.squeeze(-1) if self.mix is None else (y * self.mix.softmax(0)).sum(-1)
         y = F.relu(self.norm(y, ctx.channels))
-        return ctx.restrict(x, have, want) + dropout(y, self.dropout, self.training)
+        return ctx.restrict(x, have, want) + self.scale(dropout(y, self.dropout, self.training))
 
     def _edge(self, edge: int, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
         y = self._running(edge)(x, ctx, have, want)
