@@ -76,8 +76,8 @@ def test_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["layers", *map(str, options)])
     script("layers").main()
     rows = list(csv.DictReader((tmp_path / "layers.csv").read_text().splitlines()))
-    assert [row["backbone"] for row in rows] == ["bert4rec", "gru4rec", "nextitnet", "sasrec"]
-    gru = rows[1]
+    assert [row["backbone"] for row in rows] == ["bert4rec", "cells", "gru4rec", "nextitnet", "sasrec"]
+    gru = rows[2]
     assert float(gru["params per layer"]) == 3 * (2 * 8 * 8 + 2 * 8) + 2 * 8
     assert float(gru["FLOPs per layer"]) == 6 * 3 * 2 * 2 * 8 * 8
 
@@ -193,3 +193,22 @@ def test_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module.main()
     rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
     assert [row["model"] for row in rows] == ["full", "none/cross-layer-scratch", "both/none-scratch"]
+
+
+def test_adarec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = script("adarec")
+    small = ["backbone.width=16", "backbone.layers=2", "backbone.max_length=8", "train.epochs=1"]
+    student = ["backbone.width=4", "backbone.max_length=8", "train.epochs=1", "technique.adarec.search_epochs=1"]
+    case = module.Case("shop", [*module.NEXTITNET, *small], [*student, "backbone.layers=2", "backbone.nodes=1"])
+    simulate(Shop(users=60), tmp_path / "work" / "data" / "shop")
+    monkeypatch.setattr(module, "SHRINK", 2)
+    models = ["alone", "retrained", "random", "isomorphic", "fixed"]
+    options = ["--work", tmp_path / "work", "--out", tmp_path / "out.csv", "--seconds", 0.1, "--models", *models]
+    monkeypatch.setattr(sys, "argv", ["adarec", *map(str, options)])
+    module.main({"tiny": case}, module.arguments())
+    rows = {row["model"]: row for row in csv.DictReader((tmp_path / "out.csv").read_text().splitlines())}
+    assert list(rows) == ["teacher", "searched", *models]
+    assert float(rows["searched"]["ndcg@10 lead of searched"]) == 0
+    assert rows["alone"]["architecture"] == rows["retrained"]["architecture"] == rows["searched"]["architecture"]
+    assert float(rows["searched"]["times fewer params"]) >= 2 and rows["teacher"]["times as fast, batch 1"] == "1.0"
+    assert float(rows["random"]["flops"]) == pytest.approx(float(rows["searched"]["flops"]), rel=module.NEAR)

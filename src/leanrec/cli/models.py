@@ -1,4 +1,4 @@
-"""``leanrec train, cost, bench, recommend``."""
+"""``leanrec train, describe, cost, bench, recommend``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from leanrec import tasks
 from leanrec.artifact.manifest import read_manifest
 from leanrec.backbones import backbones
 from leanrec.build import open_run, saved_config
-from leanrec.cli import reports
+from leanrec.cli import drawing, reports
 from leanrec.cli.options import Budget, Data, Run
 from leanrec.cli.output import Json, emit, note, size, stages, table
 from leanrec.config import override, parse, read_recipe, recipe_names
@@ -26,7 +26,7 @@ from leanrec.train.log import Bar, CsvLog, Several
 
 def add(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (train, cost, bench, recommend):
+    for command in (train, describe, cost, bench, recommend):
         app.command()(command)
 
 
@@ -61,6 +61,9 @@ def train(
             help="A run whose weights to start from; its configuration too, unless a backbone or recipe is named."
         ),
     ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="A run on the same items to learn from, where a technique distils.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run, to the same numbers.")
     ] = False,
@@ -71,11 +74,15 @@ def train(
     Example: leanrec train data --backbone sasrec backbone.width=128 train.seed=1 --out run
 
     Example: leanrec train data --init run --technique canet train.epochs=10 --out lean
+
+    Example: leanrec train data --recipe adarec --teacher run --out student
     """
-    given = bool(settings or backbone or technique or recipe or init)
+    given = bool(settings or backbone or technique or recipe or init or teacher)
     if resume and given:
         raise ConfigError("--resume goes on with the run's own configuration; drop the other options")
-    config = saved_config(out) if resume else parse(_tree(settings or [], backbone, technique or [], recipe, init))
+    config = (
+        saved_config(out) if resume else parse(_tree(settings or [], backbone, technique or [], recipe, init, teacher))
+    )
     if resume and tasks.finished(out):
         note(f"{out} is finished, nothing is left to train")
     with Bar() as bar:
@@ -103,18 +110,60 @@ def train(
 
 
 def _tree(
-    settings: list[str], backbone: str | None, technique: list[str], recipe: str | None, init: Path | None
+    settings: list[str],
+    backbone: str | None,
+    technique: list[str],
+    recipe: str | None,
+    init: Path | None,
+    teacher: Path | None,
 ) -> dict[str, Any]:
     tree = read_recipe(recipe) if recipe else {}
     if init and not (backbone or recipe):
         tree = read_manifest(init).config
     if init:
         tree.setdefault("train", {})["init"] = str(init.resolve())
+    if teacher:
+        tree.setdefault("train", {})["teacher"] = str(teacher.resolve())
     if backbone:
         tree.setdefault("backbone", {})["name"] = backbone
     for name in technique:
         tree.setdefault("technique", {}).setdefault(name, {})
     return override(tree, settings)
+
+
+def describe(
+    run: Run,
+    svg: Annotated[Path | None, typer.Option(help="Also draw it into this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a run is, and draw what feeds what in it.
+
+    Example: leanrec describe run --svg cell.svg
+    """
+    opened = open_run(run)
+    diagrams = opened.model.backbone.diagrams()
+    config, manifest = opened.config, opened.manifest
+    result = {
+        "run": str(run),
+        "backbone": config.tree()["backbone"],
+        "objective": config.objective.name,
+        "techniques": [technique.name for technique in config.technique],
+        "data": manifest.data.name,
+        "params": manifest.cost.params,
+        "flops_full": manifest.cost.flops,
+        "diagrams": [{"title": d.title, "wires": [list(wire) for wire in d.wires]} for d in diagrams],
+    }
+    if svg is not None:
+        try:
+            svg.write_text(drawing.svg(diagrams), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot write {svg}: {error.strerror}; choose another place for --svg") from error
+    if as_json:
+        emit(result)
+        return
+    reports.show_description(result)
+    for diagram in diagrams:
+        typer.echo(drawing.text(diagram))
 
 
 def cost(run: Run, as_json: Json = False) -> None:

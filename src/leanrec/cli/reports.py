@@ -75,7 +75,7 @@ def evaluation_result(
             "flops_per_user": float(evaluation.flops.mean()),
             "flops_full": evaluation.flops_full,
             "flops_ratio": evaluation.flops_ratio,
-            "body_ratio": evaluation.body / evaluation.body_full,
+            "body_ratio": evaluation.body / evaluation.body_full if evaluation.body_full else 1.0,
         },
         "routes": evaluation.route_shares(),
     }
@@ -195,6 +195,15 @@ def show_cost(title: str, cost: dict[str, Any]) -> None:
         rows.append(("of the full model, body alone", f"{cost['body_ratio']:.1%}"))
     rows += [(f"FLOPs, route {r['route']} (counted)", human(r["flops"])) for r in cost.get("routes", [])]
     table(f"cost of {title}", ["", ""], rows)
+
+
+def show_description(result: dict[str, Any]) -> None:
+    """What a run is as a table."""
+    rows: list[tuple[str, Any]] = [(f"backbone.{key}", value) for key, value in result["backbone"].items()]
+    rows += [("objective", result["objective"]), ("techniques", ", ".join(result["techniques"]) or "none")]
+    rows += [("data", result["data"]), ("params (counted)", f"{result['params']:,}")]
+    rows.append(("FLOPs per user at full length (counted)", human(result["flops_full"])))
+    table(str(result["run"]), ["", ""], rows, numbers=False)
 
 
 def show_bench(result: dict[str, Any]) -> None:

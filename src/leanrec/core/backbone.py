@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -119,6 +119,19 @@ class Context:
         return x if self.channels is None else x * self.channels
 
 
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """What feeds what in a part of a backbone, to be drawn.
+
+    Attributes:
+        title: What is drawn.
+        wires: From where, to where, by which layer; in the order of computation.
+    """
+
+    title: str
+    wires: tuple[tuple[str, str, str], ...]
+
+
 class Block(nn.Module, ABC):
     """One residual layer. Works on any prefix width, found from its input, and on masked channels."""
 
@@ -181,6 +194,16 @@ class Backbone(nn.Module, ABC):
     def query(self, batch: Batch) -> Batch:
         """What answers a user: a sequence whose newest state scores the next item. The history, unless a token is appended."""
         return batch
+
+    def found(self) -> dict[str, Any]:
+        """Settings of its configuration that training has found, with which the same backbone is built again; by default none."""
+        return {}
+
+    def diagrams(self) -> tuple[Diagram, ...]:
+        """What feeds what: by default the chain of blocks."""
+        names = ["input", *(f"state {number}" for number in range(1, len(self.blocks) + 1))]
+        kinds = [type(block).__name__ for block in self.blocks]
+        return (Diagram(f"{len(kinds)} blocks", tuple(zip(names, names[1:], kinds, strict=False))),)
 
     def vectors(self, ids: Tensor, width: int) -> Tensor:
         """The first ``width`` channels [..., w] of the vectors of ids [...]."""

@@ -80,11 +80,14 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def _visible(self, ctx: Context, want: Steps) -> Tensor | None:
-        """bool [B, 1, S' or 1, T]: keys a query may see; None for all queries, each up to its own step."""
+        """bool [B, 1, S' or 1, T]: keys a query may see; None for all queries, each up to its own step.
+
+        A query before the first event sees that event, and nobody reads its answer.
+        """
         keys = torch.arange(ctx.steps, device=ctx.lengths.device)
         if not self.causal:
             return (keys < ctx.lengths[:, None])[:, None, None]
-        return None if want is None else (keys <= ctx.at(want).unsqueeze(-1)).unsqueeze(1)
+        return None if want is None else (keys <= ctx.at(want).clamp_min(0).unsqueeze(-1)).unsqueeze(1)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, probability: float) -> Tensor:
