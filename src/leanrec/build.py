@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from leanrec.artifact.manifest import Manifest
-from leanrec.artifact.runtime import Runtime
 from leanrec.artifact.store import load_run
 from leanrec.backbones import backbones
 from leanrec.config import CONFIG, RunConfig, parse, parse_toml
@@ -23,6 +22,8 @@ from leanrec.cost.count import Flops
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.objectives import objectives
+from leanrec.serve.engine import Engine
+from leanrec.serve.torch_runner import TorchRunner
 from leanrec.techniques import techniques
 
 
@@ -86,10 +87,10 @@ class OpenRun:
         """Counts what requests cost."""
         return Flops(self.model)
 
-    def runtime(self) -> Runtime:
+    def engine(self) -> Engine:
         """What answers requests."""
         flops = {Route.parse(r.route): r.flops for r in self.manifest.routes}
-        return Runtime(self.model, self.catalog, flops, self.manifest.cost.flops)
+        return Engine(TorchRunner(self.model), self.catalog, flops, self.manifest.cost.flops)
 
     def split(self, store: Store) -> Split:
         """The split of its configuration."""

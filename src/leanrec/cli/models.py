@@ -176,7 +176,7 @@ def recommend(
         raise ConfigError("expected either --history KEY,KEY,... or both --data DATA and --out FILE.parquet")
     opened = open_run(run)
     if history is not None:
-        answer = opened.runtime().recommend([reports.keys(history)], k, exclude_seen=exclude_seen, budget=budget)[0]
+        answer = opened.engine().recommend([reports.keys(history)], k, exclude_seen=exclude_seen, budget=budget)[0]
         for key in answer.unknown:
             note(f"warning: unknown item {key!r} skipped")
         result = reports.plain(answer)
