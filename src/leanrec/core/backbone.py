@@ -24,9 +24,15 @@ Steps = tuple[int, ...] | None
 """Which steps a tensor holds: offsets back from each user's newest step (0 = newest), or None for all T steps."""
 
 
-@lru_cache(maxsize=4096)
 def constant(values: tuple[int, ...], device: torch.device) -> Tensor:
     """int64 [S], made once; of use with and without gradients."""
+    if torch.compiler.is_exporting():  # a tracer's stand-ins must not outlive it
+        return torch.tensor(values, dtype=torch.int64, device=device)
+    return _constant(values, device)
+
+
+@lru_cache(maxsize=4096)
+def _constant(values: tuple[int, ...], device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=torch.int64, device=device)
 
@@ -45,6 +51,11 @@ class ItemTable(nn.Module, ABC):
     num_items: int
     dim: int
     loss_dtype: torch.dtype = torch.float32
+
+    @property
+    def matrix(self) -> Tensor | None:
+        """[N + 1, D], whose rows' inner products with states are the scores, row i that of item i; None for other tables."""
+        return None
 
     @abstractmethod
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:
@@ -78,6 +89,7 @@ class Context:
         steps: T, the number of steps of the batch.
         width: Hidden channels of the route.
         channels: float [B, 1 or T, D] open hidden channels in masked execution, else None.
+        reach: Steps that a block may look back over; T, or, in a graph for any T, the most there can be.
         masks: What `valid` has found, so that every block need not ask again.
     """
 
@@ -85,6 +97,7 @@ class Context:
     steps: int
     width: int
     channels: Tensor | None = None
+    reach: int = 0
     masks: dict[Steps, Tensor] = field(default_factory=dict)
 
     def at(self, steps: tuple[int, ...]) -> Tensor:
@@ -112,7 +125,7 @@ class Context:
 
     def rows(self, index: Tensor) -> Context:
         """The context of some of the users, int64 [B']; for execution without masks."""
-        return Context(self.lengths[index], self.steps, self.width)
+        return Context(self.lengths[index], self.steps, self.width, reach=self.reach)
 
     def gate(self, x: Tensor) -> Tensor:
         """``x`` [B, S, D] with closed channels at zero."""
@@ -128,7 +141,7 @@ class Block(nn.Module, ABC):
 
     @abstractmethod
     def needs(self, want: Steps, steps: int) -> Steps:
-        """The input steps from which the steps ``want`` can be computed; offsets stay below T = ``steps``."""
+        """The input steps from which the steps ``want`` can be computed; offsets stay below the reach ``steps``."""
 
     def layers(self) -> tuple[tuple[nn.Module, ...], ...]:
         """The layers of the block, in order, each the modules whose weights other layers of the same shape may share; no norms.
@@ -169,6 +182,11 @@ class Backbone(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.enter = self.leave = None
+
+    @property
+    def longest(self) -> int:
+        """Steps of the longest sequence that `query` makes."""
+        return self.max_length
 
     def examples(self, batch: Batch) -> Batch:
         """What is trained on: inputs and the items wanted of their states. Next items, unless a backbone is trained otherwise.
@@ -218,12 +236,13 @@ class Backbone(nn.Module, ABC):
             idle = skip.all(0)
             order = [i for i in order if not idle[i]]
         blocks: list[Block] = [self.blocks[i] for i in order]  # pyright: ignore[reportAssignmentType]
+        reach = self.longest if torch.compiler.is_exporting() else batch.items.shape[1]
         plan: list[Steps] = [(0,) if last_only else None]
         for block in reversed(blocks):
-            plan.append(block.needs(plan[-1], batch.items.shape[1]))
+            plan.append(block.needs(plan[-1], reach))
         plan.reverse()
         channels = None if gates is None else gates.width
-        ctx = Context(batch.lengths, batch.items.shape[1], route.width or self.width, channels)
+        ctx = Context(batch.lengths, batch.items.shape[1], route.width or self.width, channels, reach)
         x = self._embed(batch, ctx, plan[0], route.emb, gates)
         kept: list[Tensor] = []
         for i, block, have, want in zip(order, blocks, plan, plan[1:], strict=False):

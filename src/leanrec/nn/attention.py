@@ -90,7 +90,7 @@ class Attention(nn.Module):
 def _attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, probability: float) -> Tensor:
     """softmax(q k^T / sqrt(d)) v over visible keys, causal if ``visible`` is None: [B, H, S, d] to [B, H, S', d]."""
     steps = k.shape[-2]
-    if steps > SHORT and not (q.dtype is torch.bfloat16 and q.is_cpu):
+    if (torch.compiler.is_exporting() or steps > SHORT) and not (q.dtype is torch.bfloat16 and q.is_cpu):
         return F.scaled_dot_product_attention(q, k, v, visible, probability, is_causal=visible is None)
     if visible is None:
         visible = torch.ones(steps, steps, dtype=torch.bool, device=q.device).tril()

@@ -41,7 +41,7 @@ class ConvBlock(Block):
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
         """See `Block.forward`."""
-        between = _cone(want, self.second, ctx.steps)
+        between = _cone(want, self.second, ctx.reach or ctx.steps)
         y = _branch(self.first, self.first_norm, x, ctx, have, between)
         y = _branch(self.second, self.second_norm, y, ctx, between, want)
         return ctx.restrict(x, have, want) + self.scale(dropout(y, self.dropout, self.training))
@@ -67,7 +67,7 @@ def _lookups(have: tuple[int, ...], want: tuple[int, ...], offsets: tuple[int, .
 
 
 def _cone(want: Steps, conv: ElasticConv, steps: int) -> Steps:
-    """The steps below T = ``steps`` that a convolution reads to give the steps ``want``."""
+    """The steps below ``steps`` that a convolution reads to give the steps ``want``."""
     return None if want is None else _below(want, conv.offsets, steps)
 
 
