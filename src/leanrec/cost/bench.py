@@ -15,6 +15,7 @@ from leanrec.core.plain import Route
 from leanrec.cost.latency import Clock, Timing, measure
 from leanrec.cost.machine import machine, rss_mb
 
+
 class Served(Protocol):
     """What is measured: something that answers whole requests, as a server would."""
 
@@ -126,9 +127,7 @@ def _requests(histories: Sequence[np.ndarray], batch: int) -> Iterator[list[np.n
         yield list(itertools.islice(endless, batch))
 
 
-def _caller(
-    engine: Served, requests: Iterator[list[np.ndarray]], k: int, budget: float | None
-) -> Callable[[], int]:
+def _caller(engine: Served, requests: Iterator[list[np.ndarray]], k: int, budget: float | None) -> Callable[[], int]:
     def call() -> int:
         return len(engine.recommend_ids(next(requests), k, budget=budget)[0])
 

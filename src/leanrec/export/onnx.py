@@ -53,7 +53,8 @@ def converted(part: Part, program: ExportedProgram, weights: Weights) -> onnx.Mo
     import onnx_ir
     from onnx import TensorProto, numpy_helper
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for talkative in ("torch.onnx", "onnx_ir", "onnxscript"):
+        logging.getLogger(talkative).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = torch.onnx.export(
@@ -95,7 +96,9 @@ def save(proto: onnx.ModelProto, path: Path, places: dict[str, tuple[int, int]])
 
 def _gru() -> Any:
     """`nn.recurrent.gru` as ONNX's GRU, whose gates go update, reset, new."""
-    from onnxscript import opset20 as op
+    from onnxscript import opset20
+
+    op: Any = opset20
 
     def ordered(gates: Any) -> Any:
         reset, update, new = op.Split(gates, num_outputs=3, axis=0)

@@ -46,6 +46,7 @@ class Encoder(nn.Module):
         self.model, self.route = model, route
 
     def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """See the class."""
         return self.model.represent(Batch(items, lengths), self.route)
 
 
@@ -57,6 +58,7 @@ class Router(nn.Module):
         self.model = model
 
     def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """See the class."""
         scores = self.model.decide(Batch(items, lengths))
         if scores is None:
             raise ValueError("a model with one route has no router")
@@ -71,6 +73,7 @@ class Scores(nn.Module):
         self.model = model
 
     def forward(self, states: Tensor) -> Tensor:
+        """See the class."""
         return self.model.items.score(states)
 
 

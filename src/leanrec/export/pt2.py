@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -24,9 +25,11 @@ def collect(program: ExportedProgram, weights: Weights) -> None:
 def write(program: ExportedProgram, path: Path) -> None:
     """Write a program without its weights: one number stands for each."""
     for name, tensor in program.state_dict.items():
-        hollow = tensor.new_zeros(1).expand(tensor.shape)
+        hollow = tensor.new_zeros(()).expand(tensor.shape)
         program.state_dict[name] = torch.nn.Parameter(hollow, requires_grad=False) if _is_parameter(tensor) else hollow
-    save(program, path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No complete tensor")
+        save(program, path)
 
 
 def _is_parameter(tensor: torch.Tensor) -> bool:

@@ -108,7 +108,9 @@ class Engine:
         if len(histories) <= CHUNK:
             return self._best(histories, k, exclude, None, budget)
         parts = [
-            self._best(histories[at : at + CHUNK], k, None if exclude is None else exclude[at : at + CHUNK], None, budget)
+            self._best(
+                histories[at : at + CHUNK], k, None if exclude is None else exclude[at : at + CHUNK], None, budget
+            )
             for at in range(0, len(histories), CHUNK)
         ]
         ids, scores, routes = zip(*parts, strict=True)

@@ -32,12 +32,12 @@ class ExportRunner:
         self.exported, self._graphs, self._lock = exported, dict[str, Graph](), threading.Lock()
         self._open = opener(folder, exported.format, threads or cores())
         self._plan = {Route.parse(plan.route): plan.part for plan in exported.plan}
-        self._only = tuple(self._plan)[0] if len(self._plan) == 1 else None
+        self._only = next(iter(self._plan)) if len(self._plan) == 1 else None
         self._matrix = weights[exported.matrix] if exported.matrix else None
         self.pricing = None
         if exported.router:
-            table = (np.array(weights[name]) for name in ROUTING)
-            self.pricing = Pricing(tuple(self._plan), *table, exported.usual)
+            costs, budgets, prices = (np.array(weights[name]) for name in ROUTING)
+            self.pricing = Pricing(tuple(self._plan), costs, budgets, prices, exported.usual)
 
     def graph(self, part: str) -> Graph:
         """A part, opened once."""
@@ -121,8 +121,8 @@ def _leave_out(scores: np.ndarray, gone: np.ndarray, allowed: np.ndarray | None,
         scores[rows, ids - shift] = -np.inf
 
 
-def open_export(path: Path | str, threads: int | None = None, warm: bool = True) -> Engine:
-    """An engine over an export, whose every file is checked first.
+def open_export(path: Path | str, threads: int | None = None, warm: bool = True) -> tuple[Engine, Exported]:
+    """An engine over an export, whose every file is checked first, and its manifest.
 
     Args:
         path: The directory that ``leanrec export`` wrote.
@@ -139,7 +139,7 @@ def open_export(path: Path | str, threads: int | None = None, warm: bool = True)
     if warm:
         runner.open_all()
     flops = {Route.parse(plan.route): plan.flops for plan in exported.plan}
-    return Engine(runner, catalog, flops, exported.flops_full)
+    return Engine(runner, catalog, flops, exported.flops_full), exported
 
 
 def cores() -> int:
@@ -148,5 +148,3 @@ def cores() -> int:
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-

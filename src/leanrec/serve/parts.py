@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,7 +16,15 @@ from leanrec.core.errors import ArtifactError, ServeError
 Graph = Callable[..., np.ndarray]
 """From arrays, in the order of the graph's inputs, to its only output."""
 
-TYPES = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "I32": np.int32, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_}
+TYPES = {
+    "F32": np.float32,
+    "F64": np.float64,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
 
 
 def mapped(path: Path) -> dict[str, np.ndarray]:
@@ -75,7 +83,7 @@ def _onnx(folder: Path, threads: int) -> Callable[[str], Graph]:
         run = session.run
 
         def graph(*arrays: np.ndarray) -> np.ndarray:
-            return run(None, dict(zip(names, arrays, strict=True)))[0]
+            return cast(np.ndarray, run(None, dict(zip(names, arrays, strict=True)))[0])
 
         return graph
 

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+
 from leanrec.backbones import backbones
 from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Recommender

@@ -35,9 +35,7 @@ def shop(lengths: Sequence[int]) -> list[np.ndarray]:
     return [rng.integers(1, ITEMS + 1, length).astype(np.int32) for length in lengths]
 
 
-@given(
-    st.lists(st.integers(1, 2 * MAX_LENGTH), min_size=1, max_size=40), st.sampled_from([0, 8, 10**9]), st.booleans()
-)
+@given(st.lists(st.integers(1, 2 * MAX_LENGTH), min_size=1, max_size=40), st.sampled_from([0, 8, 10**9]), st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_a_request_answers_every_user_as_if_alone(lengths: list[int], worth: int, length_batching: bool) -> None:
     torch.manual_seed(0)
