@@ -7,7 +7,7 @@ needs to know which backbone it edits. Sub-models are prefixes: the first channe
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar
@@ -143,6 +143,27 @@ class Block(nn.Module, ABC):
     def needs(self, want: Steps, steps: int) -> Steps:
         """The input steps from which the steps ``want`` can be computed; offsets stay below the reach ``steps``."""
 
+    def rings(self, steps: int) -> tuple[int, ...] | None:
+        """Rows of each memory from which a new event costs one step, for histories of ``steps``; None if there is no such way.
+
+        The row of step t lies at place t mod R of a memory [B, R, w].
+        """
+        return None
+
+    def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
+        """What the memories hold of all steps: from the block's input [B, T, w] to [B, T, w] each."""
+        raise NotImplementedError(f"{type(self).__name__} has no memories")
+
+    def step(self, x: Tensor, memories: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The newest state [B, 1, w] and the new row [B, 1, w] of each memory.
+
+        Args:
+            x: Input [B, 1, w] at the newest step.
+            memories: [B, R, w] each, without the newest step.
+            at: int64 [B], the newest step.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no memories")
+
     def layers(self) -> tuple[tuple[nn.Module, ...], ...]:
         """The layers of the block, in order, each the modules whose weights other layers of the same shape may share; no norms.
 
@@ -255,7 +276,7 @@ class Backbone(nn.Module, ABC):
                 kept.append(x)
         x = ctx.restrict(x, plan[-1], (0,)) if last_only else x
         x = self.norm(x, ctx.channels)
-        x = _open(x[..., : route.emb] if self.leave is None else self.leave(x, route.emb).to(x.dtype), gates)
+        x = _open(self._output(x, route.emb), gates)
         return Hidden(x.squeeze(1) if last_only else x, tuple(kept))
 
     def check(self, route: Route) -> None:
@@ -282,6 +303,10 @@ class Backbone(nn.Module, ABC):
         if have is not None:
             at = ctx.at(have)
             ids = ids.gather(1, at.clamp_min(0)).masked_fill(at < 0, PAD)
+        return self._input(ids, ctx, have, emb, gates)
+
+    def _input(self, ids: Tensor, ctx: Context, have: Steps, emb: int | None, gates: Gates | None = None) -> Tensor:
+        """As `_embed`, of ids [B, S] at steps ``have``."""
         used = emb or self.items.dim
         used = used if self.enter is not None else min(ctx.width, used)
         x = _open(self.vectors(ids, used) * self.scale, gates)
@@ -289,6 +314,64 @@ class Backbone(nn.Module, ABC):
         positions = self.positions(ctx, have)
         x = x if positions is None else x + positions
         return dropout(ctx.gate(x), self.dropout, self.training)
+
+    def _output(self, x: Tensor, emb: int | None) -> Tensor:
+        """States [B, S, e] in the space of the item table."""
+        return x[..., :emb] if self.leave is None else self.leave(x, emb).to(x.dtype)
+
+    def chosen(self, route: Route) -> list[Block]:
+        """The blocks of a route."""
+        order = range(len(self.blocks)) if route.layers is None else route.layers
+        return [self.blocks[i] for i in order]  # pyright: ignore[reportReturnType]
+
+    def rings(self, route: Route = FULL) -> tuple[int, ...] | None:
+        """Rows of the memories of a route's blocks, in order; None where an event cannot be computed from memories."""
+        if not self.causal:
+            return None
+        found = [block.rings(self.max_length) for block in self.chosen(route)]
+        return None if None in found else tuple(rows for some in found for rows in some or ())
+
+    def slides(self, route: Route = FULL) -> bool:
+        """Whether memories stay exact when a history outgrows ``max_length``: no state depends on an event that far back."""
+        steps: Steps = (0,)
+        for block in reversed(self.chosen(route)):
+            steps = block.needs(steps, 2 * self.max_length)
+        ids = torch.zeros(1, 1, dtype=torch.int64)
+        placed = self.positions(Context(ids[0] + 1, 1, self.width), (0,)) is not None
+        return steps is not None and max(steps) < self.max_length and not placed
+
+    def remember(self, batch: Batch, route: Route = FULL) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The newest states [B, e], and the rows [B, T, w] of every memory."""
+        ctx = Context(batch.lengths, batch.items.shape[1], route.width or self.width, reach=batch.items.shape[1])
+        x = self._input(batch.items, ctx, None, route.emb)
+        rows: list[Tensor] = []
+        for block in self.chosen(route):
+            rows += block.rows(x, ctx)
+            x = block(x, ctx, None, None)
+        x = self._output(self.norm(ctx.restrict(x, None, (0,)), None), route.emb)
+        return x.squeeze(1), tuple(rows)
+
+    def step(
+        self, ids: Tensor, at: Tensor, memories: Sequence[Tensor], route: Route = FULL
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The newest states [B, e] after one more event, and the new row [B, w] of every memory.
+
+        Args:
+            ids: int64 [B], the newest items.
+            at: int64 [B], their steps.
+            memories: [B, R, w] each, without the newest step; as `rings` says.
+            route: The sub-model, which must be that of the memories.
+        """
+        ctx = Context(at + 1, 1, route.width or self.width, reach=1)
+        x = self._input(ids[:, None], ctx, (0,), route.emb)
+        rows: list[Tensor] = []
+        taken = 0
+        for block in self.chosen(route):
+            count = len(block.rings(self.max_length) or ())
+            x, new = block.step(x, memories[taken : taken + count], at)
+            taken += count
+            rows += [row.squeeze(1) for row in new]
+        return self._output(self.norm(x, None), route.emb).squeeze(1), tuple(rows)
 
 
 def _gathered(block: Block, x: Tensor, ctx: Context, have: Steps, want: Steps, kept: Tensor) -> Tensor:

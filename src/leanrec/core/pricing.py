@@ -61,6 +61,6 @@ class Pricing:
         Raises:
             ConfigError: The budget is below what the cheapest route costs.
         """
-        price = self.usual if budget is None else price_of(self.budgets, self.prices, budget)
+        price = self.usual if budget is None else price_of(self.budgets.tolist(), self.prices.tolist(), budget)
         costs = self.costs[np.minimum(lengths, len(self.costs) - 1)]
         return [self.routes[i] for i in (scores - np.float32(price) * costs).argmax(1)]

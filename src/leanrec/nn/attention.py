@@ -6,6 +6,8 @@ it was sliced or masked; the usual layout (head = c div (D / H)) would give the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,6 +55,24 @@ class Attention(nn.Module):
         )
         y = y.transpose(1, 2).flatten(2)  # head-major channels
         return F.linear(y, self._head_major(self.out.weight[:w, :w].t()).t(), _bias(self.out, w))
+
+    def rows(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, T, w] of all steps."""
+        w = x.shape[-1]
+        return self._project(x, x, w)[1:]
+
+    def step(self, x: Tensor, memories: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The newest step [B, 1, w] from itself and the keys and values [B, R, w] of older ones; its own key and value."""
+        w = x.shape[-1]
+        q, key, value = self._project(x, x, w)
+        place = at[:, None, None].expand(-1, 1, w)
+        k, v = memories[0].scatter(1, place, key), memories[1].scatter(1, place, value)
+        visible = torch.arange(k.shape[1], device=at.device) <= at[:, None]
+        scores = self._split(q) @ self._split(k).transpose(-1, -2) * (w // self.heads) ** -0.5
+        weights = torch.softmax(scores.masked_fill(~visible[:, None, None], -torch.inf), -1)
+        y = (weights @ self._split(v)).transpose(1, 2).flatten(2)
+        y = F.linear(y, self._head_major(self.out.weight[:w, :w].t()).t(), _bias(self.out, w))
+        return y, (key, value)
 
     def _project(self, x: Tensor, memory: Tensor, w: int) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [B, S, w], channels in head-major order."""

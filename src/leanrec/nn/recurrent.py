@@ -66,3 +66,12 @@ class ElasticGRU(nn.Module):
         start = x.new_zeros(1, x.shape[0], w)
         y, _ = torch.gru(x, start, weights, True, 1, 0.0, self.training, False, True)
         return y if channels is None else y * channels
+
+    def step(self, x: Tensor, state: Tensor) -> Tensor:
+        """The next state of input [B, 1, w] and state [B, 1, w]."""
+        w = x.shape[-1]
+        inputs = F.linear(x, self.input[:, :w, :w].flatten(0, 1), self.input_bias[:, :w].flatten())
+        states = F.linear(state, self.state[:, :w, :w].flatten(0, 1), self.state_bias[:, :w].flatten())
+        (reset, update, new), (old_reset, old_update, old) = inputs.split(w, -1), states.split(w, -1)
+        gate = torch.sigmoid(update + old_update)
+        return (1 - gate) * torch.tanh(new + torch.sigmoid(reset + old_reset) * old) + gate * state
