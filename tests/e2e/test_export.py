@@ -10,10 +10,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from e2e.command import leanrec, refused
+from leanrec.build import open_run
+from leanrec.core.errors import ConfigError
+from leanrec.serve.export_runner import open_export
+from leanrec.serve.sessions import Sessions
 
 HISTORY = "two words,item-3,item-7"
 BARE = """
@@ -156,3 +161,46 @@ def test_an_edited_manifest_is_refused(old: str, new: str, text: str, broken: Pa
     assert old in raw
     path.write_text(raw.replace(old, new, 1))
     assert re.search(text, leanrec("recommend", broken, "--history", HISTORY).error)
+
+
+def test_a_routed_run_takes_the_same_routes_from_its_export(
+    routed: Path, shop: Path, tmp_path: Path
+) -> None:
+    made = leanrec("export", routed, "--out", tmp_path / "out", "--json").json
+    routes = [route["route"] for route in made["routes"]]
+    assert len(routes) > 1 and "router.onnx" in made["parts"]
+    assert made["parts"]["weights.safetensors"] < 2 * (routed / "model.safetensors").stat().st_size  # each weight once
+    engine, _ = open_export(tmp_path / "out", threads=1)
+    run = open_run(routed)
+    store = run.store(shop)
+    histories = [store.history(user) for user in range(0, store.num_users, 3)]
+    for budget in (None, 0.5, 1.0):
+        ids, scores, taken = run.engine().recommend_ids(histories, 5, budget=budget)
+        found, found_scores, found_taken = engine.recommend_ids(histories, 5, budget=budget)
+        assert found_taken == taken
+        assert (found == ids).mean() > 0.99
+        np.testing.assert_allclose(found_scores, scores, atol=1e-4)
+    with pytest.raises(ConfigError, match="expected a budget of at least"):
+        engine.recommend_ids(histories, 5, budget=1e-6)
+
+
+def test_sessions_from_an_export(run: Path, tmp_path: Path) -> None:
+    made = leanrec("export", run, "--out", tmp_path / "out", "--sessions", "--json").json
+    assert {"step-full.onnx", "remember-full.onnx"} <= set(made["parts"])
+    engine, _ = open_export(tmp_path / "out", threads=1)
+    sessions, history = Sessions(engine), []
+    for number in (3, 7, 3, 9, 12, 30):
+        history.append(f"item-{number}")
+        found = sessions.event("user", history[-1:], 5)
+        (expected,) = engine.recommend([history], 5)
+        assert [item.item for item in found.items] == [item.item for item in expected.items]
+        assert [i.score for i in found.items] == pytest.approx([i.score for i in expected.items], abs=1e-4)
+    assert (sessions.recomputed, sessions.steps) == (1, 5)
+
+
+def test_sessions_from_an_export_without_steps_compute_everything_anew(exports: dict[str, Path]) -> None:
+    engine, _ = open_export(exports["onnx"], threads=1)
+    sessions = Sessions(engine)
+    for number in (3, 7):
+        sessions.event("user", [f"item-{number}"], 5)
+    assert (sessions.recomputed, sessions.steps) == (2, 0)

@@ -39,12 +39,20 @@ class RoutePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         flops: Of one request of full length.
         part: The file of its encoder.
         width: Channels e of its states.
+        remember: The part that also gives the rows of memories; empty where an event is computed from the whole history.
+        step: The part that takes one step from memories.
+        rings: Rows of every memory.
+        slides: Whether memories stay exact when a history outgrows what is read.
     """
 
     route: str
     flops: int
     part: str
     width: int
+    remember: str = ""
+    step: str = ""
+    rings: tuple[int, ...] = ()
+    slides: bool = False
 
 
 class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -203,7 +211,8 @@ def _decode(raw: bytes, path: Path) -> Exported:
 
 
 def _check_names(exported: Exported, path: Path) -> None:
-    named = {WEIGHTS, CATALOG, *(plan.part for plan in exported.plan), exported.router, exported.scores} - {""}
+    graphs = {name for plan in exported.plan for name in (plan.part, plan.remember, plan.step)}
+    named = {WEIGHTS, CATALOG, *graphs, exported.router, exported.scores} - {""}
     foreign = sorted(name for name in exported.files if name not in named)
     missing = sorted(named - set(exported.files))
     hostile = sorted(name for name in named - {WEIGHTS, CATALOG} if not PART.fullmatch(name))

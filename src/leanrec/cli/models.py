@@ -200,6 +200,9 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="Directory to write; new or empty.")],
     form: Annotated[str, typer.Option("--format", help="onnx or pt2.")] = "onnx",
     limit: Annotated[float, typer.Option(help="Largest error against the run that is accepted.", min=0)] = LIMIT,
+    sessions: Annotated[
+        bool, typer.Option("--sessions", help="Also write what takes single steps, for events that arrive one by one.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a run as graphs that serve without its code: one per route, sharing their weights, each compared with the run.
@@ -210,7 +213,7 @@ def export(
     """
     if form not in ("onnx", "pt2"):
         raise ConfigError(f"expected --format onnx or pt2, got {form!r}")
-    exported = tasks.export_run(open_run(run), out, form, limit, tell=note)
+    exported = tasks.export_run(open_run(run), out, form, limit, sessions, note)
     result = reports.export_result(out, exported)
     if as_json:
         emit(result)

@@ -62,7 +62,7 @@ def converted(part: Part, program: ExportedProgram, weights: Weights) -> onnx.Mo
             (),
             dynamo=True,
             input_names=list(part.inputs),
-            output_names=[part.output],
+            output_names=[part.output, *part.more],
             opset_version=OPSET,
             verbose=False,
             custom_translation_table={recurrent.GRU: _gru()},
@@ -70,6 +70,7 @@ def converted(part: Part, program: ExportedProgram, weights: Weights) -> onnx.Mo
     if made is None:
         raise RuntimeError("torch wrote no ONNX")
     proto = onnx_ir.to_proto(made.model)
+    _strip(proto)
     for tensor in proto.graph.initializer:
         array = numpy_helper.to_array(tensor)
         if array.nbytes < SHARED:
@@ -92,6 +93,18 @@ def save(proto: onnx.ModelProto, path: Path, places: dict[str, tuple[int, int]])
             named["name"].key, named["name"].value = "offset", str(offset)
             tensor.external_data.add(key="length", value=str(length))
     path.write_bytes(proto.SerializeToString())
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Leave out what only tells of the tracing."""
+    proto.graph.ClearField("value_info")
+    for node in [*proto.graph.node, *proto.graph.input, *proto.graph.output, proto.graph, *proto.functions]:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for function in proto.functions:
+        for node in function.node:
+            node.ClearField("metadata_props")
+            node.ClearField("doc_string")
 
 
 def _gru() -> Any:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from leanrec.artifact.exported import Parity
 from leanrec.core.errors import ArtifactError
 from leanrec.core.recommender import Recommender
-from leanrec.core.types import Batch
-from leanrec.export.program import Part
+from leanrec.core.types import Batch, Route
+from leanrec.export.program import Part, blank
 
 BATCHES = (1, 5)
 LIMIT = 1e-4
 
-Run = Callable[[str, dict[str, np.ndarray]], np.ndarray]
-"""Runs a part, by its file, on arrays by the names of its inputs."""
+Run = Callable[[str, Sequence[np.ndarray]], Sequence[np.ndarray]]
+"""Runs a part, by its file, on arrays in the order of its inputs."""
 
 
 @torch.inference_mode()
@@ -35,17 +36,14 @@ def compared(model: Recommender, parts: dict[str, Part], run: Run) -> Iterator[P
         for users in BATCHES:
             worst = 0.0
             for most in sorted({1, min(3, longest), -(-longest // 2), longest}):
-                batch = _histories(model, users, most, generator)
-                if part.inputs == ("states",):
-                    states = torch.from_numpy(generator.standard_normal((users, model.items.dim), np.float32))
-                    expected = part.module(states)
-                    found = torch.from_numpy(run(file, {"states": states.numpy()}))
-                else:
-                    arrays = {"items": batch.items.numpy(), "lengths": batch.lengths.numpy()}
-                    expected, found = part.module(batch.items, batch.lengths), torch.from_numpy(run(file, arrays))
-                    if part.route is not None:
-                        expected, found = model.items.score(expected), model.items.score(found)
-                worst = max(worst, float((expected - found).abs().max() / expected.abs().max().clamp_min(1)))
+                inputs = _inputs(model, part, users, most, generator)
+                expected = part.module(*inputs)
+                expected = [expected] if isinstance(expected, Tensor) else list(expected)
+                found = [torch.from_numpy(array) for array in run(file, [tensor.numpy() for tensor in inputs])]
+                if part.route is not None:
+                    expected[0], found[0] = model.items.score(expected[0]), model.items.score(found[0])
+                for theirs, ours in zip(expected, found, strict=True):
+                    worst = max(worst, float((theirs - ours).abs().max() / theirs.abs().max().clamp_min(1)))
             yield Parity(file, users, worst)
 
 
@@ -55,6 +53,19 @@ def refused(found: Parity, limit: float) -> ArtifactError:
         f"expected {found.part} within {limit:g} of the model, got {found.error:.2g} for {found.batch} users; nothing was "
         "written, report this or serve the run itself"
     )
+
+
+def _inputs(
+    model: Recommender, part: Part, users: int, most: int, generator: np.random.Generator
+) -> tuple[Tensor, ...]:
+    """Arrays for the inputs of a part."""
+    if part.inputs == ("states",):
+        return (torch.from_numpy(generator.standard_normal((users, model.items.dim), np.float32)),)
+    batch = _histories(model, users, most, generator)
+    if part.inputs[0] != "ids":
+        return batch.items, batch.lengths
+    memories = [torch.randn(empty.shape) for empty in blank(model, part.route or Route(), users)]
+    return batch.items[:, 0], batch.last, *memories
 
 
 def _histories(model: Recommender, users: int, most: int, generator: np.random.Generator) -> Batch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +28,9 @@ class Part:
         name: Of its file, without the ending.
         route: For an encoder.
         module: What it computes, from ``inputs``.
-        inputs: Names of its inputs: "items" and "lengths", or "states".
-        output: Name of its output.
+        inputs: Names of its inputs: "items" and "lengths", "states", or "ids", "at" and memories.
+        output: Name of its first output.
+        more: Names of the others.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Part:
     module: nn.Module
     inputs: tuple[str, ...]
     output: str
+    more: tuple[str, ...] = ()
 
 
 class Encoder(nn.Module):
@@ -77,8 +80,34 @@ class Scores(nn.Module):
         return self.model.items.score(states)
 
 
-def parts(model: Recommender) -> Iterator[Part]:
-    """The parts of a model in eval mode."""
+class Remember(nn.Module):
+    """Histories int64 [B, T] and their lengths int64 [B] to states [B, e] and the rows [B, T, w] of every memory."""
+
+    def __init__(self, model: Recommender, route: Route) -> None:
+        super().__init__()
+        self.model, self.route = model, route
+
+    def forward(self, items: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
+        states, rows = self.model.backbone.remember(Batch(items, lengths), self.route)
+        return states, *rows
+
+
+class Step(nn.Module):
+    """The newest items int64 [B], their steps int64 [B] and memories [B, R, w] to states [B, e] and rows [B, w]."""
+
+    def __init__(self, model: Recommender, route: Route) -> None:
+        super().__init__()
+        self.model, self.route = model, route
+
+    def forward(self, ids: Tensor, at: Tensor, *memories: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
+        states, rows = self.model.backbone.step(ids, at, memories, self.route)
+        return states, *rows
+
+
+def parts(model: Recommender, sessions: bool = False) -> Iterator[Part]:
+    """The parts of a model in eval mode; with ``sessions`` also those that take single steps, on routes that can."""
     history = ("items", "lengths")
     routes = model.all_routes()
     if len(routes) > 1:
@@ -87,6 +116,18 @@ def parts(model: Recommender) -> Iterator[Part]:
         yield Part(SCORES, None, Scores(model), ("states",), "scores")
     for route in routes:
         yield Part(f"encoder-{route}", route, Encoder(model, route), history, "states")
+        rings = model.backbone.rings(route) if sessions else None
+        if rings is not None:
+            rows = tuple(f"row{i}" for i in range(len(rings)))
+            memories = tuple(f"memory{i}" for i in range(len(rings)))
+            yield Part(f"remember-{route}", route, Remember(model, route), history, "states", rows)
+            yield Part(f"step-{route}", route, Step(model, route), ("ids", "at", *memories), "states", rows)
+
+
+def blank(model: Recommender, route: Route, users: int) -> list[Tensor]:
+    """Memories of a route without an event."""
+    rings, width = model.backbone.rings(route) or (), route.width or model.backbone.width
+    return [torch.zeros(users, rows, width) for rows in rings]
 
 
 def frozen(model: Recommender) -> Recommender:
@@ -100,9 +141,14 @@ def traced(part: Part, model: Recommender) -> ExportedProgram:
     Raises:
         ArtifactError: The part cannot be traced.
     """
+    shapes: Any
     if part.inputs == ("states",):
         example: tuple[Tensor, ...] = (torch.zeros(3, model.items.dim),)
         shapes = ({0: Dim.DYNAMIC},)
+    elif part.inputs[0] == "ids":
+        at = torch.tensor([2, 1, 0]).clamp(max=model.backbone.max_length - 1)
+        example = (torch.ones(3, dtype=torch.int64), at, *blank(model, part.route or Route(), 3))
+        shapes = ({0: Dim.DYNAMIC}, {0: Dim.DYNAMIC}, tuple({0: Dim.DYNAMIC} for _ in example[2:]))
     else:
         items = torch.tensor(EXAMPLE)[:, : model.backbone.max_length].clamp(max=model.items.num_items)
         example = (items, (items > 0).sum(1))

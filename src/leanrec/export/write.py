@@ -60,7 +60,13 @@ class Source:
 
 
 def export_model(
-    source: Source, out: Path, form: Format, runs: Runs, limit: float = LIMIT, tell: Tell = lambda what: None
+    source: Source,
+    out: Path,
+    form: Format,
+    runs: Runs,
+    limit: float = LIMIT,
+    sessions: bool = False,
+    tell: Tell = lambda what: None,
 ) -> Exported:
     """Write an export.
 
@@ -70,6 +76,7 @@ def export_model(
         form: Of the parts.
         runs: Runs written parts, for the comparison.
         limit: Largest error that is accepted; see `artifact.exported.Parity`.
+        sessions: Whether to write parts that take single steps.
         tell: Told what is being done.
 
     Raises:
@@ -90,7 +97,7 @@ def export_model(
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as made:
             folder = Path(made) / out.name
             folder.mkdir()
-            exported = _write(source, model, folder, form, versions, runs, limit, tell)
+            exported = _write(source, model, folder, form, versions, runs, limit, sessions, tell)
             if out.exists():
                 out.rmdir()
             shutil.move(folder, out)
@@ -109,10 +116,11 @@ def _write(
     versions: dict[str, str | int],
     runs: Runs,
     limit: float,
+    sessions: bool,
     tell: Tell,
 ) -> Exported:
     weights = Weights()
-    written = _parts(model, folder, form, weights, tell)
+    written = _parts(model, folder, form, weights, sessions, tell)
     matrix = ""
     if model.items.matrix is not None:
         matrix = weights.put("items", model.items.matrix.detach().numpy())
@@ -127,12 +135,8 @@ def _write(
     tell("comparing with the model")
     files = {part.name + "." + form: part for part in written}
     parity = _compared(model, files, runs(folder, form), limit)
-    plan = [
-        RoutePlan(str(part.route), source.flops[part.route], file, _width(model, part.route))
-        for file, part in files.items()
-        if part.route is not None
-    ]
     names = {part.name: file for file, part in files.items()}
+    plan = [_planned(model, route, source.flops[route], names) for route in model.all_routes()]
     exported = Exported(
         leanrec=version("leanrec"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -161,10 +165,12 @@ def _write(
 Finish = Callable[[dict[str, tuple[int, int]]], None]
 
 
-def _parts(model: Recommender, folder: Path, form: Format, weights: Weights, tell: Tell) -> dict[Part, Finish]:
+def _parts(
+    model: Recommender, folder: Path, form: Format, weights: Weights, sessions: bool, tell: Tell
+) -> dict[Part, Finish]:
     """Write the parts, or what writes them once the weights have their places."""
     written: dict[Part, Finish] = {}
-    for part in parts(model):
+    for part in parts(model, sessions):
         tell(f"{part.name}.{form}")
         program, path = traced(part, model), folder / f"{part.name}.{form}"
         if form == "onnx":
@@ -184,6 +190,20 @@ def _compared(model: Recommender, files: dict[str, Part], run: Run, limit: float
             raise refused(parity, limit)
         found.append(parity)
     return found
+
+
+def _planned(model: Recommender, route: Route, flops: int, names: dict[str, str]) -> RoutePlan:
+    step = names.get(f"step-{route}", "")
+    return RoutePlan(
+        str(route),
+        flops,
+        names[f"encoder-{route}"],
+        _width(model, route),
+        remember=names.get(f"remember-{route}", ""),
+        step=step,
+        rings=model.backbone.rings(route) or () if step else (),
+        slides=bool(step) and model.backbone.slides(route),
+    )
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class Engine:
         Raises:
             ServeError: A history is empty or has no known item, or k, budget or allow cannot be met.
         """
-        self._check(k, budget)
+        self.check(k, budget)
         known, unknown = self.keys.read(histories)
         denied = sorted(self.keys.some(deny)) if deny else []
         allowed = None
@@ -104,7 +105,7 @@ class Engine:
         Raises:
             ServeError: k or budget cannot be met.
         """
-        self._check(k, budget)
+        self.check(k, budget)
         if len(histories) <= CHUNK:
             return self._best(histories, k, exclude, None, budget)
         parts = [
@@ -115,6 +116,18 @@ class Engine:
         ]
         ids, scores, routes = zip(*parts, strict=True)
         return np.concatenate(ids), np.concatenate(scores), [route for some in routes for route in some]
+
+    def answer(
+        self, states: Any, route: Route, k: int, exclude: np.ndarray | None, unknown: list[str]
+    ) -> Recommendation:
+        """The best items for the state [1, e] of one user on a route, without ``exclude`` int64 [1, S].
+
+        Raises:
+            ServeError: k cannot be met.
+        """
+        self.check(k)
+        ids, scores = self.runner.best(states, k, exclude, None)
+        return self._answer(ids[0].tolist(), scores[0].tolist(), route, unknown)
 
     def _best(
         self,
@@ -143,7 +156,7 @@ class Engine:
 
     def _states(
         self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route]
-    ) -> Iterator[tuple[np.ndarray | None, object]]:
+    ) -> Iterator[tuple[np.ndarray | None, Any]]:
         """Which users of a batch, None for all, and what scores their next items."""
         if routes.count(routes[0]) == len(routes):
             yield None, self.runner.states(items, lengths, routes[0])
@@ -169,7 +182,12 @@ class Engine:
         ]
         return Recommendation(items, str(route), self.flops[route] / self.flops_full, unknown)
 
-    def _check(self, k: int, budget: float | None) -> None:
+    def check(self, k: int, budget: float | None = None) -> None:
+        """Refuse what cannot be met.
+
+        Raises:
+            ServeError: k is not within the catalogue, or the budget not above 0.
+        """
         if not 1 <= k <= self.runner.num_items:
             raise ServeError(f"expected k in 1..{self.runner.num_items}, the items of the catalogue, got {k}")
         if budget is not None and not budget > 0:

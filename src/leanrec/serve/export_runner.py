@@ -31,7 +31,7 @@ class ExportRunner:
         self.num_items, self.max_length = exported.data.items, exported.max_length
         self.exported, self._graphs, self._lock = exported, dict[str, Graph](), threading.Lock()
         self._open = opener(folder, exported.format, threads or cores())
-        self._plan = {Route.parse(plan.route): plan.part for plan in exported.plan}
+        self._plan = {Route.parse(plan.route): plan for plan in exported.plan}
         self._only = next(iter(self._plan)) if len(self._plan) == 1 else None
         self._matrix = weights[exported.matrix] if exported.matrix else None
         self.pricing = None
@@ -49,22 +49,46 @@ class ExportRunner:
 
     def open_all(self) -> None:
         """Open every part, so that no request waits for it."""
-        for part in {*self._plan.values(), self.exported.router, self.exported.scores} - {""}:
+        graphs = {name for plan in self._plan.values() for name in (plan.part, plan.remember, plan.step)}
+        for part in {*graphs, self.exported.router, self.exported.scores} - {""}:
             self.graph(part)
 
     def routes(self, items: np.ndarray, lengths: np.ndarray, budget: float | None) -> Sequence[Route]:
         """See `Runner.routes`."""
         if self.pricing is None:
             return [self._only or Route()] * len(items)
-        return self.pricing.choose(self.graph(self.exported.router)(items, lengths), lengths, budget)
+        return self.pricing.choose(self.graph(self.exported.router)(items, lengths)[0], lengths, budget)
 
     def states(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> np.ndarray:
         """See `Runner.states`."""
-        return self.graph(self._plan[route])(items, lengths)
+        return self.graph(self._plan[route].part)(items, lengths)[0]
 
     def mixed(self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route]) -> None:
         """See `Runner.mixed`: a graph per route is always faster."""
         return
+
+    def rings(self, route: Route) -> tuple[int, ...] | None:
+        """See `StepRunner.rings`."""
+        plan = self._plan[route]
+        return plan.rings if plan.step else None
+
+    def slides(self, route: Route) -> bool:
+        """See `StepRunner.slides`."""
+        return self._plan[route].slides
+
+    def remember(
+        self, items: np.ndarray, lengths: np.ndarray, route: Route
+    ) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+        """See `StepRunner.remember`."""
+        states, *rows = self.graph(self._plan[route].remember)(items, lengths)
+        return states, rows
+
+    def step(
+        self, ids: np.ndarray, at: np.ndarray, memories: Sequence[np.ndarray], route: Route
+    ) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+        """See `StepRunner.step`."""
+        states, *rows = self.graph(self._plan[route].step)(ids, at, *memories)
+        return states, rows
 
     def best(
         self, states: np.ndarray, k: int, exclude: np.ndarray | None, allowed: np.ndarray | None
@@ -102,7 +126,7 @@ class ExportRunner:
 
         def score(states: np.ndarray, out: np.ndarray) -> None:
             full = np.pad(states, ((0, 0), (0, channels - states.shape[1])))
-            found = graph(full)
+            found = graph(full)[0]
             out[:] = found if allowed is None else found[:, allowed - 1]
 
         return self.num_items if allowed is None else len(allowed), score

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +13,8 @@ from leanrec.artifact.exported import WEIGHTS
 from leanrec.artifact.manifest import one_line
 from leanrec.core.errors import ArtifactError, ServeError
 
-Graph = Callable[..., np.ndarray]
-"""From arrays, in the order of the graph's inputs, to its only output."""
+Graph = Callable[..., Sequence[np.ndarray]]
+"""From arrays, in the order of the graph's inputs, to its outputs."""
 
 TYPES = {
     "F32": np.float32,
@@ -82,8 +82,8 @@ def _onnx(folder: Path, threads: int) -> Callable[[str], Graph]:
         names = [entry.name for entry in session.get_inputs()]
         run = session.run
 
-        def graph(*arrays: np.ndarray) -> np.ndarray:
-            return cast(np.ndarray, run(None, dict(zip(names, arrays, strict=True)))[0])
+        def graph(*arrays: np.ndarray) -> Sequence[np.ndarray]:
+            return cast(Sequence[np.ndarray], run(None, dict(zip(names, arrays, strict=True))))
 
         return graph
 
@@ -111,9 +111,10 @@ def _pt2(folder: Path) -> Callable[[str], Graph]:
         except Exception as error:
             raise ArtifactError(f"{name} of {folder} is not a part that runs: {one_line(error)}") from error
 
-        def graph(*arrays: np.ndarray) -> np.ndarray:
+        def graph(*arrays: np.ndarray) -> list[np.ndarray]:
             with torch.inference_mode():
-                return module(*map(torch.from_numpy, arrays)).numpy()
+                found = module(*map(torch.from_numpy, arrays))
+                return [tensor.numpy() for tensor in ((found,) if isinstance(found, torch.Tensor) else found)]
 
         return graph
 

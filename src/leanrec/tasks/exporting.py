@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +17,20 @@ from leanrec.export.parity import LIMIT, Run
 from leanrec.export.write import Format, Source, Tell, export_model
 from leanrec.serve.engine import Engine
 from leanrec.serve.export_runner import open_export
-from leanrec.serve.parts import opener
+from leanrec.serve.parts import Graph, opener
 
 
-def export_run(run: OpenRun, out: Path, form: Format, limit: float = LIMIT, tell: Tell = lambda what: None) -> Exported:
+def export_run(
+    run: OpenRun,
+    out: Path,
+    form: Format,
+    limit: float = LIMIT,
+    sessions: bool = False,
+    tell: Tell = lambda what: None,
+) -> Exported:
     """Write the parts of a run, each compared with the run itself; see `export.write.export_model`."""
     flops = {Route.parse(r.route): r.flops for r in run.manifest.routes}
-    return export_model(Source(run.model, run.catalog, run.manifest, flops), out, form, _runs, limit, tell)
+    return export_model(Source(run.model, run.catalog, run.manifest, flops), out, form, _runs, limit, sessions, tell)
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,12 @@ def open_answering(path: Path) -> Answering:
 
 def _runs(folder: Path, form: str) -> Run:
     """Runs the parts in a directory, each opened when it is first needed."""
-    open_part, graphs = opener(folder, form, 1), dict[str, Callable[..., np.ndarray]]()
+    open_part, graphs = opener(folder, form, 1), dict[str, Graph]()
 
-    def run(file: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    def run(file: str, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         if file not in graphs:
             graphs.clear()
             graphs[file] = open_part(file)
-        return graphs[file](*inputs.values())
+        return graphs[file](*inputs)
 
     return run
