@@ -204,3 +204,20 @@ def test_sessions_from_an_export_without_steps_compute_everything_anew(exports: 
     for number in (3, 7):
         sessions.event("user", [f"item-{number}"], 5)
     assert (sessions.recomputed, sessions.steps) == (2, 0)
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+def test_int8_weights_are_smaller_and_say_what_they_lose(
+    form: str, run: Path, exports: dict[str, Path], tmp_path: Path
+) -> None:
+    made = leanrec("export", run, "--format", form, "--weights", "int8", "--out", tmp_path / "out", "--json").json
+    whole = (exports[form] / "weights.safetensors").stat().st_size
+    assert made["weights"] == "int8" and made["parts"]["weights.safetensors"] < 0.8 * whole
+    assert 0 < made["parity"] < 0.2 and made["loss"]["users"] > 0
+    assert made["loss"]["overlap"] > 0.7 and abs(made["loss"]["ndcg"] - made["loss"]["ndcg_int8"]) < 0.1
+    answer = leanrec("recommend", tmp_path / "out", "--history", HISTORY, "-k", 10, "--json").json
+    exact = leanrec("recommend", run, "--history", HISTORY, "-k", 10, "--json").json
+    assert len({i["item"] for i in answer["items"]} & {i["item"] for i in exact["items"]}) >= 7
+    assert "expected --weights float32 or int8, got 'int4'" in refused(
+        tmp_path, "export", run, "--weights", "int4", "--out", tmp_path / "other"
+    )

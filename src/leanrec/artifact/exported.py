@@ -25,6 +25,8 @@ from leanrec.core.plain import Catalog
 
 SCHEMA_VERSION = 1
 NAME, WEIGHTS, CATALOG = "export.json", "weights.safetensors", "catalog.json"
+SCALE = ".scale"
+"""Behind the name of an int8 weight, the weight that holds its scales, one a row."""
 ROUTING = ("routing.costs", "routing.budgets", "routing.prices")
 """Weights that turn scores of routes into routes: costs [T + 1, K], budgets [G], prices [G]."""
 PART = re.compile(r"[A-Za-z0-9_.-]+\.(onnx|pt2)")

@@ -203,6 +203,10 @@ def export(
     sessions: Annotated[
         bool, typer.Option("--sessions", help="Also write what takes single steps, for events that arrive one by one.")
     ] = False,
+    weights: Annotated[
+        str, typer.Option(help="float32, or int8: a quarter of the bytes, and what it loses is measured.")
+    ] = "float32",
+    data: Data = None,
     as_json: Json = False,
 ) -> None:
     """Write a run as graphs that serve without its code: one per route, sharing their weights, each compared with the run.
@@ -213,7 +217,9 @@ def export(
     """
     if form not in ("onnx", "pt2"):
         raise ConfigError(f"expected --format onnx or pt2, got {form!r}")
-    exported = tasks.export_run(open_run(run), out, form, limit, sessions, note)
+    if weights not in ("float32", "int8"):
+        raise ConfigError(f"expected --weights float32 or int8, got {weights!r}")
+    exported = tasks.export_run(open_run(run), out, form, limit, sessions, weights == "int8", data, note)
     result = reports.export_result(out, exported)
     if as_json:
         emit(result)

@@ -232,7 +232,7 @@ def show_items(result: dict[str, Any]) -> None:
 
 def export_result(out: Path, exported: Exported) -> dict[str, Any]:
     """What ``export --json`` prints."""
-    return {
+    result = {
         "out": str(out),
         "format": exported.format,
         "versions": exported.versions,
@@ -243,13 +243,19 @@ def export_result(out: Path, exported: Exported) -> dict[str, Any]:
         "parity": max(found.error for found in exported.parity),
         "limit": exported.limit,
     }
+    return result if exported.loss is None else result | {"loss": plain(exported.loss)}
 
 
 def show_export(result: dict[str, Any]) -> None:
     """The parts of an export as a table."""
+    lost = ""
+    if "loss" in result:
+        lost = "\nint8: NDCG@10 {ndcg_int8:.4f} for {ndcg:.4f} on {users:,} validation users, {overlap:.1%} of lists alike".format(
+            **result["loss"]
+        )
     table(
         f"{result['out']}: {result['format']}, {len(result['routes'])} routes, {size(result['bytes'])}",
         ["part", "size"],
         [(name, size(count)) for name, count in result["parts"].items()],
-        f"within {result['parity']:.1g} of the run; next: leanrec recommend {result['out']} --history KEY,KEY,...",
+        f"within {result['parity']:.1g} of the run; next: leanrec recommend {result['out']} --history KEY,KEY,...{lost}",
     )

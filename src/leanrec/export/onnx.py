@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.export import ExportedProgram
 
-from leanrec.artifact.exported import WEIGHTS
+from leanrec.artifact.exported import SCALE, WEIGHTS
 from leanrec.core.errors import ConfigError
 from leanrec.export.program import Part
 from leanrec.export.weights import Weights
@@ -79,20 +79,39 @@ def converted(part: Part, program: ExportedProgram, weights: Weights) -> onnx.Mo
         for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
             tensor.ClearField(field)
         tensor.data_location = TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value=WEIGHTS)
         tensor.external_data.add(key="name", value=name)
     return proto
 
 
 def save(proto: onnx.ModelProto, path: Path, places: dict[str, tuple[int, int]]) -> None:
-    """Write a part whose weights lie at ``places`` of the shared file."""
-    for tensor in proto.graph.initializer:
-        named = {entry.key: entry for entry in tensor.external_data}
-        if "name" in named:
-            offset, length = places[named["name"].value]
-            named["name"].key, named["name"].value = "offset", str(offset)
-            tensor.external_data.add(key="length", value=str(length))
+    """Write a part whose weights lie at ``places`` of the shared file; those with scales there are int8."""
+    from onnx import TensorProto, helper
+
+    nodes = []
+    for tensor in list(proto.graph.initializer):
+        name = {entry.key: entry.value for entry in tensor.external_data}.get("name")
+        if name is None:
+            continue
+        if name + SCALE in places:
+            scale = proto.graph.initializer.add(name=tensor.name + SCALE, data_type=TensorProto.FLOAT)
+            scale.dims.append(tensor.dims[0])
+            _lies(scale, places[name + SCALE])
+            nodes.append(
+                helper.make_node("DequantizeLinear", [f"{tensor.name}.int8", scale.name], [tensor.name], axis=0)
+            )
+            tensor.name, tensor.data_type = f"{tensor.name}.int8", TensorProto.INT8
+        _lies(tensor, places[name])
+    every = [*nodes, *proto.graph.node]
+    proto.graph.ClearField("node")
+    proto.graph.node.extend(every)
     path.write_bytes(proto.SerializeToString())
+
+
+def _lies(tensor: onnx.TensorProto, place: tuple[int, int]) -> None:
+    tensor.ClearField("external_data")
+    tensor.data_location = tensor.EXTERNAL
+    for key, value in (("location", WEIGHTS), ("offset", place[0]), ("length", place[1])):
+        tensor.external_data.add(key=key, value=str(value))
 
 
 def _strip(proto: onnx.ModelProto) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
+
+from leanrec.artifact.exported import SCALE
 
 
 class Weights:
@@ -37,6 +40,15 @@ class Weights:
         if name not in self.arrays:
             self.arrays[name] = np.ascontiguousarray(array)
             self._names.setdefault(_digest(self.arrays[name]), name)
+
+    def quantise(self, keep: Collection[str]) -> None:
+        """Store matrices as int8 with one scale a row, under the name with `SCALE` behind; but for those to ``keep``."""
+        for name, array in list(self.arrays.items()):
+            if array.dtype == np.float32 and array.ndim > 1 and name not in keep:
+                flat = array.reshape(len(array), -1)
+                scale = np.maximum(np.abs(flat).max(1) / 127, 1e-30).astype(np.float32)
+                self.arrays[name] = np.round(flat / scale[:, None]).astype(np.int8).reshape(array.shape)
+                self.arrays[name + SCALE] = scale
 
     def save(self, path: Path) -> dict[str, tuple[int, int]]:
         """Write them as safetensors.

@@ -21,6 +21,7 @@ from leanrec.artifact.exported import (
     ROUTING,
     WEIGHTS,
     Exported,
+    Loss,
     Parity,
     RoutePlan,
     encode,
@@ -40,6 +41,8 @@ Format = Literal["onnx", "pt2"]
 Runs = Callable[[Path, str], Run]
 """From a directory of parts and their format to what runs one of them."""
 Tell = Callable[[str], None]
+Judge = Callable[[Path], Loss]
+"""From an export to what its int8 weights lose."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def export_model(
     runs: Runs,
     limit: float = LIMIT,
     sessions: bool = False,
+    judge: Judge | None = None,
     tell: Tell = lambda what: None,
 ) -> Exported:
     """Write an export.
@@ -77,6 +81,7 @@ def export_model(
         runs: Runs written parts, for the comparison.
         limit: Largest error that is accepted; see `artifact.exported.Parity`.
         sessions: Whether to write parts that take single steps.
+        judge: If given, weights are stored as int8, and this measures what that loses; ``limit`` is not applied then.
         tell: Told what is being done.
 
     Raises:
@@ -97,7 +102,7 @@ def export_model(
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as made:
             folder = Path(made) / out.name
             folder.mkdir()
-            exported = _write(source, model, folder, form, versions, runs, limit, sessions, tell)
+            exported = _write(source, model, folder, form, versions, runs, limit, sessions, judge, tell)
             if out.exists():
                 out.rmdir()
             shutil.move(folder, out)
@@ -117,6 +122,7 @@ def _write(
     runs: Runs,
     limit: float,
     sessions: bool,
+    judge: Judge | None,
     tell: Tell,
 ) -> Exported:
     weights = Weights()
@@ -128,13 +134,15 @@ def _write(
     if pricing is not None:
         for name, array in zip(ROUTING, (pricing.costs, pricing.budgets, pricing.prices), strict=True):
             weights.arrays[name] = np.ascontiguousarray(array)
+    if judge is not None:
+        weights.quantise(keep=ROUTING)
     places = weights.save(folder / WEIGHTS)
     for finish in written.values():
         finish(places)
     (folder / CATALOG).write_bytes(msgspec.json.encode(titled(source.catalog)))
     tell("comparing with the model")
     files = {part.name + "." + form: part for part in written}
-    parity = _compared(model, files, runs(folder, form), limit)
+    parity = _compared(model, files, runs(folder, form), None if judge else limit)
     names = {part.name: file for file, part in files.items()}
     plan = [_planned(model, route, source.flops[route], names) for route in model.all_routes()]
     exported = Exported(
@@ -143,7 +151,7 @@ def _write(
         source=source.manifest.sha256,
         format=form,
         versions=versions,
-        weights="float32",
+        weights="int8" if judge else "float32",
         data=source.manifest.data,
         max_length=model.backbone.max_length,
         flops_full=source.manifest.cost.flops,
@@ -154,11 +162,15 @@ def _write(
         scores=names.get(SCORES, ""),
         channels=model.items.dim,
         parity=tuple(parity),
-        limit=limit,
+        limit=max(found.error for found in parity) if judge else limit,
         files={name: reference(folder / name) for name in sorted([*files, WEIGHTS, CATALOG])},
     )
     exported, raw = encode(exported)
     (folder / NAME).write_bytes(raw)
+    if judge is not None:
+        tell("measuring what int8 weights lose")
+        exported, raw = encode(msgspec.structs.replace(exported, loss=judge(folder)))
+        (folder / NAME).write_bytes(raw)
     return exported
 
 
@@ -183,10 +195,10 @@ def _parts(
     return written
 
 
-def _compared(model: Recommender, files: dict[str, Part], run: Run, limit: float) -> list[Parity]:
+def _compared(model: Recommender, files: dict[str, Part], run: Run, limit: float | None) -> list[Parity]:
     found = []
     for parity in compared(model, files, run):
-        if not parity.error <= limit:
+        if limit is not None and not parity.error <= limit:
             raise refused(parity, limit)
         found.append(parity)
     return found

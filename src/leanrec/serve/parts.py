@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from leanrec.artifact.exported import WEIGHTS
+from leanrec.artifact.exported import SCALE, WEIGHTS
 from leanrec.artifact.manifest import one_line
 from leanrec.core.errors import ArtifactError, ServeError
 
@@ -46,9 +46,15 @@ def mapped(path: Path) -> dict[str, np.ndarray]:
                 first, last = entry["data_offsets"]
                 flat = whole[start + first : start + last].view(TYPES[entry["dtype"]])
                 found[name] = np.asarray(flat.reshape(entry["shape"]))
-        return found
+        return {name: _whole(name, found) for name in found if not name.endswith(SCALE)}
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ArtifactError(f"{path} is not a whole safetensors file: {one_line(error)}; export again") from error
+
+
+def _whole(name: str, found: dict[str, np.ndarray]) -> np.ndarray:
+    """A weight, in float32 if it is stored as int8 with scales."""
+    array, scale = found[name], found.get(name + SCALE)
+    return array if scale is None else array * scale.reshape(-1, *[1] * (array.ndim - 1))
 
 
 def opener(folder: Path, form: str, threads: int) -> Callable[[str], Graph]:
@@ -70,6 +76,7 @@ def _onnx(folder: Path, threads: int) -> Callable[[str], Graph]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # int8 weights become float32 once, on opening
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # do not burn the cores of others
 
     def open_part(name: str) -> Graph:
