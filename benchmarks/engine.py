@@ -147,7 +147,12 @@ def routes(options: argparse.Namespace) -> list[dict[str, Any]]:
     runs = [open_run(path) for path in options.runs]
     store = runs[0].store(options.data)
     result = tasks.run_bench(
-        [tasks.open_answering(path) for path in options.runs], options.data, [1, 256], options.seconds, 10, options.budget
+        [tasks.open_answering(path) for path in options.runs],
+        options.data,
+        [1, 256],
+        options.seconds,
+        10,
+        options.budget,
     )
     counted = {
         str(run.path): tasks.evaluate_run(run, store, "test", budget=options.budget if index else None).flops_ratio
@@ -194,7 +199,12 @@ def event(options: argparse.Namespace) -> list[dict[str, Any]]:
                 def step(graphs: Any = graphs, newest: Any = newest, at: Any = at, memories: Any = memories) -> int:
                     return len(graphs["step-full"](newest, at, *memories)[0])
 
-                calls = {"eager, all steps": eager, "torch step": torch_step, "onnx, newest step": anew, "onnx step": step}
+                calls = {
+                    "eager, all steps": eager,
+                    "torch step": torch_step,
+                    "onnx, newest step": anew,
+                    "onnx step": step,
+                }
                 timing = measure(calls, options.seconds, 2000)
                 shape = {"backbone": name, "width": width, "layers": layers, "length": options.length, "users": users}
                 rows.append(
@@ -214,7 +224,9 @@ def million(options: argparse.Namespace) -> list[dict[str, Any]]:
     from leanrec.serve.scoring import best_columns
 
     rng = np.random.default_rng(0)
-    table = rng.standard_normal((options.items + 1, 64), np.float32) @ np.diag(rng.uniform(0.2, 1, 64)).astype(np.float32)
+    table = rng.standard_normal((options.items + 1, 64), np.float32) @ np.diag(rng.uniform(0.2, 1, 64)).astype(
+        np.float32
+    )
     states = rng.standard_normal((64, 64), np.float32)
     tensor, turn = torch.from_numpy(table), iter(range(10**9))
     screen, index = Screen(tensor), Index(table)
@@ -240,7 +252,10 @@ def million(options: argparse.Namespace) -> list[dict[str, Any]]:
     }
     timing = measure(calls, options.seconds, 200)
     expected = top_k_of(torch.from_numpy(states), tensor, 10)[0].numpy()
-    answers = {"int8 screen, float32 again": screen.top_k(torch.from_numpy(states), 10)[0].numpy(), "index": index.top_k(states, 10)[0]}
+    answers = {
+        "int8 screen, float32 again": screen.top_k(torch.from_numpy(states), 10)[0].numpy(),
+        "index": index.top_k(states, 10)[0],
+    }
     recall = {
         name: float(np.mean([len({*a} & {*b}) / 10 for a, b in zip(found.tolist(), expected.tolist(), strict=True)]))
         for name, found in answers.items()

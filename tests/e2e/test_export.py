@@ -163,9 +163,7 @@ def test_an_edited_manifest_is_refused(old: str, new: str, text: str, broken: Pa
     assert re.search(text, leanrec("recommend", broken, "--history", HISTORY).error)
 
 
-def test_a_routed_run_takes_the_same_routes_from_its_export(
-    routed: Path, shop: Path, tmp_path: Path
-) -> None:
+def test_a_routed_run_takes_the_same_routes_from_its_export(routed: Path, shop: Path, tmp_path: Path) -> None:
     made = leanrec("export", routed, "--out", tmp_path / "out", "--json").json
     routes = [route["route"] for route in made["routes"]]
     assert len(routes) > 1 and "router.onnx" in made["parts"]

@@ -43,7 +43,8 @@ def compared(model: Recommender, parts: dict[str, Part], run: Run) -> Iterator[P
                 if part.route is not None:
                     expected[0], found[0] = model.items.score(expected[0]), model.items.score(found[0])
                 for theirs, ours in zip(expected, found, strict=True):
-                    worst = max(worst, float((theirs - ours).abs().max() / theirs.abs().max().clamp_min(1)))
+                    error = float((theirs - ours).abs().max() / theirs.abs().max().clamp_min(1))
+                    worst = worst if error <= worst else error  # not a number is worse than all
             yield Parity(file, users, worst)
 
 

@@ -45,7 +45,10 @@ class Screen:
     def top_k(self, hidden: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As `nn.topk.top_k_of`, for states float32 [B, w]."""
         gone = [None] * len(hidden) if exclude is None else exclude
-        found = [self._of_one(F.pad(h, (0, self.table.shape[1] - len(h))), k, out) for h, out in zip(hidden, gone, strict=True)]
+        found = [
+            self._of_one(F.pad(h, (0, self.table.shape[1] - len(h))), k, out)
+            for h, out in zip(hidden, gone, strict=True)
+        ]
         ids, scores = (torch.stack(column) for column in zip(*found, strict=True))
         return ids, scores
 

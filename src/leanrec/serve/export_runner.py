@@ -76,9 +76,7 @@ class ExportRunner:
         """See `StepRunner.slides`."""
         return self._plan[route].slides
 
-    def remember(
-        self, items: np.ndarray, lengths: np.ndarray, route: Route
-    ) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    def remember(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> tuple[np.ndarray, Sequence[np.ndarray]]:
         """See `StepRunner.remember`."""
         states, *rows = self.graph(self._plan[route].remember)(items, lengths)
         return states, rows

@@ -47,7 +47,7 @@ def mapped(path: Path) -> dict[str, np.ndarray]:
                 flat = whole[start + first : start + last].view(TYPES[entry["dtype"]])
                 found[name] = np.asarray(flat.reshape(entry["shape"]))
         return {name: _whole(name, found) for name in found if not name.endswith(SCALE)}
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ArtifactError(f"{path} is not a whole safetensors file: {one_line(error)}; export again") from error
 
 

@@ -79,7 +79,9 @@ class Sessions:
 
     def __init__(self, engine: Engine, most_bytes: int = MOST_BYTES) -> None:
         if not hasattr(engine.runner, "step"):
-            raise ServeError("expected an engine whose model can take single steps, got one that cannot; open the run itself")
+            raise ServeError(
+                "expected an engine whose model can take single steps, got one that cannot; open the run itself"
+            )
         self.engine, self.most_bytes = engine, most_bytes
         self.runner: StepRunner = engine.runner  # pyright: ignore[reportAttributeAccessIssue]
         self.bytes = self.steps = self.recomputed = 0

@@ -15,7 +15,6 @@ from leanrec.core.recommender import WORTH_A_GROUP, Recommender, skipped
 from leanrec.core.types import Batch, Route
 from leanrec.nn.screen import Screen
 
-
 Precision = Literal["float32", "bfloat16", "auto"]
 LARGE = 64 * 2**20
 """Bytes of an item table from which an int8 copy screens it: smaller ones lie in the cache. Exact either way."""

@@ -43,7 +43,9 @@ def export_run(
     """
     judge = partial(_lost, run, run.store(data)) if int8 else None
     flops = {Route.parse(r.route): r.flops for r in run.manifest.routes}
-    return export_model(Source(run.model, run.catalog, run.manifest, flops), out, form, _runs, limit, sessions, judge, tell)
+    return export_model(
+        Source(run.model, run.catalog, run.manifest, flops), out, form, _runs, limit, sessions, judge, tell
+    )
 
 
 @dataclass(frozen=True)
