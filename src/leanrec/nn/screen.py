@@ -1,7 +1,8 @@
 """Exact top-k over a large catalogue: int8 products screen it, and the best candidates are scored again in float32.
 
     w_i = s_i q_i + e_i,   h = t p + f            q_i, p in int8, s_i and t the scales
-    w_i . h <= s_i t (q_i . p) + |e_i| |t p| + |w_i| |f| <= s_i (t (q_i . p) + c),   c = max_j(|e_j| / s_j) |t p| + max_j(|w_j| / s_j) |f|
+    w_i . h <= s_i t (q_i . p) + |e_i| |t p| + |w_i| |f| <= s_i (t (q_i . p) + c)
+    c = max_j(|e_j| / s_j) |t p| + max_j(|w_j| / s_j) |f|
 
 The right side needs a quarter of the bytes of the table. Where the k-th best float32 score of the candidates is not below the
 bound of the best item left out, the answer is that of float32; else more candidates are taken, and in the end all.
@@ -57,7 +58,7 @@ class Screen:
         p = (h / step).round_()
         near = step * p
         slack = self.rounding * near.norm() + self.size * (h - near).norm()
-        products = torch._int_mm(p.to(torch.int8)[None], self.rows.t())[0]
+        products = torch.ops.aten._int_mm(p.to(torch.int8)[None], self.rows.t())[0]
         bounds = products.float().mul_(step).add_(slack).mul_(self.scales)
         bounds[PAD] = -torch.inf
         if gone is not None:

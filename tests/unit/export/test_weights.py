@@ -50,5 +50,5 @@ def test_int8_is_near_and_keeps_what_it_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("raw", [b"", b"\xff" * 40, b"\x04\0\0\0\0\0\0\0null", b"\x02\0\0\0\0\0\0\0{}"[:9]])
 def test_foreign_files_are_refused(raw: bytes, tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(raw)
-    with pytest.raises(ArtifactError, match="is not a whole safetensors file: .*; export again"):
+    with pytest.raises(ArtifactError, match=r"is not a whole safetensors file: .*; export again"):
         mapped(tmp_path / "w")
