@@ -212,3 +212,29 @@ def test_adarec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows["alone"]["architecture"] == rows["retrained"]["architecture"] == rows["searched"]["architecture"]
     assert float(rows["searched"]["times fewer params"]) >= 2 and rows["teacher"]["times as fast, batch 1"] == "1.0"
     assert float(rows["random"]["flops"]) == pytest.approx(float(rows["searched"]["flops"]), rel=module.NEAR)
+
+
+def engine_rows(monkeypatch: pytest.MonkeyPatch, out: Path, *options: object) -> list[dict[str, str]]:
+    monkeypatch.setattr(sys, "argv", ["engine", *map(str, options), "--out", str(out)])
+    script("engine").main()
+    return list(csv.DictReader(out.read_text().splitlines()))
+
+
+def test_engine_on_many_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = engine_rows(monkeypatch, tmp_path / "rows.csv", "million", "--items", 3000, "--seconds", 0, "--index")
+    recall = {row["how"]: float(row["recall@10"]) for row in rows}
+    assert set(recall) == {"read once", "float32, numpy", "float32, torch", "int8 screen, float32 again", "index"}
+    assert recall["int8 screen, float32 again"] == 1 and 0.3 < recall["index"] <= 1
+
+
+def test_engine_on_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = ("--width", 8, "--layers", 1, "--users", 3, "--length", 6, "--items", 50)
+    rows = engine_rows(monkeypatch, tmp_path / "rows.csv", "batch", *shape, "--seconds", 0)
+    assert [row["engine"] for row in rows] == ["eager", "float32", "bfloat16", "onnx"]
+
+
+def test_engine_beside_a_peer() -> None:
+    figures = iter([{"p50_ms": 2.0}, {"p50_ms": 3.0}, {"p50_ms": 5.0}])
+    peer = f'other={sys.executable} -c "print(\'noise\'); print(\'{{\\"latency_own_history\\": {{\\"median_ms\\": 8.0}}}}\')"'
+    rows = script("engine").beside(lambda: next(figures), [peer], ("latency_own_history",), "p50_ms", "median_ms")
+    assert rows == [{"who": "leanrec", "p50_ms": 2.0, "ratio": 1.0}, {"who": "other", "p50_ms": 8.0, "ratio": 2.0}]

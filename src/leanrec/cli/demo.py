@@ -55,7 +55,7 @@ def demo(
         opened = open_run(run)
         results[name] = evaluation_result(opened, store, tasks.evaluate_run(opened, store, "test"), "test", False)
     note("measuring all, taking turns")
-    timing = tasks.run_bench([open_run(out / name) for name in RECIPES], None, [256], seconds=4.0, k=10)
+    timing = tasks.run_bench([tasks.open_answering(out / name) for name in RECIPES], None, [256], seconds=4.0, k=10)
     for name, row in zip(RECIPES, timing.rows, strict=True):
         results[name]["ms_per_user"] = 1e3 / row.users_per_s
     if as_json:

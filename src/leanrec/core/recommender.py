@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from leanrec.core.backbone import Backbone, ItemTable
 from leanrec.core.errors import ConfigError
+from leanrec.core.pricing import Pricing
 from leanrec.core.types import FULL, Batch, Gates, Route
 
 WORTH_A_GROUP = 16
@@ -91,6 +92,10 @@ class Recommender(nn.Module):
 
     def decide(self, batch: Batch) -> Tensor | None:
         """What choosing routes computes, for instance scores [B, K] of the routes; None if there is nothing to choose."""
+        return None
+
+    def pricing(self) -> Pricing | None:
+        """How the scores of `decide` become routes; None if there is nothing to choose, or before `calibrate`."""
         return None
 
     def calibrate(self, held_out: HeldOut) -> bool:

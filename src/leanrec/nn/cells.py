@@ -118,7 +118,7 @@ class Cell(Block):
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
         """See `Block.forward`."""
-        plan = self._plan(want, ctx.steps)
+        plan = self._plan(want, ctx.reach or ctx.steps)
         haves, sources, nodes = [have, *plan[1:]], [F.relu(x)], []
         for node in range(1, self.nodes + 1):
             parts = [

@@ -60,6 +60,8 @@ class CodeTable(ItemTable):
     def score(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
         """See `ItemTable.score`."""
         if ids is None:
+            if torch.compiler.is_exporting():
+                return self._all(hidden)
             return torch.cat([self._all(few) for few in hidden.split(ROWS)])
         vectors = self.embed(ids, hidden.shape[-1])
         return hidden @ vectors.t() if ids.dim() == 1 else (vectors @ hidden.unsqueeze(-1)).squeeze(-1)
@@ -93,7 +95,7 @@ class CodeTable(ItemTable):
     def _all(self, hidden: Tensor) -> Tensor:
         """Scores [M, N]."""
         size, centroids = self.dim // self.parts, self.centroids.all().unflatten(0, (self.parts, CENTROIDS))
-        scores = hidden.new_zeros(len(hidden), self.num_items)
+        scores = hidden.new_zeros(hidden.shape[0], self.num_items)
         for j, states in enumerate(hidden.split(size, dim=-1)):
             products = states @ centroids[j, :, : states.shape[-1]].t()
             scores += products.index_select(1, self.codes[:, j].long())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from leanrec.core.backbone import Block, Context, Steps
+from leanrec.core.backbone import Block, Context, Steps, constant
 from leanrec.core.dropout import dropout
 from leanrec.nn.elastic import ElasticConv, ElasticNorm
 from leanrec.nn.gates import ReZero
@@ -40,10 +43,31 @@ class ConvBlock(Block):
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
         """See `Block.forward`."""
-        between = cone(want, self.second.offsets, ctx.steps)
+        between = cone(want, self.second.offsets, ctx.reach or ctx.steps)
         y = _branch(self.first, self.first_norm, x, ctx, have, between)
         y = _branch(self.second, self.second_norm, y, ctx, between, want)
         return ctx.restrict(x, have, want) + self.scale(dropout(y, self.dropout, self.training))
+
+    def rings(self, steps: int) -> tuple[int, ...]:
+        """As far back as each convolution looks."""
+        return tuple(max(1, conv.offsets[0]) for conv in (self.first, self.second))
+
+    def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
+        """The inputs of both convolutions."""
+        return x, _branch(self.first, self.first_norm, x, ctx, None, None)
+
+    def step(self, x: Tensor, memories: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `Block.step`."""
+        y = _step(self.first, self.first_norm, x, memories[0], at)
+        return x + self.scale(_step(self.second, self.second_norm, y, memories[1], at)), (x, y)
+
+
+def _step(conv: ElasticConv, norm: ElasticNorm, x: Tensor, memory: Tensor, at: Tensor) -> Tensor:
+    """relu(Norm(Conv(x))) [B, 1, w] at the newest step, from the input there and the ring [B, R, w] of older ones."""
+    back = at[:, None] - constant(conv.offsets[:-1], at.device)
+    places = (back % memory.shape[1]).unsqueeze(-1).expand(-1, -1, x.shape[-1])
+    older = memory.gather(1, places) * (back >= 0).unsqueeze(-1).to(x.dtype)
+    return F.relu(norm(conv(torch.cat([older, x], 1).flatten(1)).unsqueeze(1)))
 
 
 def _branch(conv: ElasticConv, norm: ElasticNorm, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:

@@ -46,6 +46,8 @@ def top_k_of(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None = Non
     Returns:
         Item ids int64 and scores, both [B, k], best first.
     """
+    if len(hidden) == 1:
+        return _of_one(hidden[0], table, k, exclude)
     if not (hidden.dtype == torch.float32 and len(hidden) >= FEWEST_ROWS and bfloat16_pays(hidden.device.type)):
         return _top_k(hidden, table, k, exclude)
     ids = torch.empty(len(hidden), k, dtype=torch.int64, device=hidden.device)
@@ -62,6 +64,16 @@ def top_k_of(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None = Non
     if len(left):
         ids[left], scores[left] = _top_k(hidden[left], table, k, None if exclude is None else exclude[left])
     return ids, scores
+
+
+def _of_one(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None) -> tuple[Tensor, Tensor]:
+    """As `top_k_of` for one state [w]: a product and a top-k, for which no buffer is worth its making."""
+    scores = torch.mv(table, hidden)
+    scores[PAD] = -torch.inf
+    if exclude is not None:
+        scores[exclude[0]] = -torch.inf
+    best, ids = scores.topk(k)
+    return ids.masked_fill_(best == -torch.inf, PAD)[None], best[None]
 
 
 @torch.no_grad()

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import torch
 
 from leanrec.core.recommender import Recommender
-from leanrec.cost.bench import request
+from leanrec.core.types import Batch
 from leanrec.cost.count import Flops, on_meta
 from leanrec.cost.latency import measure
 from leanrec.nn.cell_stack import CellStack
@@ -79,13 +78,12 @@ class Costs:
         chosen = [cell.chosen for cell in body.cells()]
         model = Recommender(body, self.student.objective)
         was = model.training, self.student.training
-        history = np.arange(body.max_length) % model.items.num_items + 1
+        items = torch.arange(body.max_length, device=next(model.parameters()).device)[None] % model.items.num_items + 1
+        batch = Batch(items, torch.tensor([body.max_length], device=items.device))
         body.choose(architecture)
         model.eval()
         with torch.random.fork_rng():
-            timing = measure(
-                {"": lambda: len(request(model, [history], min(ASKED, model.items.num_items))[0])}, SECONDS
-            )
+            timing = measure({"": lambda: _answered(model, batch)}, SECONDS)
         self.student.train(was[1])
         body.choose(sum(chosen, ()))
         return timing[""].p50_ms
@@ -96,3 +94,9 @@ class Costs:
         count = {"flops": self.flops, "params": self.params, "ms": self.milliseconds}
         found = {kind: float(count[kind](architecture)) for kind, most in budgets.items() if most}
         return {kind: cost for kind, cost in found.items() if cost > budgets[kind]}
+
+
+@torch.inference_mode()
+def _answered(model: Recommender, batch: Batch) -> int:
+    """Answer histories, as an engine does."""
+    return len(model.items.top_k(model.represent(batch), min(ASKED, model.items.num_items))[0])
