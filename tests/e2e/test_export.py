@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
 
 from e2e.command import leanrec, refused
+from leanrec.artifact.exported import encode, read_export
 from leanrec.build import open_run
 from leanrec.core.errors import ConfigError
 from leanrec.serve.export_runner import open_export
@@ -161,6 +163,14 @@ def test_an_edited_manifest_is_refused(old: str, new: str, text: str, broken: Pa
     assert old in raw
     path.write_text(raw.replace(old, new, 1))
     assert re.search(text, leanrec("recommend", broken, "--history", HISTORY).error)
+
+
+def test_a_weight_that_is_missing_is_named(broken: Path) -> None:
+    exported, _ = read_export(broken)
+    _, raw = encode(msgspec.structs.replace(exported, matrix="elsewhere"))
+    (broken / "export.json").write_bytes(raw)
+    error = leanrec("recommend", broken, "--history", HISTORY).error
+    assert "expected the weight 'elsewhere' in" in error and error.endswith("got none; export again")
 
 
 def test_a_routed_run_takes_the_same_routes_from_its_export(routed: Path, shop: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from leanrec.artifact.exported import ROUTING, WEIGHTS, Exported, read_export
+from leanrec.core.errors import ArtifactError
 from leanrec.core.plain import PAD, Route
 from leanrec.core.pricing import Pricing
 from leanrec.serve.engine import Engine
@@ -28,6 +29,11 @@ class ExportRunner:
 
     def __init__(self, folder: Path, exported: Exported, threads: int | None = None) -> None:
         weights = mapped(folder / WEIGHTS)
+        needed = {*(ROUTING if exported.router else ()), exported.matrix} - {""}
+        if not needed <= weights.keys():
+            raise ArtifactError(
+                f"expected the weight {min(needed - weights.keys())!r} in {folder / WEIGHTS}, got none; export again"
+            )
         self.num_items, self.max_length = exported.data.items, exported.max_length
         self.exported, self._graphs, self._lock = exported, dict[str, Graph](), threading.Lock()
         self._open = opener(folder, exported.format, threads or cores())
