@@ -159,7 +159,9 @@ def report(name: str, seed: int, runs: dict[str, OpenRun], store: Store, options
     part = "valid" if options.valid else "test"
     found = {model: tasks.evaluate_run(run, store, part, True) for model, run in runs.items()}
     sizes = [1, 256]
-    timed = tasks.run_bench(list(runs.values()), store.path, sizes, options.seconds, 10, None)
+    timed = tasks.run_bench(
+        [tasks.open_answering(run.path) for run in runs.values()], store.path, sizes, options.seconds, 10
+    )
     faster = {(ratio.run, ratio.batch): ratio.p50 for ratio in timed.ratios}
     teacher, searched = runs["teacher"], found["searched"]
     for model, run in runs.items():
