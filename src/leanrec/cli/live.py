@@ -104,4 +104,10 @@ def minutes(seconds: float) -> str:
     """A time in the unit one thinks in."""
     if seconds == float("inf"):
         return "unlimited time"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from leanrec.cli import data, demo, evaluate, models, slim
+from leanrec.cli import data, demo, evaluate, models, report, slim
 from leanrec.cli.output import Json, emit, table
 from leanrec.core.errors import LeanrecError
 
@@ -29,6 +29,7 @@ demo.add(app)
 models.add(app)
 evaluate.add(app)
 slim.add(app)
+report.add(app)
 
 
 def _version(asked: bool) -> None:

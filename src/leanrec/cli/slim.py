@@ -10,10 +10,11 @@ import msgspec
 import typer
 
 from leanrec.cli.live import Display
-from leanrec.cli.output import Json, emit, human, note, size, table
+from leanrec.cli.output import Json, emit, human, note, size, stages, table
 from leanrec.config import override, parse, read_recipe
 from leanrec.core.errors import ConfigError
 from leanrec.tasks import slim as searches
+from leanrec.tasks.report import write_report
 from leanrec.tasks.slim.journal import write
 
 
@@ -40,7 +41,8 @@ def slim(
     max_loss: Annotated[float, typer.Option(help="Most relative loss of NDCG@10, with 95 % confidence.")] = 0.01,
     limit: Annotated[str | None, typer.Option(help="What it may cost at most, such as p99_ms=5,bytes=20MB.")] = None,
     techniques: Annotated[
-        str | None, typer.Option(help="What to try beside small models, such as canet,cprec; all by default; none for none.")
+        str | None,
+        typer.Option(help="What to try beside small models, such as canet,cprec; all by default; none for none."),
     ] = None,
     hours: Annotated[float, typer.Option(help="Time to train and judge in, over all interruptions.")] = 1.0,
     cost: Annotated[Cost, typer.Option(help="What to make small.")] = Cost.flops,
@@ -59,7 +61,12 @@ def slim(
         tree.setdefault("backbone", {})["name"] = backbone
     config = parse(override(tree, settings or []))
     plan = searches.plan_of(
-        config, data, max_loss, searches.parse_limits(limit), names(techniques), msgspec.convert(cost.value, searches.Cost)
+        config,
+        data,
+        max_loss,
+        searches.parse_limits(limit),
+        names(techniques),
+        msgspec.convert(cost.value, searches.Cost),
     )
     result = searched(plan, out, hours, as_json)
     if as_json:
@@ -88,6 +95,9 @@ def searched(plan: searches.Plan, out: Path, hours: float, as_json: bool) -> dic
         searches.keep(journal, search.path(journal.chosen.name), out)
     found = searches.result(journal, full, out, search.store)
     write(out / searches.RESULT, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    if not (out / "report.html").exists():
+        with stages(as_json) as progress:
+            write_report([out], out / "report.html", progress=progress)
     return found
 
 
@@ -109,7 +119,9 @@ def show(result: dict[str, Any]) -> None:
     table("what was tried", ["candidate", "", "", "seconds"], tried, numbers=False)
     if "oracle" in result:
         share, allowed = result["oracle"]["share"], result["oracle"]["saving"]
-        typer.echo(f"a router that knows the easy users would save {allowed:.0%}; the chosen model saves {share:.0%} of that")
+        typer.echo(
+            f"a router that knows the easy users would save {allowed:.0%}; the chosen model saves {share:.0%} of that"
+        )
     note(f"report: {result['report']}")
 
 
@@ -118,4 +130,6 @@ def _standing(trial: dict[str, Any]) -> str:
         return trial["why"]
     best = trial["points"][-1]
     budget = "" if best["budget"] is None else f"budget {best['budget']:g}, "
-    return f"{budget}loses {100 * best['loss']['mean']:+.2f} % on validation, at most {100 * best['loss']['upper']:+.2f} %"
+    return (
+        f"{budget}loses {100 * best['loss']['mean']:+.2f} % on validation, at most {100 * best['loss']['upper']:+.2f} %"
+    )

@@ -85,7 +85,9 @@ def counted(point: Point) -> Mapping[str, float]:
     return {"flops": point.flops, "bytes": point.bytes, "params": point.params}
 
 
-def confirm(chosen: Sequence[Point], runs: Mapping[str, OpenRun], full: OpenRun, store: Store, plan: Plan) -> list[Proposal]:
+def confirm(
+    chosen: Sequence[Point], runs: Mapping[str, OpenRun], full: OpenRun, store: Store, plan: Plan
+) -> list[Proposal]:
     """Judge proposals on users whom neither training nor choosing has seen; Holm's procedure over all of them."""
     part: Part = "confirm"
     whole = gain(evaluate_run(full, store, part))

@@ -85,7 +85,9 @@ def checked(max_loss: float, hours: float) -> None:
         ConfigError: One is out of range.
     """
     if not 0 < max_loss < 1:
-        raise ConfigError(f"expected --max-loss above 0 and below 1, a share of the full model's NDCG@10, got {max_loss}")
+        raise ConfigError(
+            f"expected --max-loss above 0 and below 1, a share of the full model's NDCG@10, got {max_loss}"
+        )
     if not 0 < hours < float("inf"):
         raise ConfigError(f"expected --hours above 0, got {hours}")
 

@@ -92,7 +92,11 @@ def result(journal: Journal, full: OpenRun, out: Path, store: Store) -> dict[str
         "saving": None,
         "times": None,
         "test_loss": None,
-        "users": {"choose": _count(full, store, "valid"), "confirm": _count(full, store, "confirm"), "test": test["users"]},
+        "users": {
+            "choose": _count(full, store, "valid"),
+            "confirm": _count(full, store, "confirm"),
+            "test": test["users"],
+        },
         "machine": timing.get("machine", full.manifest.train.machine),
         "seed": full.manifest.train.seed,
         "started": journal.started,
@@ -156,7 +160,9 @@ def headline(found: dict[str, Any]) -> str:
     """The sentence on top: how much cheaper, and how quality changed."""
     promise = f"less than {100 * found['max_loss']:.3g} % of NDCG@10 lost"
     if found["chosen"] is None:
-        return f"No cheaper model was found that keeps the promise ({promise}, with 95 % confidence): keep the full model."
+        return (
+            f"No cheaper model was found that keeps the promise ({promise}, with 95 % confidence): keep the full model."
+        )
     times = found["times"][found["cost"]]
     what = "cheaper" if found["cost"] == "flops" else "smaller"
     low, high = (-100 * x for x in reversed(found["test_loss"]["ci95"]))

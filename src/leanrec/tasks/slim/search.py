@@ -175,7 +175,9 @@ class Search:
                 ) from None
             self.save()
             valid = read_manifest(path).train.valid
-            self.tell({"event": "trained", "name": FULL, "status": "done", "ndcg@10": valid["ndcg@10"], "left": self.left})
+            self.tell(
+                {"event": "trained", "name": FULL, "status": "done", "ndcg@10": valid["ndcg@10"], "left": self.left}
+            )
 
     def _candidates(self) -> dict[str, Candidate]:
         """All candidates that fit, by name; the journal lists them all, cheap ones first."""
@@ -243,7 +245,13 @@ class Search:
         trial.status, trial.why = status, why
         self.save()
         best = front(self._points(), self.plan)
-        event: dict[str, Any] = {"event": "trained", "name": trial.name, "status": status, "why": why, "left": self.left}
+        event: dict[str, Any] = {
+            "event": "trained",
+            "name": trial.name,
+            "status": status,
+            "why": why,
+            "left": self.left,
+        }
         if trial.points:
             event["point"] = msgspec.to_builtins(trial.points[-1])
         if best:
