@@ -78,7 +78,7 @@ class Display(AbstractContextManager["Display"]):
         return "test: opened once, for the full model and the chosen one"
 
     def _ended(self, event: dict[str, Any]) -> str:
-        if event["why"] if "why" in event else "":
+        if event.get("why"):
             return event["why"]
         return point(event["point"]) if "point" in event else f"valid ndcg@10 {event['ndcg@10']:.4f}"
 

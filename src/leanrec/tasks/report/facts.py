@@ -18,8 +18,8 @@ from leanrec.evaluate.metrics import gains, intervals
 from leanrec.tasks.answering import run_bench
 from leanrec.tasks.controls import CURVE, METRIC, RoutedPart, controls_of, groups_of
 from leanrec.tasks.evaluation import Evaluation, evaluate_run
-from leanrec.tasks.report.groups import Group, groupings
 from leanrec.tasks.progress import Report, silent
+from leanrec.tasks.report.groups import Group, groupings
 from leanrec.train.log import NAME as LOG
 
 BATCHES = (1, 32)

@@ -6,6 +6,8 @@ import re
 from typing import Any
 from xml.etree.ElementTree import Element, tostring
 
+PROSE = 32
+"""Letters of the longest cell that stays on one line."""
 Child = Element | str | None
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -37,9 +39,14 @@ def el(tag: str, *children: Child, **attributes: Any) -> Element:
 def table(columns: list[str], rows: list[list[str]], caption: str = "") -> Element:
     """A table in a box that scrolls sideways on a narrow screen; all but the first column are numbers."""
     head = el("tr", *(el("th", name, scope="col") for name in columns))
-    body = [el("tr", el("th", row[0], scope="row"), *(el("td", cell) for cell in row[1:])) for row in rows]
+    body = [el("tr", el("th", row[0], scope="row"), *(_cell(cell) for cell in row[1:])) for row in rows]
     text = el("caption", caption) if caption else None
     return el("div", el("table", text, el("thead", head), el("tbody", *body)), class_="wide", tabindex="0")
+
+
+def _cell(text: str) -> Element:
+    """A cell; long ones are prose, which may break into lines."""
+    return el("td", text, class_="prose" if len(text) > PROSE else None)
 
 
 def document(title: str, style: str, body: Element) -> str:

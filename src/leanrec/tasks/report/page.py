@@ -136,7 +136,8 @@ def _trade(facts: Facts, search: dict[str, Any] | None) -> list[Child]:
     figures = [
         _figure("Quality and FLOPs", svg.scatter(dots, "FLOPs per user", NDCG, "NDCG@10 against FLOPs per user", paths), caption),
         _figure("Quality and latency", svg.scatter(
-            marks(lambda run: timing[run.name, 1]["p99"]), "p99 ms, one user", NDCG, "NDCG@10 against latency"), "Measured, taking turns."),
+            marks(lambda run: timing[run.name, 1]["p99"]), "p99 ms, one user", NDCG, "NDCG@10 against latency"),
+            "Measured, taking turns."),
         _figure("Quality and size", svg.scatter(
             marks(lambda run: run.bytes), "bytes", NDCG, "NDCG@10 against bytes"), "Counted: parameters as they are held."),
     ]  # fmt: skip
@@ -166,7 +167,7 @@ def _trade(facts: Facts, search: dict[str, Any] | None) -> list[Child]:
 
 
 def _search(search: dict[str, Any]) -> list[Child]:
-    points = [point | {"why": trial["summary"]} for trial in search["candidates"] for point in trial["points"]]
+    points = [point for trial in search["candidates"] for point in trial["points"]]
     unit = search["cost"]
     base = search["baseline"]["flops_per_user" if unit == "flops" else "bytes"]
     last = {trial["name"]: trial["points"][-1] for trial in search["candidates"] if trial["points"]}
@@ -202,12 +203,14 @@ def _search(search: dict[str, Any]) -> list[Child]:
         f"tested on {users['confirm']:,} others that nothing had seen (paired bootstrap, Holm's correction, 5 % for all together). The "
         f"cheapest that passed was taken, and the test part of {users['test']:,} users opened once."
     )
+    columns = ["candidate", "outcome", "difference", "at least", "FLOPs", "size", "seconds"]
+    confirmed = ["proposal", "difference", "p", "the promise is"]
     return [
         el("h2", "What was tried"),
         el("p", text),
         el("div", _figure("Every candidate", plot, caption), class_="figures"),
-        table(["candidate", "outcome", "difference", "at least", "FLOPs", "size", "seconds"], rows, "On validation, the dearest budget that was judged."),
-        table(["proposal", "difference", "p", "the promise is"], proposals, "Confirmed on users held back.") if proposals else None,
+        table(columns, rows, "On validation, the dearest budget that was judged."),
+        table(confirmed, proposals, "Confirmed on users held back.") if proposals else None,
     ]  # fmt: skip
 
 
@@ -252,7 +255,9 @@ def _routes(run: RunFacts) -> list[Child]:
                 found = run.controls[name]
                 lead = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found["lead"]) if "lead" in found else ""
                 rows.append([label, f"{found['metrics']['ndcg@10']:.4f}", f"{found['flops_ratio']:.1%}", lead])
-        caption = "What the routes are worth: held against choices that do not look at the user, on the same users; at most 2,000 of them."
+        caption = (
+            "What the routes are worth: held against choices that do not look at the user, on at most 2,000 users."
+        )
         parts.append(table(["routes", "NDCG@10", "FLOPs", "learned routes lead by [95 %]"], rows, caption))
     return parts
 
@@ -334,8 +339,8 @@ def _small_print(facts: Facts, search: dict[str, Any] | None) -> list[Child]:
     rows = [[run.name, *(run.about[key] for key in keys)] for run in facts.runs]
     machine = ", ".join(f"{key} {value}" for key, value in facts.machine.items())
     text = (
-        f"Latency was measured on {machine}: whole requests, the runs taking turns. FLOPs are counted: a multiply-add is two; router and "
-        "head included. Ties count against the model, the full catalogue is ranked, seen items are kept."
+        f"Latency was measured on {machine}: whole requests, the runs taking turns. FLOPs are counted: a multiply-add is two; "
+        "router and head included. Ties count against the model, the full catalogue is ranked, seen items are kept."
     )
     spent = (
         f" The search took {sum(search['seconds'].values()):.0f} s and was started {search['started']}."

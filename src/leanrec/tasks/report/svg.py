@@ -212,9 +212,12 @@ def _ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis between two powers of ten: 1, 2, 5, 10, or even steps where the span is short."""
     every = [m * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5)]
     inside = [tick for tick in every if low <= math.log10(tick) <= high]
-    return inside if len(inside) <= 7 else [tick for tick in inside if str(tick)[0] == "1" or f"{tick:e}"[0] == "1"]
+    if len(inside) < 3:
+        return [tick for tick in _ticks(10**low, 10**high, 5) if tick > 0]
+    return inside if len(inside) <= 7 else [tick for tick in inside if f"{tick:e}"[0] == "1"]
 
 
 def _short(value: float) -> str:

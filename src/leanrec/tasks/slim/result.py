@@ -167,8 +167,5 @@ def headline(found: dict[str, Any]) -> str:
     what = "cheaper" if found["cost"] == "flops" else "smaller"
     low, high = (-100 * x for x in reversed(found["test_loss"]["ci95"]))
     mean = -100 * found["test_loss"]["mean"]
-    if low <= 0 <= high:
-        quality = "quality unchanged"
-    else:
-        quality = f"quality {abs(mean):.1f} % {'better' if mean > 0 else 'lower'}"
-    return f"{times:.1f}x {what}, {quality} (difference {low:+.1f} % .. {high:+.1f} %)"
+    word = "unchanged" if low <= 0 <= high else f"{abs(mean):.1f} % {'better' if mean > 0 else 'lower'}"
+    return f"{times:.1f}x {what}, quality {word} (difference {low:+.1f} % .. {high:+.1f} %)"

@@ -262,10 +262,10 @@ class Search:
         return [point for trial in self.journal.trials for point in trial.points]
 
     def _needless(self, candidate: Candidate) -> str:
-        """Why a candidate cannot win, before it is trained; empty if it can. Counted sizes are known if nothing else changes them."""
+        """Why a candidate cannot win, before it is trained; empty if it can, or if its cost is not known yet."""
         if not candidate.exact:
             return ""
-        least = {"flops": candidate.flops, "bytes": candidate.bytes}
+        least: dict[str, float] = {"flops": candidate.flops, "bytes": candidate.bytes}
         size = {"bytes": float(candidate.bytes)}
         why = over(self.plan.limits, size)
         if why:
