@@ -2,8 +2,8 @@
 
 ``recipes/slim/NAME.toml`` says what to change in the full model's configuration: a comment (what it is, in a line), ``[scale]``
 (shares of fields of its backbone), ``[slim]`` (`How` it is trained), and any other tables of a configuration, which are put over
-it. In their strings ``{full}`` stands for the full model's run. A technique without such a file is tried with its defaults, from the full
-model's weights, so one that is added later takes part by itself.
+it. In their strings ``{full}`` stands for the full model's run. A technique without such a file is tried with its defaults, from
+the full model's weights, so one that is added later takes part by itself.
 """
 
 from __future__ import annotations
