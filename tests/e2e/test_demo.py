@@ -36,7 +36,13 @@ def test_demo_for_people_opens_with_the_sentence(tmp_path: Path) -> None:
     assert shown.code == 0
     first = shown.out.splitlines()[0]
     assert "x cheaper, quality" in first or first.startswith("No cheaper model was found")
-    for word in ("what was tried", "canet", "tiny", "a router that knows the easy users would save", "try: leanrec evaluate"):
+    for word in (
+        "what was tried",
+        "canet",
+        "tiny",
+        "a router that knows the easy users would save",
+        "try: leanrec evaluate",
+    ):
         assert word in shown.out
 
 

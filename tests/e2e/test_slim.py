@@ -82,7 +82,9 @@ def test_the_winner_is_a_run_like_any_other_and_answers_at_its_budget(ended: tup
     assert base["metrics"] == found["baseline"]["metrics"]
     loss = 1 - alone["metrics"]["ndcg@10"] / base["metrics"]["ndcg@10"]
     assert found["test_loss"]["mean"] == pytest.approx(loss)
-    assert found["saving"]["flops"] == pytest.approx(1 - alone["cost"]["flops_per_user"] / base["cost"]["flops_per_user"])
+    assert found["saving"]["flops"] == pytest.approx(
+        1 - alone["cost"]["flops_per_user"] / base["cost"]["flops_per_user"]
+    )
 
 
 def test_the_winner_is_the_cheapest_of_those_confirmed(ended: tuple[Path, Result]) -> None:
@@ -96,7 +98,9 @@ def test_the_winner_is_the_cheapest_of_those_confirmed(ended: tuple[Path, Result
 def test_training_never_sees_the_users_that_confirm(ended: tuple[Path, Result], shop: Path) -> None:
     users = ended[1].json["users"]
     assert users["choose"] + users["confirm"] == len(Split.leave_one_out(Store.open(shop)).targets("valid")[0])
-    assert leanrec("evaluate", ended[0] / "runs" / "full", "--split", "valid", "--json").json["users"] == users["choose"]
+    assert (
+        leanrec("evaluate", ended[0] / "runs" / "full", "--split", "valid", "--json").json["users"] == users["choose"]
+    )
 
 
 def test_what_happens_is_told_as_lines_of_json(ended: tuple[Path, Result]) -> None:
@@ -163,7 +167,9 @@ def test_nothing_is_chosen_where_nothing_is_sure(shop: Path, ended: tuple[Path, 
     found = search(shop, out, "--max-loss", 1e-4, "--techniques", "none", "--limit", "flops=1").json
     assert found["chosen"] is found["saving"] is found["test_loss"] is None
     assert found["proposals"] == []
-    assert found["headline"].startswith("No cheaper model was found that keeps the promise (less than 0.01 % of NDCG@10")
+    assert found["headline"].startswith(
+        "No cheaper model was found that keeps the promise (less than 0.01 % of NDCG@10"
+    )
     assert not (out / "chosen").exists() and (out / "report.html").exists()
     assert {t["name"] for t in found["candidates"]} == {"shallow", "narrow", "small", "tiny"}
 
@@ -179,7 +185,10 @@ def test_more_hours_go_on_where_time_ran_out(shop: Path, tmp_path: Path) -> None
 
 
 BAD = {
-    "loss of nothing": (("--max-loss", 0), "expected --max-loss above 0 and below 1, a share of the full model's NDCG@10, got 0.0"),
+    "loss of nothing": (
+        ("--max-loss", 0),
+        "expected --max-loss above 0 and below 1, a share of the full model's NDCG@10, got 0.0",
+    ),
     "no time": (("--hours", 0), "expected --hours above 0, got 0.0"),
     "unknown technique": (
         ("--techniques", "canet,cprek"),
@@ -212,12 +221,16 @@ def test_what_cannot_be_searched_for(case: str, shop: Path, tmp_path: Path) -> N
 
 def test_no_backbone(shop: Path, tmp_path: Path) -> None:
     error = refused(tmp_path, "slim", shop, "--out", tmp_path / "search")
-    assert error.startswith("expected backbone.name, got none; known: bert4rec, ") and error.endswith("--backbone sets it")
+    assert error.startswith("expected backbone.name, got none; known: bert4rec, ") and error.endswith(
+        "--backbone sets it"
+    )
 
 
 def test_another_search_in_the_same_place(shop: Path, ended: tuple[Path, Result]) -> None:
     error = refused(ended[0], "slim", shop, *FULL, *LENIENT, "train.epochs=4", "--out", ended[0])
-    assert error.startswith(f"expected train.epochs of 3, with which the search in {ended[0]} was started, got 4; repeat ")
+    assert error.startswith(
+        f"expected train.epochs of 3, with which the search in {ended[0]} was started, got 4; repeat "
+    )
     error = refused(ended[0], "slim", shop, *FULL, *LENIENT, "--max-loss", 0.5, "--out", ended[0])
     assert error.startswith(f"expected max_loss of 0.9, with which the search in {ended[0]} was started, got 0.5; ")
 

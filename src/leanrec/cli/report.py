@@ -9,7 +9,7 @@ import typer
 
 from leanrec.cli.options import Data
 from leanrec.cli.output import Json, emit, note, stages
-from leanrec.tasks.report import write_report
+from leanrec.tasks.report import subject, write_report
 
 
 def add(app: typer.Typer) -> None:
@@ -29,8 +29,9 @@ def report(
 
     Example: leanrec report search --out report.html
     """
+    about = subject(runs, out, data)
     with stages(as_json) as progress:
-        facts = write_report(runs, out, data, progress)
+        facts = write_report(about, progress)
     result = {
         "report": str(out),
         "bytes": out.stat().st_size,

@@ -14,7 +14,7 @@ from leanrec.cli.output import Json, emit, human, note, size, stages, table
 from leanrec.config import override, parse, read_recipe
 from leanrec.core.errors import ConfigError
 from leanrec.tasks import slim as searches
-from leanrec.tasks.report import write_report
+from leanrec.tasks.report import subject, write_report
 from leanrec.tasks.slim.journal import write
 
 
@@ -96,8 +96,9 @@ def searched(plan: searches.Plan, out: Path, hours: float, as_json: bool) -> dic
     found = searches.result(journal, full, out, search.store)
     write(out / searches.RESULT, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     if not (out / "report.html").exists():
+        about = subject([out], out / "report.html")
         with stages(as_json) as progress:
-            write_report([out], out / "report.html", progress=progress)
+            write_report(about, progress)
     return found
 
 

@@ -3,29 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from leanrec.build import OpenRun
 from leanrec.core.errors import ArtifactError, ConfigError
+from leanrec.data.store import Store
 from leanrec.tasks.progress import Report, silent
-from leanrec.tasks.report.facts import Facts, gather
+from leanrec.tasks.report.facts import Facts, gather, opened
 from leanrec.tasks.report.page import page
 from leanrec.tasks.slim.journal import write
 from leanrec.tasks.slim.result import CHOSEN, RESULT
 
-__all__ = ["Facts", "gather", "page", "write_report"]
+__all__ = ["Facts", "Subject", "page", "subject", "write_report"]
 
 
-def write_report(runs: Sequence[Path], out: Path, data: Path | None = None, progress: Report = silent) -> Facts:
-    """Write the report of runs, the first of which the others are held against, or of one search.
+@dataclass(frozen=True)
+class Subject:
+    """What a report is about.
+
+    Attributes:
+        out: The page.
+        runs: By name; the first is what the others are held against.
+        store: Their interactions.
+        search: What ``leanrec slim`` found, if it is about a search.
+    """
+
+    out: Path
+    runs: dict[str, OpenRun]
+    store: Store
+    search: dict[str, Any] | None
+
+
+def subject(runs: Sequence[Path], out: Path, data: Path | None = None) -> Subject:
+    """Open what is reported, before any work is done.
 
     Args:
         runs: Directories of runs, or one of a search.
         out: The page.
         data: The store, if it is no longer where the runs were trained.
-        progress: Told how far it is.
 
     Raises:
         ConfigError: A search is named with other runs, or ``out`` is a directory.
@@ -42,8 +61,13 @@ def write_report(runs: Sequence[Path], out: Path, data: Path | None = None, prog
         paths = [runs[0] / "runs" / "full"] + ([runs[0] / CHOSEN] if search["chosen"] else [])
     else:
         paths = list(runs)
-    facts = gather(paths, data, progress)
-    write(out, page(facts, search).encode())
+    return Subject(out, *opened(paths, data), search)
+
+
+def write_report(about: Subject, progress: Report = silent) -> Facts:
+    """Evaluate and measure the runs, and write the page."""
+    facts = gather(about.runs, about.store, progress)
+    write(about.out, page(facts, about.search).encode())
     return facts
 
 

@@ -90,24 +90,34 @@ class Facts:
     machine: dict[str, str | int]
 
 
-def gather(paths: Sequence[Path], data: Path | None = None, progress: Report = silent) -> Facts:
-    """Evaluate and measure runs.
+def opened(paths: Sequence[Path], data: Path | None = None) -> tuple[dict[str, OpenRun], Store]:
+    """Runs by name, and their store.
 
     Raises:
-        ConfigError: The runs are of different logs or splits.
+        ConfigError: The runs are of different logs or splits, or one is named twice.
         LeanrecError: A run or the store is not usable.
     """
+    names = _names(paths)
     runs = [open_run(path) for path in paths]
     store = runs[0].store(data)
+    users = runs[0].split(store).targets("test")
     for run in runs[1:]:
         if run.manifest.data.catalog_sha256 != store.meta.catalog_sha256:
             raise ConfigError(
                 f"expected runs on the items of {runs[0].path}, got one with other items in {run.path}; report them apart"
             )
+        if not all(map(np.array_equal, users, run.split(store).targets("test"))):
+            raise ConfigError(f"expected runs with the same test users, got others in {run.path}; use one data.split")
+    return dict(zip(names, runs, strict=True)), store
+
+
+def gather(named: dict[str, OpenRun], store: Store, progress: Report = silent) -> Facts:
+    """Evaluate and measure runs; the first is what the others are held against."""
     found: list[RunFacts] = []
-    for name, run in zip(_names(paths), runs, strict=True):
+    for name, run in named.items():
         found.append(_facts(name, run, store, found[0] if found else None, progress))
-    bench = run_bench(runs, data, BATCHES, SECONDS, min(10, store.num_items))
+    runs = list(named.values())
+    bench = run_bench(runs, store.path, BATCHES, SECONDS, min(10, store.num_items))
     names = {str(run.path): facts.name for run, facts in zip(runs, found, strict=True)}
     timing = [
         {"name": names[r.run], "batch": r.batch, "p50": r.p50_ms, "p99": r.p99_ms, "users_per_s": r.users_per_s}
@@ -135,8 +145,6 @@ def _facts(name: str, run: OpenRun, store: Store, base: RunFacts | None, progres
     ndcg = gains(METRIC, evaluation.ranking.ranks)
     loss = None
     if base is not None:
-        if not np.array_equal(base.evaluation.users, evaluation.users):
-            raise ConfigError(f"expected runs with the same test users, got others in {run.path}; use one data.split")
         loss = paired_loss(ndcg, gains(METRIC, base.evaluation.ranking.ranks), 0.0)
     whole = (base.evaluation if base else evaluation).flops
     kept = evaluation.blocks_kept(len(run.model.backbone.blocks))

@@ -45,7 +45,7 @@ class How(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     epochs: Positive = 0.5
     rate: Positive = 0.5
     passes: Positive = 1.0
-    hopeless: Share = 0.75
+    hopeless: Share = 0.85
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,8 @@ def _oracle(journal: Journal, store: Store, found: dict[str, Any]) -> dict[str, 
 def headline(found: dict[str, Any]) -> str:
     """The sentence on top: how much cheaper, and how quality changed."""
     promise = f"less than {100 * found['max_loss']:.3g} % of NDCG@10 lost"
+    if found["chosen"] is None and any(trial["status"] == "no time" for trial in found["candidates"]):
+        return f"No cheaper model was found in the time there was ({promise}, with 95 % confidence): repeat with more --hours."
     if found["chosen"] is None:
         return (
             f"No cheaper model was found that keeps the promise ({promise}, with 95 % confidence): keep the full model."

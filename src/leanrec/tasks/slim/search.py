@@ -113,9 +113,14 @@ class Search:
                 self._try(trial, candidates[trial.name])
         if self.journal.proposals is None:
             self._propose()
-        if self.journal.test is None:
+        if self.journal.test is None or (self.journal.chosen is not None and "chosen" not in self.journal.test):
             self._test()
-        self.journal.finished = True
+        if not self.journal.proposals and any(trial.status == "no time" for trial in self.journal.trials):
+            self.journal.proposals = (
+                None  # nothing was confirmed, so nothing was chosen: more time may still find something
+            )
+        else:
+            self.journal.finished = True
         self.save()
         return self.journal
 
