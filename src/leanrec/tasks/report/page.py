@@ -83,22 +83,24 @@ def _tiles(facts: Facts, search: dict[str, Any] | None) -> Element:
     rows = {row["name"]: row for row in facts.timing if row["batch"] == BATCHES[0]}
     tiles = [(f"{run.metric:.4f}", f"{NDCG} ({base.name}: {base.metric:.4f})")]
     if run is not base:
+        fast, slow = rows[run.name]["p99"], rows[base.name]["p99"]
         tiles = [
-            (
-                f"{base.flops / run.flops:.1f}x",
-                f"fewer FLOPs per user, counted: {_human(run.flops)} of {_human(base.flops)}",
+            _times(
+                base.flops / run.flops, "fewer FLOPs per user", "more FLOPs per user", f"{_human(run.flops)}, counted"
             ),
-            (f"{base.bytes / run.bytes:.1f}x", f"smaller, counted: {_size(run.bytes)} of {_size(base.bytes)}"),
-            (
-                f"{rows[base.name]['p99'] / rows[run.name]['p99']:.1f}x",
-                f"faster p99, measured: {rows[run.name]['p99']:.2f} ms",
-            ),
+            _times(base.bytes / run.bytes, "smaller", "larger", f"{_size(run.bytes)}, counted"),
+            _times(slow / fast, "faster", "slower", f"p99 {fast:.2f} ms, measured"),
             *tiles,
         ]
     if search and "oracle" in search:
         share = search["oracle"]["share"]
         tiles.append((f"{share:.0%}", f"of what knowing the easy users would save ({search['oracle']['saving']:.0%})"))
     return el("ul", *(el("li", el("strong", big), el("span", small)) for big, small in tiles), class_="tiles")
+
+
+def _times(ratio: float, better: str, worse: str, what: str) -> tuple[str, str]:
+    """How many times better, or worse."""
+    return (f"{ratio:.1f}x", f"{better}: {what}") if ratio >= 1 else (f"{1 / ratio:.1f}x", f"{worse}: {what}")
 
 
 def _figure(title: str, plot: Element, caption: str = "", names: Sequence[str] = ()) -> Element:
