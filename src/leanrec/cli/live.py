@@ -71,7 +71,10 @@ class Display(AbstractContextManager["Display"]):
                 self.best = point(event["best"])
             return f"{name}: {event['status']}: {state}"
         if kind == "confirmed":
-            lines = [f"{point(p['point'])}: {'kept' if p['accepted'] else 'not sure'}" for p in event["proposals"]]
+            lines = [
+                f"{point(p['point'] | {'loss': p['loss']})}: {'kept' if p['accepted'] else 'not sure enough'}"
+                for p in event["proposals"]
+            ]
             self.rows["confirmed on users held back"] = ("done", "; ".join(lines) or "nothing to confirm")
             return "confirmed on users held back: " + ("; ".join(lines) or "nothing to confirm")
         self.rows["test"] = ("running", "opened once, for the full model and the chosen one")
