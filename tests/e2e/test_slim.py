@@ -146,7 +146,12 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
+SLOW = ("in the full model", "before a candidate is judged", "before the test part is opened")
+
+
+@pytest.mark.parametrize(
+    "place", [pytest.param(place, marks=pytest.mark.slow if place in SLOW else ()) for place in PLACES]
+)
 def test_a_killed_search_goes_on_to_the_same_result(
     place: str, ended: tuple[Path, Result], shop: Path, tmp_path: Path
 ) -> None:
