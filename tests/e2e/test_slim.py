@@ -231,6 +231,15 @@ def test_no_backbone(shop: Path, tmp_path: Path) -> None:
     )
 
 
+def test_too_few_users(tmp_path: Path) -> None:
+    assert leanrec("data", "simulate", "--users", 12, "--out", tmp_path / "shop").code == 0
+    error = refused(tmp_path, "slim", tmp_path / "shop", *FULL, "--out", tmp_path / "search")
+    assert error == (
+        "expected at least 10 validation users to choose on and as many to confirm on, got 6 to choose on and 6 to confirm on in "
+        f"{tmp_path / 'shop'}; bring more users with three events or more"
+    )
+
+
 def test_another_search_in_the_same_place(shop: Path, ended: tuple[Path, Result]) -> None:
     error = refused(ended[0], "slim", shop, *FULL, *LENIENT, "train.epochs=4", "--out", ended[0])
     assert error.startswith(

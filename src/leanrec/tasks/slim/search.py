@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 
 from leanrec.artifact.manifest import read_manifest
-from leanrec.build import OpenRun, open_run
+from leanrec.build import OpenRun, open_run, split_of
 from leanrec.config import CONFIG, RunConfig, parse
-from leanrec.core.errors import ConfigError, LeanrecError
+from leanrec.core.errors import CompositionError, ConfigError, DataError
+from leanrec.data.split import Part
 from leanrec.data.store import Store
 from leanrec.tasks.answering import run_bench
 from leanrec.tasks.evaluation import Evaluation, evaluate_run
@@ -35,6 +36,9 @@ from leanrec.train.log import CsvLog, Several
 RUNS = "runs"
 MEASURE = 3.0
 """Seconds of measuring requests of one user each."""
+LEAST = 10
+"""Fewest users to choose on, and to confirm on; a promise of use needs many more."""
+PARTS: tuple[Part, Part] = ("valid", "confirm")
 SAFE = 0.01
 """A point is worth giving dearer candidates up for if its p-value is at most this."""
 
@@ -60,6 +64,16 @@ def plan_of(
     store = Store.open(data)
     if not config.data.confirm:
         config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, confirm=CONFIRM))
+    split = split_of(store, config)
+    users = {part: len(split.targets(part)[0]) for part in PARTS}
+    if min(users.values()) < LEAST:
+        got = " and ".join(
+            f"{count:,} to {part} on" for part, count in zip(("choose", "confirm"), users.values(), strict=True)
+        )
+        raise DataError(
+            f"expected at least {LEAST} validation users to choose on and as many to confirm on, got {got} in {store.path}; "
+            "bring more users with three events or more"
+        )
     return Plan(
         data=str(store.path.resolve()),
         catalog_sha256=store.meta.catalog_sha256,
@@ -235,11 +249,9 @@ class Search:
         except NoTime:
             self._end(trial, "no time", "the time was spent before it was trained; more --hours go on with it")
             return
-        except LeanrecError as error:
-            if not (self.path(trial.name) / CONFIG).exists():  # refused before it began: it does not fit
-                self._end(trial, "failed", str(error))
-                return
-            raise
+        except (ConfigError, CompositionError) as error:  # it does not fit; a full disk is another matter
+            self._end(trial, "failed", str(error))
+            return
         with self._clock(f"judge {trial.name}"):
             run = self.open(trial.name)
             trial.points = points(trial.name, run, self.store, self._full_on(self.open(FULL)), self.plan.max_loss)
