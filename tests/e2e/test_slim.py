@@ -179,6 +179,21 @@ def test_nothing_is_chosen_where_nothing_is_sure(shop: Path, ended: tuple[Path, 
     assert {t["name"] for t in found["candidates"]} == {"shallow", "narrow", "small", "tiny"}
 
 
+def test_a_search_that_found_nothing_in_time_can_go_on(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "search"
+    with monkeypatch.context() as patch:
+        patch.setattr("leanrec.tasks.slim.search.Search._too_long", lambda self, trial: True)
+        found = search(shop, out).json
+    assert found["chosen"] is None and found["headline"].endswith("repeat with more --hours.")
+    assert {trial["status"] for trial in found["candidates"]} == {"no time"}
+    page = (out / "report.html").read_text("utf-8")
+    again = search(shop, out).json
+    assert again["chosen"] is not None and again["baseline"]["metrics"] == found["baseline"]["metrics"]
+    assert (out / "report.html").read_text("utf-8") != page
+
+
 def test_more_hours_go_on_where_time_ran_out(shop: Path, tmp_path: Path) -> None:
     out = tmp_path / "search"
     error = leanrec("slim", shop, *FULL, "--hours", 1e-6, "--out", out, "--techniques", "none")

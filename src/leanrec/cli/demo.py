@@ -30,7 +30,7 @@ def add(app: typer.Typer) -> None:
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Directory for the shop and the search.")] = Path("leanrec-demo"),
-    users: Annotated[int | None, typer.Option(help="Users of the simulated shop.", min=10)] = None,
+    users: Annotated[int | None, typer.Option(help="Users of the simulated shop.", min=20)] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Most epochs of the full model; fewer is quicker and worse.", min=1)
     ] = None,

@@ -89,13 +89,14 @@ def searched(plan: searches.Plan, out: Path, hours: float, as_json: bool) -> dic
     """Search, keep the winner, and write ``slim.json``."""
     with Display(as_json) as display:
         search = searches.Search(plan, out, hours, display)
+        finished = search.journal.finished
         journal = search.run()
     full = search.open("full")
     if journal.chosen is not None:
         searches.keep(journal, search.path(journal.chosen.name), out)
     found = searches.result(journal, full, out, search.store)
     write(out / searches.RESULT, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
-    if not (out / "report.html").exists():
+    if not finished or not (out / "report.html").exists():
         about = subject([out], out / "report.html")
         with stages(as_json) as progress:
             write_report(about, progress)
