@@ -1,6 +1,6 @@
 """CpRec on public logs: quality, parameters and bytes of compressed models against the models they were made of.
 
-    python benchmarks/cprec.py --logs DIR --work DIR [--only games-sasrec ...] [--seeds 0 1 2] [--variants blocks-8 codes-8 ...]
+    python benchmarks/cprec.py --logs DIR --work DIR [--only games-sasrec ...] [--seeds 0 1 2] [--variants tied-8 codes-64 ...]
     python benchmarks/cprec.py --only shop-nextitnet --ablation --scratch
 
 For every log and seed: the plain model; with --continued the plain model for as long as a compressed one trains besides; the
@@ -58,19 +58,24 @@ CASES = {
     for backbone, shape in BACKBONES.items()
 }
 SHARED = "technique.cprec.sharing=cross-block"
+INT8 = "technique.cprec.int8=true"
 VARIANTS = {
-    "blocks-8": ["technique.cprec.shrink=8"],
-    "blocks-8-shared": ["technique.cprec.shrink=8", SHARED],
-    "blocks-12": ["technique.cprec.shrink=12"],
+    "tied-4": ["technique.cprec.shrink=4"],
+    "tied-8": ["technique.cprec.shrink=8"],
+    "tied-8-shared": ["technique.cprec.shrink=8", SHARED],
+    "tied-12": ["technique.cprec.shrink=12"],
+    "tied-4-int8": ["technique.cprec.shrink=4", INT8],
+    "blocks-8": ["technique.cprec.shrink=8", "technique.cprec.parts=shared"],
+    "blocks-8-shared": ["technique.cprec.shrink=8", "technique.cprec.parts=shared", SHARED],
+    "blocks-12": ["technique.cprec.shrink=12", "technique.cprec.parts=shared"],
     "codes-8": ["technique.cprec.codes=8"],
     "codes-8-shared": ["technique.cprec.codes=8", SHARED],
-    "codes-16-int8": ["technique.cprec.codes=16", "technique.cprec.int8=true"],
+    "codes-16-int8": ["technique.cprec.codes=16", INT8],
     "codes-32": ["technique.cprec.codes=32"],
-    "codes-64": ["technique.cprec.codes=64"],
     "codes-32-shared": ["technique.cprec.codes=32", SHARED],
+    "codes-32-shared-int8": ["technique.cprec.codes=32", SHARED, INT8],
+    "codes-64": ["technique.cprec.codes=64"],
     "codes-64-shared": ["technique.cprec.codes=64", SHARED],
-    "codes-8-int8": ["technique.cprec.codes=8", "technique.cprec.int8=true"],
-    "blocks-4-int8": ["technique.cprec.shrink=4", "technique.cprec.int8=true"],
 }
 ABLATION = {
     f"{parts}/{sharing}": [
@@ -106,7 +111,7 @@ def measure(name: str, store: Store, seed: int, options: argparse.Namespace) -> 
         runs["continued"] = fit(folder / "cprec-continued", configured(more), store)
     start = softmax if options.scratch else more
     for variant in ABLATION if options.ablation else options.variants:
-        label = f"{variant}-scratch" if options.scratch else variant
+        label = "-".join(filter(None, (variant, "scratch" * options.scratch, options.label)))
         config = parse(override(read_recipe("cprec"), [*start, *VARIANTS[variant], *options.set]))
         runs[label] = fit(folder / f"cprec-{label.replace('/', '-')}", config, store)
     if options.train:
@@ -189,10 +194,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path(default))
     parser.add_argument("--only", nargs="*", choices=CASES, default=[])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
-    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=["blocks-8", "codes-8"])
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=["tied-8", "codes-64"])
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="key.path=value", help="changes to the compressed models"
     )
+    parser.add_argument("--ablation", action="store_true", help="every scheme of sharing with every part in blocks")
+    parser.add_argument("--label", help="name of such a change in the CSV")
     parser.add_argument("--scratch", action="store_true", help="train the compressed models from fresh weights")
     parser.add_argument("--continued", action="store_true", help="also the plain model for as long as a compressed one")
     parser.add_argument("--train", action="store_true", help="only train")

@@ -33,16 +33,15 @@ STATES = 128
 STEPS = 16
 """Batches of windows that training steps take in turn."""
 SERVE = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from leanrec.build import open_run
-from leanrec.cost.bench import request
 import numpy as np
 if len(sys.argv) > 1:
     run = open_run(Path(sys.argv[1]))
     for user in range(100):
-        request(run.model, [np.arange(1, 2 + user % 40)], 10)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        run.engine.recommend_ids([np.arange(1, 2 + user % 40)], 10)
+print(int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024)
 """
 
 
@@ -56,7 +55,7 @@ def main() -> None:
     limits = Limits(config.batch_users, config.batch_tokens)
     batches = [windows.batch(some) for some in windows.epoch(0, 0, limits)[:STEPS]]
     requests = [store.history(user) for user in range(0, store.num_users, max(1, store.num_users // 2000))]
-    answered = bench({name: run.model for name, run in runs.items()}, [1, 128], requests, 10, options.seconds)
+    answered = bench({name: run.engine for name, run in runs.items()}, [1, 128], requests, 10, options.seconds)
     states = torch.randn(STATES, first.model.items.dim)
     scored = timed({name: partial(score, run.model, states) for name, run in runs.items()}, options.seconds)
     learned = timed({name: learner(run, batches) for name, run in runs.items()}, options.seconds)

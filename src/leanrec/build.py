@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from leanrec.artifact.manifest import Manifest
-from leanrec.artifact.runtime import Runtime
+from leanrec.artifact.manifest import DataRef, Manifest
 from leanrec.artifact.store import load_run
 from leanrec.backbones import backbones
 from leanrec.config import CONFIG, RunConfig, parse, parse_toml
@@ -23,6 +22,8 @@ from leanrec.cost.count import Flops
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.objectives import objectives
+from leanrec.serve.engine import Engine
+from leanrec.serve.torch_runner import TorchRunner
 from leanrec.techniques import techniques
 
 
@@ -87,10 +88,10 @@ class OpenRun:
         """Counts what requests cost."""
         return Flops(self.model)
 
-    def runtime(self) -> Runtime:
+    def engine(self) -> Engine:
         """What answers requests."""
         flops = {Route.parse(r.route): r.flops for r in self.manifest.routes}
-        return Runtime(self.model, self.catalog, flops, self.manifest.cost.flops)
+        return Engine(TorchRunner(self.model), self.catalog, flops, self.manifest.cost.flops)
 
     def split(self, store: Store) -> Split:
         """The split of its configuration."""
@@ -102,16 +103,25 @@ class OpenRun:
         Raises:
             DataError: It is not there, or has another catalogue.
         """
-        path = data or Path(self.manifest.data.path)
-        if data is None and not path.is_dir():
-            raise DataError(f"expected the store of {self.path}, got none at {path}; name its place with --data")
-        store = Store.open(path)
-        if store.meta.catalog_sha256 != self.manifest.data.catalog_sha256:
-            raise DataError(
-                f"expected the catalogue {self.manifest.data.name} that {self.path} was trained on, got another one in "
-                f"{store.path}; name the right store with --data"
-            )
-        return store
+        return store_of(self.manifest.data, self.path, data)
+
+
+def store_of(trained: DataRef, path: Path, data: Path | None = None) -> Store:
+    """The store that the run or export at ``path`` was trained on, or another one with the same catalogue.
+
+    Raises:
+        DataError: It is not there, or has another catalogue.
+    """
+    place = data or Path(trained.path)
+    if data is None and not place.is_dir():
+        raise DataError(f"expected the store of {path}, got none at {place}; name its place with --data")
+    store = Store.open(place)
+    if store.meta.catalog_sha256 != trained.catalog_sha256:
+        raise DataError(
+            f"expected the catalogue {trained.name} that {path} was trained on, got another one in {store.path}; name the "
+            "right store with --data"
+        )
+    return store
 
 
 def open_run(path: Path | str) -> OpenRun:

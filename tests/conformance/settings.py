@@ -5,15 +5,22 @@ A new backbone or technique adds one entry here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from leanrec.backbones.bert4rec import BERT4RecConfig
+from leanrec.backbones.cells import CellsConfig
 from leanrec.backbones.gru4rec import GRU4RecConfig
-from leanrec.backbones.nextitnet import NextItNetConfig
+from leanrec.backbones.nextitnet import NextItNet, NextItNetConfig
 from leanrec.backbones.sasrec import SASRecConfig
+from leanrec.core.errors import ConfigError
+from leanrec.core.recommender import Recommender
+from leanrec.core.types import Catalog
+from leanrec.objectives import Softmax, build_softmax
+from leanrec.techniques.adarec import AdaRecConfig
 from leanrec.techniques.canet import CANetConfig
 from leanrec.techniques.cprec import CpRecConfig
 from leanrec.techniques.skiprec import SkipRecConfig
@@ -27,11 +34,13 @@ class Setting:
         config: A small shape with every option at work, dropout included.
         other: Another valid value of every field.
         along: For a field that only matters beside others, the values these must have.
+        on: Of a technique: fields of the backbone, where it has them, that must be different.
     """
 
     config: msgspec.Struct
     other: dict[str, Any]
     along: dict[str, dict[str, Any]] = field(default_factory=dict)
+    on: dict[str, Any] = field(default_factory=dict)
 
 
 TRANSFORMER: dict[str, Any] = {
@@ -71,6 +80,25 @@ BACKBONES: dict[str, Setting] = {
             "std": 0.05,
         },
     ),
+    "cells": Setting(
+        CellsConfig(
+            width=12, layers=3, nodes=2, architecture=("conv3", "attention", "max3"), max_length=10, positions=True
+        ),
+        {
+            "width": 8,
+            "layers": 2,
+            "nodes": 1,
+            "architecture": ("avg3", "conv2x2", "skip", "none", "attention", "conv1", "max2x3", "conv5", "none"),
+            "heads": 3,
+            "dropout": 0.5,
+            "max_length": 12,
+            "rezero": True,
+            "positions": False,
+            "scale": False,
+            "std": 0.05,
+        },
+        along={"nodes": {"architecture": ()}},
+    ),
     "nextitnet": Setting(
         NextItNetConfig(width=12, layers=3, dilations=(1, 2), max_length=10),
         {
@@ -87,10 +115,40 @@ BACKBONES: dict[str, Setting] = {
     ),
 }
 
+SEARCHED = ("conv3", "conv2x2", "max3", "avg3", "attention", "skip", "none")
+"""A tiny search space with every kind of operation."""
 JOINT = {"training": "gumbel"}
 NESTED = {"training": "sandwich"}
 
 TECHNIQUES: dict[str, Setting] = {
+    "adarec": Setting(
+        AdaRecConfig(operations=SEARCHED, search_epochs=3, warmup=0.2, cost_weight=0.5),
+        {
+            "distil": 0.2,
+            "embedding": 0.5,
+            "hidden": 0.5,
+            "logits": 0.5,
+            "mapping": "fixed",
+            "adaptive": False,
+            "direction": "student",
+            "candidates": 3,
+            "operations": ("conv5", "skip"),
+            "per_cell": True,
+            "search_epochs": 2,
+            "warmup": 0.7,
+            "estimator": "gumbel",
+            "pace": 1.0,
+            "temperature": 2.0,
+            "final_temperature": 0.1,
+            "cost": "params",
+            "cost_weight": 1.0,
+            "max_flops": 2000,
+            "max_params": 1200,
+            "max_ms": 0.002,
+            "tuning": "task",
+        },
+        on={"architecture": ()},
+    ),
     "canet": Setting(
         CANetConfig(widths=(6, 12), depths=(1, 3), embs=(6, 12)),
         {
@@ -155,6 +213,24 @@ TECHNIQUES: dict[str, Setting] = {
         },
     ),
 }
+
+
+def shape(backbone: str, chosen: Sequence[str]) -> msgspec.Struct:
+    """The config of a backbone for these techniques."""
+    on = {key: value for name in chosen for key, value in TECHNIQUES[name].on.items()}
+    config = BACKBONES[backbone].config
+    return changed(config, **{key: value for key, value in on.items() if key in config.__struct_fields__})
+
+
+def taught(model: Recommender, catalog: Catalog) -> Recommender:
+    """The model, with a small teacher if it asks for one."""
+    try:
+        model.learn_from(None)
+    except ConfigError:
+        body = BACKBONES["nextitnet"].config
+        longest = NextItNetConfig(**{**msgspec.structs.asdict(body), "max_length": model.backbone.max_length})
+        model.learn_from(Recommender(NextItNet(longest, len(catalog)), build_softmax(Softmax(), catalog)))
+    return model
 
 
 def changed(config: msgspec.Struct, **values: Any) -> msgspec.Struct:

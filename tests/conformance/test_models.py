@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from conformance.settings import BACKBONES, TECHNIQUES
+from conformance.settings import BACKBONES, TECHNIQUES, changed, shape, taught
 from leanrec import build as composition
 from leanrec.backbones import backbones
 from leanrec.config import Choice, DataConfig, RunConfig
@@ -29,7 +30,7 @@ from leanrec.objectives import Softmax
 from leanrec.tasks.training import held_out
 from leanrec.techniques import techniques
 from leanrec.train import checkpoint
-from leanrec.train.loop import TrainConfig, train
+from leanrec.train.loop import TrainConfig, train_stages
 from toys import catalog, chain_store, random_batch, randomise, same
 
 ITEMS = 40
@@ -37,7 +38,7 @@ ITEMS = 40
 
 def fits(technique: str, backbone: str) -> bool:
     built = techniques.get(technique).build(TECHNIQUES[technique].config)
-    model = backbones.get(backbone).build(BACKBONES[backbone].config, ITEMS)
+    model = backbones.get(backbone).build(shape(backbone, [technique]), ITEMS)
     return built.needs <= model.supports
 
 
@@ -50,16 +51,21 @@ models = pytest.mark.parametrize(
 
 
 def make(
-    backbone: str, chosen: Sequence[str], items: int = ITEMS, **config: int | float
+    backbone: str,
+    chosen: Sequence[str],
+    items: int = ITEMS,
+    found: dict[str, Any] | None = None,
+    **config: int | float,
 ) -> tuple[Recommender, tuple[Stage, ...]]:
     run = RunConfig(
-        Choice(backbone, BACKBONES[backbone].config),
+        Choice(backbone, changed(shape(backbone, chosen), **(found or {}))),
         Choice("softmax", Softmax()),
         tuple(Choice(name, TECHNIQUES[name].config) for name in chosen),
         TrainConfig(**config),  # pyright: ignore[reportArgumentType]
         DataConfig(),
     )
-    return composition.build(run, catalog(items))
+    model, stages = composition.build(run, catalog(items))
+    return taught(model, catalog(items)), stages
 
 
 def ready(backbone: str, chosen: Sequence[str]) -> Recommender:
@@ -158,17 +164,16 @@ def fit(
     **config: int | float,
 ) -> tuple[Recommender, checkpoint.Progress]:
     """Train as a run does."""
-    model, stages = make(backbone, chosen, store.num_items, **config)
+    path = out / checkpoint.NAME
+    found = checkpoint.started(path)[1] if resume and path.exists() else None
+    model, stages = make(backbone, chosen, store.num_items, found, **config)
     split = Split.leave_one_out(store)
     settings = TrainConfig(loss_precision="float32", encoder_precision="float32", **config)  # pyright: ignore[reportArgumentType]
     windows = TrainingData(store, split, model.backbone.max_length)
     out.mkdir(exist_ok=True)
-    progress = checkpoint.Progress()
-    for index, stage in enumerate(stages):
-        progress = train(
-            model, stage, windows, settings, out, lambda m: quality(m, store, "valid"), Stop(stop), index, resume
-        )
-        model = stage.finish(model)
+    model, progress = train_stages(
+        model, stages, windows, settings, out, lambda m: quality(m, store, "valid"), Stop(stop), resume
+    )
     model.calibrate(held_out(model, store, split))
     return model, progress
 

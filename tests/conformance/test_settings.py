@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.settings import BACKBONES, TECHNIQUES, changed
+from conformance.settings import BACKBONES, TECHNIQUES, changed, shape, taught
 from leanrec.backbones import backbones
 from leanrec.build import build
 from leanrec.config import Choice, RunConfig, parse, parse_toml
@@ -22,6 +22,7 @@ from leanrec.data.store import Store
 from leanrec.objectives import objectives
 from leanrec.tasks.training import held_out
 from leanrec.techniques import techniques
+from leanrec.techniques.adarec.costs import Costs
 from toys import randomise
 
 HEADINGS = ["## Idea", "## Paper", "## Use", "## What we measured", "## When not to use it"]
@@ -72,37 +73,53 @@ def run_config(name: str, config: msgspec.Struct) -> RunConfig:
     """A run of one backbone, or of one technique on the first backbone that it fits."""
     if name in TECHNIQUES:
         backbone = next(b for b in BACKBONES if fits(name, b))
-        table = {"name": backbone, **msgspec.to_builtins(BACKBONES[backbone].config)}
+        table = {"name": backbone, **msgspec.to_builtins(shape(backbone, [name]))}
         return parse({"backbone": table, "technique": {name: msgspec.to_builtins(config)}})
     return parse({"backbone": {"name": name, **msgspec.to_builtins(config)}})
 
 
 def fits(technique: str, backbone: str) -> bool:
     needs = techniques.get(technique).build(TECHNIQUES[technique].config).needs
-    return needs <= backbones.get(backbone).build(BACKBONES[backbone].config, 5).supports
+    return needs <= backbones.get(backbone).build(shape(backbone, [technique]), 5).supports
 
 
-def behaviour(name: str, config: msgspec.Struct, store: Store) -> tuple[dict[str, Any], Tensor, Tensor]:
-    """Shapes of the parameters, scores of whole histories, and the training loss with its gradient's norm, from one seed."""
-    model, _ = build(run_config(name, config), store.catalog)
+def behaviour(name: str, config: msgspec.Struct, store: Store) -> tuple[list[Any], Tensor, Tensor]:
+    """What a config decides, from one seed, for all stages of training.
+
+    Returns:
+        The stages' epochs and the shapes of the parameters, scores of whole histories, and for every stage the training loss of two
+        steps half-way with its gradient's norm.
+    """
+    model, stages = build(run_config(name, config), store.catalog)
+    model = taught(model, store.catalog)
     torch.manual_seed(0)
     randomise(model)
     split = Split.leave_one_out(store)
     windows = TrainingData(store, split, model.backbone.max_length)
-    torch.manual_seed(0)
-    model.train()
-    loss = torch.stack(list(model.loss(windows.batch(torch.arange(len(windows)).numpy())).values())).sum()
-    loss.backward()
-    gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm()
+    facts: list[Any] = []
+    losses: list[Tensor] = []
+    for stage in stages:
+        torch.manual_seed(0)
+        model.train().advance(0.5)
+        for _ in range(2):
+            model.zero_grad()
+            loss = torch.stack(list(model.loss(windows.batch(torch.arange(len(windows)).numpy())).values())).sum()
+            loss.backward()
+            gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm()
+            losses += [loss.detach(), gradient]
+        facts.append((stage.epochs, {key: value.shape for key, value in model.state_dict().items()}))
+        model = stage.finish(model)
     model.calibrate(held_out(model, store, split))
     model.eval()
     batches = ask(store, everyone(store), model.backbone.max_length, Limits(1000, 10**6))
     scores = torch.cat([routed_scores(model, question.batch) for question in batches])
-    return (
-        {key: value.shape for key, value in model.state_dict().items()},
-        scores,
-        torch.stack([loss.detach(), gradient]),
-    )
+    return facts, scores, torch.stack(losses)
+
+
+@pytest.fixture(autouse=True)
+def repeatable_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted instead of measured: what is measured never comes twice."""
+    monkeypatch.setattr(Costs, "milliseconds", lambda self, architecture: self.flops(architecture) / 1e6)
 
 
 def routed_scores(model: Recommender, batch: Batch) -> Tensor:

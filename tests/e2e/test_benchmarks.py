@@ -76,8 +76,8 @@ def test_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["layers", *map(str, options)])
     script("layers").main()
     rows = list(csv.DictReader((tmp_path / "layers.csv").read_text().splitlines()))
-    assert [row["backbone"] for row in rows] == ["bert4rec", "gru4rec", "nextitnet", "sasrec"]
-    gru = rows[1]
+    assert [row["backbone"] for row in rows] == ["bert4rec", "cells", "gru4rec", "nextitnet", "sasrec"]
+    gru = rows[2]
     assert float(gru["params per layer"]) == 3 * (2 * 8 * 8 + 2 * 8) + 2 * 8
     assert float(gru["FLOPs per layer"]) == 6 * 3 * 2 * 2 * 8 * 8
 
@@ -146,3 +146,95 @@ def test_routed(
     assert all(float(row["budget"]) > 0 and row["part"] == "test" for row in rows)
     trained = {path.name for path in (tmp_path / "work" / "shop-0").iterdir()}
     assert trained == {name, f"{name}-full", *extra}
+
+
+def test_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, timing = script("cprec"), script("cprec_time")
+    tiny = ["backbone.name=sasrec", "backbone.width=16", "backbone.max_length=8", "train.epochs=2"]
+    monkeypatch.setattr(module, "CASES", {"shop-sasrec": module.Case("shop", tiny)})
+    monkeypatch.setattr(
+        module, "VARIANTS", {name: module.VARIANTS[name] for name in ("tied-4-int8", "blocks-8", "codes-8")}
+    )
+    simulate(Shop(users=60), tmp_path / "work" / "data" / "shop")
+    options = [
+        "--work",
+        tmp_path / "work",
+        "--out",
+        tmp_path / "out.csv",
+        "--continued",
+        "--variants",
+        *module.VARIANTS,
+    ]
+    monkeypatch.setattr(sys, "argv", ["cprec", *map(str, options)])
+    module.main()
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert [row["model"] for row in rows] == ["full", "continued", "tied-4-int8", "blocks-8", "codes-8"]
+    assert [float(row["times smaller"]) > 1 for row in rows] == [False, False, True, True, True]
+    assert float(rows[2]["times smaller table"]) > 8 and rows[3]["lists that differ"] == "0"
+    runs = [tmp_path / "work" / "shop-sasrec-0" / f"cprec-{model}" for model in ("full", "codes-8")]
+    options = [*runs, "--seconds", 0, "--out", tmp_path / "time.csv"]
+    monkeypatch.setattr(sys, "argv", ["cprec_time", *map(str, options)])
+    timing.main()
+    rows = list(csv.DictReader((tmp_path / "time.csv").read_text().splitlines()))
+    assert [row["run"] for row in rows] == [str(run) for run in runs]
+    assert all(float(row["ms of a training step"]) > 0 and float(row["MB over an empty process"]) > 0 for row in rows)
+
+
+def test_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = script("cprec")
+    tiny = ["backbone.name=nextitnet", "backbone.width=16", "backbone.max_length=8", "train.epochs=1"]
+    monkeypatch.setattr(module, "CASES", {"shop-nextitnet": module.Case("shop", tiny)})
+    kept = {name: module.ABLATION[name] for name in ("none/cross-layer", "both/none")}
+    assert len(module.ABLATION) == 4 * 5
+    monkeypatch.setattr(module, "ABLATION", kept)
+    simulate(Shop(users=60), tmp_path / "work" / "data" / "shop")
+    options = ["--work", tmp_path / "work", "--out", tmp_path / "out.csv", "--ablation", "--scratch"]
+    monkeypatch.setattr(sys, "argv", ["cprec", *map(str, options)])
+    module.main()
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert [row["model"] for row in rows] == ["full", "none/cross-layer-scratch", "both/none-scratch"]
+
+
+def test_adarec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = script("adarec")
+    small = ["backbone.width=16", "backbone.layers=2", "backbone.max_length=8", "train.epochs=1"]
+    student = ["backbone.width=4", "backbone.max_length=8", "train.epochs=1", "technique.adarec.search_epochs=1"]
+    case = module.Case("shop", [*module.NEXTITNET, *small], [*student, "backbone.layers=2", "backbone.nodes=1"])
+    simulate(Shop(users=60), tmp_path / "work" / "data" / "shop")
+    monkeypatch.setattr(module, "SHRINK", 2)
+    models = ["alone", "retrained", "random", "isomorphic", "fixed"]
+    options = ["--work", tmp_path / "work", "--out", tmp_path / "out.csv", "--seconds", 0.1, "--models", *models]
+    monkeypatch.setattr(sys, "argv", ["adarec", *map(str, options)])
+    module.main({"tiny": case}, module.arguments())
+    rows = {row["model"]: row for row in csv.DictReader((tmp_path / "out.csv").read_text().splitlines())}
+    assert list(rows) == ["teacher", "searched", *models]
+    assert float(rows["searched"]["ndcg@10 lead of searched"]) == 0
+    assert rows["alone"]["architecture"] == rows["retrained"]["architecture"] == rows["searched"]["architecture"]
+    assert float(rows["searched"]["times fewer params"]) >= 2 and rows["teacher"]["times as fast, batch 1"] == "1.0"
+    assert float(rows["random"]["flops"]) == pytest.approx(float(rows["searched"]["flops"]), rel=module.NEAR)
+
+
+def engine_rows(monkeypatch: pytest.MonkeyPatch, out: Path, *options: object) -> list[dict[str, str]]:
+    monkeypatch.setattr(sys, "argv", ["engine", *map(str, options), "--out", str(out)])
+    script("engine").main()
+    return list(csv.DictReader(out.read_text().splitlines()))
+
+
+def test_engine_on_many_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = engine_rows(monkeypatch, tmp_path / "rows.csv", "million", "--items", 3000, "--seconds", 0, "--index")
+    recall = {row["how"]: float(row["recall@10"]) for row in rows}
+    assert set(recall) == {"read once", "float32, numpy", "float32, torch", "int8 screen, float32 again", "index"}
+    assert recall["int8 screen, float32 again"] == 1 and 0.3 < recall["index"] <= 1
+
+
+def test_engine_on_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = ("--width", 8, "--layers", 1, "--users", 3, "--length", 6, "--items", 50)
+    rows = engine_rows(monkeypatch, tmp_path / "rows.csv", "batch", *shape, "--seconds", 0)
+    assert [row["engine"] for row in rows] == ["eager", "float32", "bfloat16", "onnx"]
+
+
+def test_engine_beside_a_peer() -> None:
+    figures = iter([{"p50_ms": 2.0}, {"p50_ms": 3.0}, {"p50_ms": 5.0}])
+    peer = f'other={sys.executable} -c "print(\'noise\'); print(\'{{\\"latency_own_history\\": {{\\"median_ms\\": 8.0}}}}\')"'
+    rows = script("engine").beside(lambda: next(figures), [peer], ("latency_own_history",), "p50_ms", "median_ms")
+    assert rows == [{"who": "leanrec", "p50_ms": 2.0, "ratio": 1.0}, {"who": "other", "p50_ms": 8.0, "ratio": 2.0}]

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from leanrec.core.errors import ArtifactError
-from leanrec.core.types import Cost
+from leanrec.core.plain import Cost
 
 SCHEMA_VERSION = 1
 NAME, MODEL, CATALOG = "manifest.json", "model.safetensors", "catalog.parquet"

@@ -66,6 +66,11 @@ class BERT4Rec(Transformer):
         self.hidden, self.last_only = config.hidden, config.last_only
         self.mask = nn.Parameter(torch.randn(config.width) * config.std)
 
+    @property
+    def longest(self) -> int:
+        """See `Backbone.longest`: a mask token is appended."""
+        return self.max_length + 1
+
     def examples(self, batch: Batch) -> Batch:
         """Windows [B, T + 1] with some items hidden, and these as targets; items no one may learn from stay in sight.
 

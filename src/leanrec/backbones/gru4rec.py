@@ -15,6 +15,8 @@ is an objective of its own, not TOP1 or BPR-max with in-batch negatives; batches
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from torch import Tensor, nn
 
@@ -71,6 +73,20 @@ class GRU4RecBlock(Block):
         """See `Block.forward`."""
         y = ctx.restrict(self.gru(self.norm(x, ctx.channels), ctx.channels), have, want)
         return ctx.restrict(x, have, want) + self.scale(dropout(y, self.dropout, self.training))
+
+    def rings(self, steps: int) -> tuple[int, ...]:
+        """The newest state."""
+        return (1,)
+
+    def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
+        """See `Block.rows`."""
+        return (self.gru(self.norm(x, None)),)
+
+    def step(self, x: Tensor, memories: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `Block.step`."""
+        state = memories[0] * (at > 0)[:, None, None].to(x.dtype)
+        y = self.gru.step(self.norm(x, None), state)
+        return x + self.scale(y), (y,)
 
 
 @backbones.register("gru4rec", GRU4RecConfig)

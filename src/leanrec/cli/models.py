@@ -1,4 +1,4 @@
-"""``leanrec train, cost, bench, recommend``."""
+"""``leanrec train, describe, cost, bench, recommend, export``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from leanrec import tasks
 from leanrec.artifact.manifest import read_manifest
 from leanrec.backbones import backbones
 from leanrec.build import open_run, saved_config
-from leanrec.cli import reports
+from leanrec.cli import drawing, reports
 from leanrec.cli.options import Budget, Data, Run
 from leanrec.cli.output import Json, emit, note, size, stages, table
 from leanrec.config import override, parse, read_recipe, recipe_names
 from leanrec.core.errors import ConfigError
 from leanrec.core.registry import did_you_mean
 from leanrec.data.datasets import DATASETS
+from leanrec.export.parity import LIMIT
 from leanrec.objectives import objectives
 from leanrec.techniques import techniques
 from leanrec.train.log import Bar, CsvLog, Several
@@ -26,7 +27,7 @@ from leanrec.train.log import Bar, CsvLog, Several
 
 def add(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (train, cost, bench, recommend):
+    for command in (train, describe, cost, bench, recommend, export):
         app.command()(command)
 
 
@@ -61,6 +62,9 @@ def train(
             help="A run whose weights to start from; its configuration too, unless a backbone or recipe is named."
         ),
     ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="A run on the same items to learn from, where a technique distils.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run, to the same numbers.")
     ] = False,
@@ -71,11 +75,15 @@ def train(
     Example: leanrec train data --backbone sasrec backbone.width=128 train.seed=1 --out run
 
     Example: leanrec train data --init run --technique canet train.epochs=10 --out lean
+
+    Example: leanrec train data --recipe adarec --teacher run --out student
     """
-    given = bool(settings or backbone or technique or recipe or init)
+    given = bool(settings or backbone or technique or recipe or init or teacher)
     if resume and given:
         raise ConfigError("--resume goes on with the run's own configuration; drop the other options")
-    config = saved_config(out) if resume else parse(_tree(settings or [], backbone, technique or [], recipe, init))
+    config = (
+        saved_config(out) if resume else parse(_tree(settings or [], backbone, technique or [], recipe, init, teacher))
+    )
     if resume and tasks.finished(out):
         note(f"{out} is finished, nothing is left to train")
     with Bar() as bar:
@@ -103,18 +111,60 @@ def train(
 
 
 def _tree(
-    settings: list[str], backbone: str | None, technique: list[str], recipe: str | None, init: Path | None
+    settings: list[str],
+    backbone: str | None,
+    technique: list[str],
+    recipe: str | None,
+    init: Path | None,
+    teacher: Path | None,
 ) -> dict[str, Any]:
     tree = read_recipe(recipe) if recipe else {}
     if init and not (backbone or recipe):
         tree = read_manifest(init).config
     if init:
         tree.setdefault("train", {})["init"] = str(init.resolve())
+    if teacher:
+        tree.setdefault("train", {})["teacher"] = str(teacher.resolve())
     if backbone:
         tree.setdefault("backbone", {})["name"] = backbone
     for name in technique:
         tree.setdefault("technique", {}).setdefault(name, {})
     return override(tree, settings)
+
+
+def describe(
+    run: Run,
+    svg: Annotated[Path | None, typer.Option(help="Also draw it into this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a run is, and draw what feeds what in it.
+
+    Example: leanrec describe run --svg cell.svg
+    """
+    opened = open_run(run)
+    diagrams = opened.model.backbone.diagrams()
+    config, manifest = opened.config, opened.manifest
+    result = {
+        "run": str(run),
+        "backbone": config.tree()["backbone"],
+        "objective": config.objective.name,
+        "techniques": [technique.name for technique in config.technique],
+        "data": manifest.data.name,
+        "params": manifest.cost.params,
+        "flops_full": manifest.cost.flops,
+        "diagrams": [{"title": d.title, "wires": [list(wire) for wire in d.wires]} for d in diagrams],
+    }
+    if svg is not None:
+        try:
+            svg.write_text(drawing.svg(diagrams), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot write {svg}: {error.strerror}; choose another place for --svg") from error
+    if as_json:
+        emit(result)
+        return
+    reports.show_description(result)
+    for diagram in diagrams:
+        typer.echo(drawing.text(diagram))
 
 
 def cost(run: Run, as_json: Json = False) -> None:
@@ -136,7 +186,7 @@ def cost(run: Run, as_json: Json = False) -> None:
 
 
 def bench(
-    runs: Annotated[list[Path], typer.Argument(help="Runs; ratios are to the first.")],
+    runs: Annotated[list[Path], typer.Argument(help="Runs or exports; ratios are to the first.")],
     batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,32,256",
     seconds: Annotated[float, typer.Option(help="Time for each batch size.", min=0.1)] = 10.0,
     k: Annotated[int, typer.Option("-k", help="Items recommended.", min=1)] = 10,
@@ -149,7 +199,7 @@ def bench(
     Example: leanrec bench full small --batch 1,256
     """
     sizes = reports.whole_numbers("--batch", batch)
-    result = asdict(tasks.run_bench([open_run(run) for run in runs], data, sizes, seconds, k, budget))
+    result = asdict(tasks.run_bench([tasks.open_answering(run) for run in runs], data, sizes, seconds, k, budget))
     if as_json:
         emit(result)
     else:
@@ -157,7 +207,7 @@ def bench(
 
 
 def recommend(
-    run: Run,
+    run: Annotated[Path, typer.Argument(help="A run or an export.")],
     history: Annotated[str | None, typer.Option(help="Item keys of one user, oldest first: KEY,KEY,...")] = None,
     data: Annotated[Path | None, typer.Option(help="A store: recommend to all its users.")] = None,
     out: Annotated[Path | None, typer.Option(help="Parquet to write, with --data.")] = None,
@@ -174,9 +224,9 @@ def recommend(
     """
     if (history is None) == (data is None) or (data is None) != (out is None):
         raise ConfigError("expected either --history KEY,KEY,... or both --data DATA and --out FILE.parquet")
-    opened = open_run(run)
+    opened = tasks.open_answering(run)
     if history is not None:
-        answer = opened.runtime().recommend([reports.keys(history)], k, exclude_seen=exclude_seen, budget=budget)[0]
+        answer = opened.engine.recommend([reports.keys(history)], k, exclude_seen=exclude_seen, budget=budget)[0]
         for key in answer.unknown:
             note(f"warning: unknown item {key!r} skipped")
         result = reports.plain(answer)
@@ -192,3 +242,35 @@ def recommend(
             emit(result)
         else:
             table("recommended", ["users", "k", "file", "size"], [(f"{users:,}", k, out, size(result["bytes"]))])
+
+
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", help="Directory to write; new or empty.")],
+    form: Annotated[str, typer.Option("--format", help="onnx or pt2.")] = "onnx",
+    limit: Annotated[float, typer.Option(help="Largest error against the run that is accepted.", min=0)] = LIMIT,
+    sessions: Annotated[
+        bool, typer.Option("--sessions", help="Also write what takes single steps, for events that arrive one by one.")
+    ] = False,
+    weights: Annotated[
+        str, typer.Option(help="float32, or int8: a quarter of the bytes, and what it loses is measured.")
+    ] = "float32",
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run as graphs that serve without its code: one per route, sharing their weights, each compared with the run.
+
+    Example: leanrec export run --format onnx --out exported
+
+    Example: leanrec recommend exported --history 1193,661,914
+    """
+    if form not in ("onnx", "pt2"):
+        raise ConfigError(f"expected --format onnx or pt2, got {form!r}")
+    if weights not in ("float32", "int8"):
+        raise ConfigError(f"expected --weights float32 or int8, got {weights!r}")
+    exported = tasks.export_run(open_run(run), out, form, limit, sessions, weights == "int8", data, note)
+    result = reports.export_result(out, exported)
+    if as_json:
+        emit(result)
+    else:
+        reports.show_export(result)

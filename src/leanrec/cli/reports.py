@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from leanrec.artifact.exported import Exported
 from leanrec.artifact.manifest import Manifest
 from leanrec.build import OpenRun
 from leanrec.cli.output import human, size, table
@@ -75,7 +76,7 @@ def evaluation_result(
             "flops_per_user": float(evaluation.flops.mean()),
             "flops_full": evaluation.flops_full,
             "flops_ratio": evaluation.flops_ratio,
-            "body_ratio": evaluation.body / evaluation.body_full,
+            "body_ratio": evaluation.body / evaluation.body_full if evaluation.body_full else 1.0,
         },
         "routes": evaluation.route_shares(),
     }
@@ -197,6 +198,15 @@ def show_cost(title: str, cost: dict[str, Any]) -> None:
     table(f"cost of {title}", ["", ""], rows)
 
 
+def show_description(result: dict[str, Any]) -> None:
+    """What a run is as a table."""
+    rows: list[tuple[str, Any]] = [(f"backbone.{key}", value) for key, value in result["backbone"].items()]
+    rows += [("objective", result["objective"]), ("techniques", ", ".join(result["techniques"]) or "none")]
+    rows += [("data", result["data"]), ("params (counted)", f"{result['params']:,}")]
+    rows.append(("FLOPs per user at full length (counted)", human(result["flops_full"])))
+    table(str(result["run"]), ["", ""], rows, numbers=False)
+
+
 def show_bench(result: dict[str, Any]) -> None:
     """Measured times as a table."""
     first = result["rows"][0]["run"]
@@ -226,4 +236,35 @@ def show_items(result: dict[str, Any]) -> None:
         f"route {result['route']}, {result['flops_ratio']:.0%} of the full model's FLOPs",
         ["item", "title", "score"],
         [(item["item"], item["title"], f"{item['score']:.3f}") for item in result["items"]],
+    )
+
+
+def export_result(out: Path, exported: Exported) -> dict[str, Any]:
+    """What ``export --json`` prints."""
+    result = {
+        "out": str(out),
+        "format": exported.format,
+        "versions": exported.versions,
+        "weights": exported.weights,
+        "bytes": sum(file.bytes for file in exported.files.values()),
+        "parts": {name: file.bytes for name, file in exported.files.items()},
+        "routes": [{"route": plan.route, "part": plan.part, "flops": plan.flops} for plan in exported.plan],
+        "parity": max(found.error for found in exported.parity),
+        "limit": exported.limit,
+    }
+    return result if exported.loss is None else result | {"loss": plain(exported.loss)}
+
+
+def show_export(result: dict[str, Any]) -> None:
+    """The parts of an export as a table."""
+    lost = ""
+    if "loss" in result:
+        lost = "\nint8: NDCG@10 {ndcg_int8:.4f} for {ndcg:.4f} on {users:,} validation users, {overlap:.1%} of lists alike".format(
+            **result["loss"]
+        )
+    table(
+        f"{result['out']}: {result['format']}, {len(result['routes'])} routes, {size(result['bytes'])}",
+        ["part", "size"],
+        [(name, size(count)) for name, count in result["parts"].items()],
+        f"within {result['parity']:.1g} of the run; next: leanrec recommend {result['out']} --history KEY,KEY,...{lost}",
     )

@@ -7,10 +7,10 @@ needs to know which backbone it edits. Sub-models are prefixes: the first channe
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,9 +24,15 @@ Steps = tuple[int, ...] | None
 """Which steps a tensor holds: offsets back from each user's newest step (0 = newest), or None for all T steps."""
 
 
-@lru_cache(maxsize=4096)
 def constant(values: tuple[int, ...], device: torch.device) -> Tensor:
     """int64 [S], made once; of use with and without gradients."""
+    if torch.compiler.is_exporting():  # a tracer's stand-ins must not outlive it
+        return torch.tensor(values, dtype=torch.int64, device=device)
+    return _constant(values, device)
+
+
+@lru_cache(maxsize=4096)
+def _constant(values: tuple[int, ...], device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=torch.int64, device=device)
 
@@ -45,6 +51,11 @@ class ItemTable(nn.Module, ABC):
     num_items: int
     dim: int
     loss_dtype: torch.dtype = torch.float32
+
+    @property
+    def matrix(self) -> Tensor | None:
+        """[N + 1, D], whose rows' inner products with states are the scores, row i that of item i; None for other tables."""
+        return None
 
     @abstractmethod
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:
@@ -78,6 +89,7 @@ class Context:
         steps: T, the number of steps of the batch.
         width: Hidden channels of the route.
         channels: float [B, 1 or T, D] open hidden channels in masked execution, else None.
+        reach: Steps that a block may look back over; T, or, in a graph for any T, the most there can be.
         masks: What `valid` has found, so that every block need not ask again.
     """
 
@@ -85,6 +97,7 @@ class Context:
     steps: int
     width: int
     channels: Tensor | None = None
+    reach: int = 0
     masks: dict[Steps, Tensor] = field(default_factory=dict)
 
     def at(self, steps: tuple[int, ...]) -> Tensor:
@@ -112,11 +125,24 @@ class Context:
 
     def rows(self, index: Tensor) -> Context:
         """The context of some of the users, int64 [B']; for execution without masks."""
-        return Context(self.lengths[index], self.steps, self.width)
+        return Context(self.lengths[index], self.steps, self.width, reach=self.reach)
 
     def gate(self, x: Tensor) -> Tensor:
         """``x`` [B, S, D] with closed channels at zero."""
         return x if self.channels is None else x * self.channels
+
+
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """What feeds what in a part of a backbone, to be drawn.
+
+    Attributes:
+        title: What is drawn.
+        wires: From where, to where, by which layer; in the order of computation.
+    """
+
+    title: str
+    wires: tuple[tuple[str, str, str], ...]
 
 
 class Block(nn.Module, ABC):
@@ -128,7 +154,28 @@ class Block(nn.Module, ABC):
 
     @abstractmethod
     def needs(self, want: Steps, steps: int) -> Steps:
-        """The input steps from which the steps ``want`` can be computed; offsets stay below T = ``steps``."""
+        """The input steps from which the steps ``want`` can be computed; offsets stay below the reach ``steps``."""
+
+    def rings(self, steps: int) -> tuple[int, ...] | None:
+        """Rows of each memory from which a new event costs one step, for histories of ``steps``; None if there is no such way.
+
+        The row of step t lies at place t mod R of a memory [B, R, w].
+        """
+        return None
+
+    def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
+        """What the memories hold of all steps: from the block's input [B, T, w] to [B, T, w] each."""
+        raise NotImplementedError(f"{type(self).__name__} has no memories")
+
+    def step(self, x: Tensor, memories: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The newest state [B, 1, w] and the new row [B, 1, w] of each memory.
+
+        Args:
+            x: Input [B, 1, w] at the newest step.
+            memories: [B, R, w] each, without the newest step.
+            at: int64 [B], the newest step.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no memories")
 
     def layers(self) -> tuple[tuple[nn.Module, ...], ...]:
         """The layers of the block, in order, each the modules whose weights other layers of the same shape may share; no norms.
@@ -170,6 +217,11 @@ class Backbone(nn.Module, ABC):
         super().__init__()
         self.enter = self.leave = None
 
+    @property
+    def longest(self) -> int:
+        """Steps of the longest sequence that `query` makes."""
+        return self.max_length
+
     def examples(self, batch: Batch) -> Batch:
         """What is trained on: inputs and the items wanted of their states. Next items, unless a backbone is trained otherwise.
 
@@ -181,6 +233,16 @@ class Backbone(nn.Module, ABC):
     def query(self, batch: Batch) -> Batch:
         """What answers a user: a sequence whose newest state scores the next item. The history, unless a token is appended."""
         return batch
+
+    def found(self) -> dict[str, Any]:
+        """Settings of its configuration that training has found, with which the same backbone is built again; by default none."""
+        return {}
+
+    def diagrams(self) -> tuple[Diagram, ...]:
+        """What feeds what: by default the chain of blocks."""
+        names = ["input", *(f"state {number}" for number in range(1, len(self.blocks) + 1))]
+        kinds = [type(block).__name__ for block in self.blocks]
+        return (Diagram(f"{len(kinds)} blocks", tuple(zip(names, names[1:], kinds, strict=False))),)
 
     def vectors(self, ids: Tensor, width: int) -> Tensor:
         """The first ``width`` channels [..., w] of the vectors of ids [...]."""
@@ -218,12 +280,13 @@ class Backbone(nn.Module, ABC):
             idle = skip.all(0)
             order = [i for i in order if not idle[i]]
         blocks: list[Block] = [self.blocks[i] for i in order]  # pyright: ignore[reportAssignmentType]
+        reach = self.longest if torch.compiler.is_exporting() else batch.items.shape[1]
         plan: list[Steps] = [(0,) if last_only else None]
         for block in reversed(blocks):
-            plan.append(block.needs(plan[-1], batch.items.shape[1]))
+            plan.append(block.needs(plan[-1], reach))
         plan.reverse()
         channels = None if gates is None else gates.width
-        ctx = Context(batch.lengths, batch.items.shape[1], route.width or self.width, channels)
+        ctx = Context(batch.lengths, batch.items.shape[1], route.width or self.width, channels, reach)
         x = self._embed(batch, ctx, plan[0], route.emb, gates)
         kept: list[Tensor] = []
         for i, block, have, want in zip(order, blocks, plan, plan[1:], strict=False):
@@ -236,7 +299,7 @@ class Backbone(nn.Module, ABC):
                 kept.append(x)
         x = ctx.restrict(x, plan[-1], (0,)) if last_only else x
         x = self.norm(x, ctx.channels)
-        x = _open(x[..., : route.emb] if self.leave is None else self.leave(x, route.emb).to(x.dtype), gates)
+        x = _open(self._output(x, route.emb), gates)
         return Hidden(x.squeeze(1) if last_only else x, tuple(kept))
 
     def check(self, route: Route) -> None:
@@ -263,6 +326,10 @@ class Backbone(nn.Module, ABC):
         if have is not None:
             at = ctx.at(have)
             ids = ids.gather(1, at.clamp_min(0)).masked_fill(at < 0, PAD)
+        return self._input(ids, ctx, have, emb, gates)
+
+    def _input(self, ids: Tensor, ctx: Context, have: Steps, emb: int | None, gates: Gates | None = None) -> Tensor:
+        """As `_embed`, of ids [B, S] at steps ``have``."""
         used = emb or self.items.dim
         used = used if self.enter is not None else min(ctx.width, used)
         x = _open(self.vectors(ids, used) * self.scale, gates)
@@ -270,6 +337,64 @@ class Backbone(nn.Module, ABC):
         positions = self.positions(ctx, have)
         x = x if positions is None else x + positions
         return dropout(ctx.gate(x), self.dropout, self.training)
+
+    def _output(self, x: Tensor, emb: int | None) -> Tensor:
+        """States [B, S, e] in the space of the item table."""
+        return x[..., :emb] if self.leave is None else self.leave(x, emb).to(x.dtype)
+
+    def chosen(self, route: Route) -> list[Block]:
+        """The blocks of a route."""
+        order = range(len(self.blocks)) if route.layers is None else route.layers
+        return [self.blocks[i] for i in order]  # pyright: ignore[reportReturnType]
+
+    def rings(self, route: Route = FULL) -> tuple[int, ...] | None:
+        """Rows of the memories of a route's blocks, in order; None where an event cannot be computed from memories."""
+        if not self.causal:
+            return None
+        found = [block.rings(self.max_length) for block in self.chosen(route)]
+        return None if None in found else tuple(rows for some in found for rows in some or ())
+
+    def slides(self, route: Route = FULL) -> bool:
+        """Whether memories stay exact when a history outgrows ``max_length``: no state depends on an event that far back."""
+        steps: Steps = (0,)
+        for block in reversed(self.chosen(route)):
+            steps = block.needs(steps, 2 * self.max_length)
+        ids = torch.zeros(1, 1, dtype=torch.int64)
+        placed = self.positions(Context(ids[0] + 1, 1, self.width), (0,)) is not None
+        return steps is not None and max(steps) < self.max_length and not placed
+
+    def remember(self, batch: Batch, route: Route = FULL) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The newest states [B, e], and the rows [B, T, w] of every memory."""
+        ctx = Context(batch.lengths, batch.items.shape[1], route.width or self.width, reach=batch.items.shape[1])
+        x = self._input(batch.items, ctx, None, route.emb)
+        rows: list[Tensor] = []
+        for block in self.chosen(route):
+            rows += block.rows(x, ctx)
+            x = block(x, ctx, None, None)
+        x = self._output(self.norm(ctx.restrict(x, None, (0,)), None), route.emb)
+        return x.squeeze(1), tuple(rows)
+
+    def step(
+        self, ids: Tensor, at: Tensor, memories: Sequence[Tensor], route: Route = FULL
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The newest states [B, e] after one more event, and the new row [B, w] of every memory.
+
+        Args:
+            ids: int64 [B], the newest items.
+            at: int64 [B], their steps.
+            memories: [B, R, w] each, without the newest step; as `rings` says.
+            route: The sub-model, which must be that of the memories.
+        """
+        ctx = Context(at + 1, 1, route.width or self.width, reach=1)
+        x = self._input(ids[:, None], ctx, (0,), route.emb)
+        rows: list[Tensor] = []
+        taken = 0
+        for block in self.chosen(route):
+            count = len(block.rings(self.max_length) or ())
+            x, new = block.step(x, memories[taken : taken + count], at)
+            taken += count
+            rows += [row.squeeze(1) for row in new]
+        return self._output(self.norm(x, None), route.emb).squeeze(1), tuple(rows)
 
 
 def _gathered(block: Block, x: Tensor, ctx: Context, have: Steps, want: Steps, kept: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from leanrec.core.backbone import Backbone, ItemTable
+from leanrec.core.errors import ConfigError
+from leanrec.core.pricing import Pricing
 from leanrec.core.types import FULL, Batch, Gates, Route
 
 WORTH_A_GROUP = 16
@@ -70,12 +72,30 @@ class Recommender(nn.Module):
         index, targets = batch.scored()
         return self.backbone.encode(batch, route, gates).states.flatten(0, 1).index_select(0, index), targets
 
+    def learn_from(self, teacher: Recommender | None) -> None:
+        """Told before training of the model that was named as a teacher, if any. It is never saved, counted or deployed.
+
+        Raises:
+            ConfigError: A teacher is named and nothing in this model learns from it, or the other way round.
+        """
+        if teacher is not None:
+            raise ConfigError(
+                "expected no train.teacher, since no technique of this run learns from one; drop it, or add one that distils"
+            )
+
+    def advance(self, share: float) -> None:
+        """Told before every epoch which share of the stage's epochs is done, for whatever follows a schedule."""
+
     def all_routes(self) -> tuple[Route, ...]:
         """Every route this model can answer with, once it is calibrated; the whole model is the last one."""
         return (FULL,)
 
     def decide(self, batch: Batch) -> Tensor | None:
         """What choosing routes computes, for instance scores [B, K] of the routes; None if there is nothing to choose."""
+        return None
+
+    def pricing(self) -> Pricing | None:
+        """How the scores of `decide` become routes; None if there is nothing to choose, or before `calibrate`."""
         return None
 
     def calibrate(self, held_out: HeldOut) -> bool:

@@ -20,6 +20,11 @@ def keep_model(model: Recommender) -> Recommender:
     return model
 
 
+def always(model: Recommender) -> bool:
+    """The default: the stage is due."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One phase: which parameters learn, for how many epochs, and what comes out.
@@ -29,9 +34,11 @@ class Stage:
         epochs: Most epochs of the phase; early stopping may end it before.
         parameters: Picks the trainable parameters.
         finish: Makes the model that the next stage, or the artifact, gets.
+        due: Whether there is anything to train; a stage whose result is known is passed over, but for its ``finish``.
     """
 
     name: str
     epochs: int
     parameters: Callable[[nn.Module], Iterable[nn.Parameter]] = field(default=all_parameters)
     finish: Callable[[Recommender], Recommender] = field(default=keep_model)
+    due: Callable[[Recommender], bool] = field(default=always)

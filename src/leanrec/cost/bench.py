@@ -6,20 +6,29 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from leanrec.core.errors import ConfigError
-from leanrec.core.recommender import Recommender, by_route
-from leanrec.core.types import PAD, Batch
+from leanrec.core.plain import Route
 from leanrec.cost.latency import Clock, Timing, measure
 from leanrec.cost.machine import machine, rss_mb
 
-WORTH_A_BATCH = 512
-"""Steps of padding that one more batch must save. Measured on short histories (d = 64, 2 layers, one core): as fast as
-one batch at 32 users, 1.6 times as fast at 256."""
+
+class Served(Protocol):
+    """What is measured: something that answers whole requests, as a server would."""
+
+    def recommend_ids(
+        self, histories: Sequence[np.ndarray], k: int, exclude: np.ndarray | None = None, budget: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
+        """The k best items of each history: ids and scores [B, k], and the routes taken."""
+        ...
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,7 @@ class BenchResult:
 
 
 def bench(
-    models: Mapping[str, Recommender],
+    engines: Mapping[str, Served],
     batches: Sequence[int],
     histories: Sequence[np.ndarray],
     k: int = 10,
@@ -75,26 +84,26 @@ def bench(
     clock: Clock = time.perf_counter,
     budget: float | None = None,
 ) -> BenchResult:
-    """Measure requests of every batch size on every model. All models get the same requests in the same order.
+    """Measure requests of every batch size on every engine. All get the same requests in the same order.
 
     Args:
-        models: Name of a run -> its model, in eval mode; the first is what the others are compared with.
+        engines: Name of a run -> what answers for it; the first is what the others are compared with.
         batches: Users per request.
         histories: Item ids [S] of users, oldest first; a request takes the next ones, starting over at the end.
         k: Items asked for per user.
-        seconds: Measuring time for each batch size, all models together.
-        rounds: Most requests of each model for each batch size.
+        seconds: Measuring time for each batch size, all engines together.
+        rounds: Most requests of each engine for each batch size.
         clock: Seconds; for tests.
         budget: Mean cost wanted of models with a choice of routes, as a share of the full model's FLOPs.
 
     Raises:
         ConfigError: No model or history, an empty history, an item a model does not know, a batch below 1, a bad k.
     """
-    _check(models, batches, histories, k)
+    _check(engines, batches, histories, k)
     rows: list[Row] = []
     ratios: list[Ratio] = []
     for batch in batches:
-        calls = {name: _caller(model, _requests(histories, batch), k, budget) for name, model in models.items()}
+        calls = {name: _caller(engine, _requests(histories, batch), k, budget) for name, engine in engines.items()}
         timings = measure(calls, seconds, rounds, clock=clock)
         memory = rss_mb()
         rows += [Row(name, batch, t.p50_ms, t.p99_ms, t.users_per_s, memory) for name, t in timings.items()]
@@ -111,57 +120,6 @@ def ratios_to_first(timings: Mapping[str, Timing], batch: int) -> list[Ratio]:
     ]
 
 
-@torch.inference_mode()
-def request(
-    model: Recommender, histories: Sequence[np.ndarray], k: int, budget: float | None = None
-) -> tuple[Tensor, Tensor]:
-    """Answer one request: pad histories of like length together, run every user on its own route, find the best items.
-
-    Args:
-        model: The recommender, in eval mode.
-        histories: Item ids [S] of B users, oldest first; only the newest the model can read are used.
-        k: At most N.
-        budget: As in `bench`.
-
-    Returns:
-        Item ids int64 and scores, both [B, k] on the CPU, in the order of ``histories``.
-    """
-    device = next(model.parameters()).device
-
-    def answer(states: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return model.items.top_k(states, k)
-
-    parts: list[tuple[Tensor, ...]] = []
-    order: list[int] = []
-    for rows, padded in _by_length(histories, model.backbone.max_length):
-        batch = padded.to(device)
-        parts.append(by_route(model, batch, model.routes(batch, budget), answer))
-        order += rows
-    back = torch.tensor(order).argsort()
-    ids, scores = (torch.cat(column).cpu()[back] for column in zip(*parts, strict=True))
-    return ids, scores
-
-
-def _by_length(histories: Sequence[np.ndarray], most: int) -> Iterator[tuple[list[int], Batch]]:
-    """Rows and right-padded batches of histories, those of like length together where that is worth a batch more."""
-    cut = [history[-most:] for history in histories]
-    lengths = np.array([len(history) for history in cut])
-    order = np.argsort(lengths, kind="stable")
-    while len(order):
-        longest = lengths[order[-1]]
-        short = int(np.searchsorted(lengths[order], longest // 2, side="right"))
-        saved = short * (longest - lengths[order[short - 1]])
-        rows = order[short if saved >= WORTH_A_BATCH else 0 :]
-        yield rows.tolist(), _pad([cut[row] for row in rows], lengths[rows])
-        order = order[: len(order) - len(rows)]
-
-
-def _pad(histories: list[np.ndarray], lengths: np.ndarray) -> Batch:
-    items = np.full((len(histories), lengths.max()), PAD, np.int64)
-    items[np.arange(items.shape[1]) < lengths[:, None]] = np.concatenate(histories)
-    return Batch(torch.from_numpy(items), torch.from_numpy(lengths))
-
-
 def _requests(histories: Sequence[np.ndarray], batch: int) -> Iterator[list[np.ndarray]]:
     """Endless requests of ``batch`` histories each."""
     endless = itertools.cycle(histories)
@@ -169,25 +127,23 @@ def _requests(histories: Sequence[np.ndarray], batch: int) -> Iterator[list[np.n
         yield list(itertools.islice(endless, batch))
 
 
-def _caller(
-    model: Recommender, requests: Iterator[list[np.ndarray]], k: int, budget: float | None
-) -> Callable[[], int]:
+def _caller(engine: Served, requests: Iterator[list[np.ndarray]], k: int, budget: float | None) -> Callable[[], int]:
     def call() -> int:
-        return len(request(model, next(requests), k, budget)[0])
+        return len(engine.recommend_ids(next(requests), k, budget=budget)[0])
 
     return call
 
 
-def _check(models: Mapping[str, Recommender], batches: Sequence[int], histories: Sequence[np.ndarray], k: int) -> None:
-    if not models:
+def _check(engines: Mapping[str, Served], batches: Sequence[int], histories: Sequence[np.ndarray], k: int) -> None:
+    if not engines:
         raise ConfigError("expected at least one run to measure, got none")
     if not batches or min(batches) < 1:
         raise ConfigError(f"expected batch sizes of at least 1, got {list(batches)}; 1,32,256 would work")
     if not len(histories) or min(map(len, histories)) < 1:
         raise ConfigError("expected histories of at least one item each to measure with, got none or an empty one")
     newest = max(int(history.max()) for history in histories)
-    for name, model in models.items():
-        known = model.items.num_items
+    for name, engine in engines.items():
+        known = engine.num_items
         if newest > known:
             raise ConfigError(
                 f"expected runs over the same catalogue, got item {newest} for run {name!r} with {known} items; "

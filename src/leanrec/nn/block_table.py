@@ -47,12 +47,18 @@ class Factors(nn.Module):
     def vectors(self, ids: Tensor, width: int) -> Tensor:
         """The first ``width`` channels [..., w] of ids [...]; zeros for padding. Every id is looked up in its own block only."""
         flat = ids.reshape(-1)
-        out = torch.zeros(len(flat), width, device=ids.device)
+        out = torch.zeros(flat.shape[0], width, device=ids.device)
         if flat.is_meta:  # only shapes matter; as if all items were of the first block that is projected
             block = min(1, len(self.maps))
             return self._mapped(block, out.new_empty(len(flat), self.rows[block].shape[1]), width).view(
                 *ids.shape, width
             )
+        if torch.compiler.is_exporting():  # a graph has no branches: every block is looked up for every id
+            for block, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
+                rows = self.rows[block].pick((flat - start - 1).clamp(0, end - start - 1))
+                inside = ((flat > start) & (flat <= end)).unsqueeze(-1)
+                out = torch.where(inside, self._mapped(block, rows, width).to(out.dtype), out)
+            return out.view(*ids.shape, width)
         found, places = [], []
         for block, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
             at = ((flat > start) & (flat <= end)).nonzero().squeeze(1)
@@ -62,6 +68,10 @@ class Factors(nn.Module):
         if found:
             out = out.index_copy(0, torch.cat(places), torch.cat(found))
         return out.view(*ids.shape, width)
+
+    def dense(self, width: int) -> Tensor:
+        """The first ``width`` channels of all vectors, [N, w]."""
+        return torch.cat([self._mapped(block, rows.all(), width) for block, rows in enumerate(self.rows)])
 
     def inputs(self, block: int, hidden: Tensor) -> Tensor:
         """States [M, w] as a block's rows see them, [M, d_b]."""

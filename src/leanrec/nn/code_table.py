@@ -18,7 +18,7 @@ from leanrec.core.errors import ConfigError
 from leanrec.core.types import PAD
 from leanrec.nn.rows import Rows
 from leanrec.nn.softmax import softmax_loss
-from leanrec.nn.topk import best_of
+from leanrec.nn.topk import top_k_by
 
 CENTROIDS = 256
 ROUNDS = 20
@@ -60,6 +60,8 @@ class CodeTable(ItemTable):
     def score(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
         """See `ItemTable.score`."""
         if ids is None:
+            if torch.compiler.is_exporting():
+                return self._all(hidden)
             return torch.cat([self._all(few) for few in hidden.split(ROWS)])
         vectors = self.embed(ids, hidden.shape[-1])
         return hidden @ vectors.t() if ids.dim() == 1 else (vectors @ hidden.unsqueeze(-1)).squeeze(-1)
@@ -71,10 +73,7 @@ class CodeTable(ItemTable):
     @torch.no_grad()
     def top_k(self, hidden: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `ItemTable.top_k`."""
-        gone = [None] * -(-len(hidden) // ROWS) if exclude is None else exclude.split(ROWS)
-        found = [best_of(self._all(few), k, left_out) for few, left_out in zip(hidden.split(ROWS), gone, strict=True)]
-        ids, scores = (torch.cat(column) for column in zip(*found, strict=True))
-        return ids, scores
+        return top_k_by(self._all, hidden, k, exclude, ROWS)
 
     @torch.no_grad()
     def approximate(self, dense: Tensor) -> None:
@@ -96,7 +95,7 @@ class CodeTable(ItemTable):
     def _all(self, hidden: Tensor) -> Tensor:
         """Scores [M, N]."""
         size, centroids = self.dim // self.parts, self.centroids.all().unflatten(0, (self.parts, CENTROIDS))
-        scores = hidden.new_zeros(len(hidden), self.num_items)
+        scores = hidden.new_zeros(hidden.shape[0], self.num_items)
         for j, states in enumerate(hidden.split(size, dim=-1)):
             products = states @ centroids[j, :, : states.shape[-1]].t()
             scores += products.index_select(1, self.codes[:, j].long())

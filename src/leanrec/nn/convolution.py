@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from leanrec.core.backbone import Block, Context, Steps, constant
 from leanrec.core.dropout import dropout
 from leanrec.nn.elastic import ElasticConv, ElasticNorm
 from leanrec.nn.gates import ReZero
+from leanrec.nn.taps import cone, taps
 
 
 class ConvBlock(Block):
@@ -33,7 +35,7 @@ class ConvBlock(Block):
 
     def needs(self, want: Steps, steps: int) -> Steps:
         """The cone of both convolutions below the wanted steps."""
-        return _cone(_cone(want, self.second, steps), self.first, steps)
+        return cone(cone(want, self.second.offsets, steps), self.first.offsets, steps)
 
     def layers(self) -> tuple[tuple[nn.Module, ...], ...]:
         """Two convolutions."""
@@ -41,36 +43,34 @@ class ConvBlock(Block):
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
         """See `Block.forward`."""
-        between = _cone(want, self.second, ctx.steps)
+        between = cone(want, self.second.offsets, ctx.reach or ctx.steps)
         y = _branch(self.first, self.first_norm, x, ctx, have, between)
         y = _branch(self.second, self.second_norm, y, ctx, between, want)
         return ctx.restrict(x, have, want) + self.scale(dropout(y, self.dropout, self.training))
 
+    def rings(self, steps: int) -> tuple[int, ...]:
+        """As far back as each convolution looks."""
+        return tuple(max(1, conv.offsets[0]) for conv in (self.first, self.second))
+
+    def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
+        """The inputs of both convolutions."""
+        return x, _branch(self.first, self.first_norm, x, ctx, None, None)
+
+    def step(self, x: Tensor, memories: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `Block.step`."""
+        y = _step(self.first, self.first_norm, x, memories[0], at)
+        return x + self.scale(_step(self.second, self.second_norm, y, memories[1], at)), (x, y)
+
+
+def _step(conv: ElasticConv, norm: ElasticNorm, x: Tensor, memory: Tensor, at: Tensor) -> Tensor:
+    """relu(Norm(Conv(x))) [B, 1, w] at the newest step, from the input there and the ring [B, R, w] of older ones."""
+    back = at[:, None] - constant(conv.offsets[:-1], at.device)
+    places = (back % memory.shape[1]).unsqueeze(-1).expand(-1, -1, x.shape[-1])
+    older = memory.gather(1, places) * (back >= 0).unsqueeze(-1).to(x.dtype)
+    return F.relu(norm(conv(torch.cat([older, x], 1).flatten(1)).unsqueeze(1)))
+
 
 def _branch(conv: ElasticConv, norm: ElasticNorm, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
     """relu(Norm(Conv(x))) at steps ``want``; steps before the first event count as zeros."""
-    if want is None or have is None:
-        taps = conv.shifted(x)
-    else:
-        exists = ctx.valid(have, x)
-        x = x if exists is None else x * exists
-        index = constant(_lookups(have, want, conv.offsets), x.device)
-        taps = F.pad(x, (0, 0, 0, 1)).index_select(1, index).unflatten(1, (len(want), conv.kernel)).flatten(2)
-    return F.relu(norm(ctx.gate(conv(taps)), ctx.channels))
-
-
-@lru_cache(maxsize=1024)
-def _lookups(have: tuple[int, ...], want: tuple[int, ...], offsets: tuple[int, ...]) -> tuple[int, ...]:
-    """Where the taps of the steps ``want`` stand among states at steps ``have``; one past the last where no history reaches."""
-    place = {step: i for i, step in enumerate(have)}
-    return tuple(place.get(step + back, len(have)) for step in want for back in offsets)
-
-
-def _cone(want: Steps, conv: ElasticConv, steps: int) -> Steps:
-    """The steps below T = ``steps`` that a convolution reads to give the steps ``want``."""
-    return None if want is None else _below(want, conv.offsets, steps)
-
-
-@lru_cache(maxsize=1024)
-def _below(want: tuple[int, ...], offsets: tuple[int, ...], steps: int) -> tuple[int, ...]:
-    return tuple(sorted({step + back for step in want for back in offsets if step + back < steps}))
+    y = conv(taps(x, conv.offsets, ctx, have, want))
+    return F.relu(norm(ctx.gate(y), ctx.channels))

@@ -14,14 +14,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from leanrec.core.errors import ConfigError
+from leanrec.core.pricing import price_of
 from leanrec.core.recommender import HeldOut
 from leanrec.core.types import FULL, Route
 
 KNOTS = 129
 HALVINGS = 60
-ROUNDING = 1e-3
-"""Budgets this close to the cheapest route's cost are taken for it."""
 
 
 class CostTable(nn.Module):
@@ -118,16 +116,7 @@ class Dial(nn.Module):
         Raises:
             ConfigError: The budget is below what the cheapest route costs.
         """
-        least, most = float(self.budgets[0]), float(self.budgets[-1])
-        if budget < least - ROUNDING:
-            raise ConfigError(
-                f"expected a budget of at least {least:.3f}, the cheapest route's share of the full model's FLOPs, got "
-                f"{budget}; {least + ROUNDING / 2:.3f} would work"
-            )
-        at = (min(max(budget, least), most) - least) / max(most - least, 1e-12) * (KNOTS - 1)
-        knot = min(int(at), KNOTS - 2)
-        share = at - knot
-        return float(self.prices[knot] + share * (self.prices[knot + 1] - self.prices[knot]))
+        return price_of(self.budgets.tolist(), self.prices.tolist(), budget)
 
 
 def choose(scores: Tensor, costs: Tensor, price: float) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from leanrec.nn.taps import causal_offsets
+
 
 class ElasticLinear(nn.Module):
     """A linear layer on prefixes: ``y = x W[:o, :i]^T + b[:o]``.
@@ -78,7 +80,7 @@ class ElasticConv(nn.Module):
 
     def __init__(self, width: int, kernel: int, dilation: int) -> None:
         super().__init__()
-        self.kernel, self.offsets = kernel, tuple(dilation * i for i in reversed(range(kernel)))
+        self.kernel, self.offsets = kernel, causal_offsets(kernel, dilation)
         self.weight = nn.Parameter(torch.empty(width, kernel, width))
         self.bias = nn.Parameter(torch.zeros(width))
         nn.init.trunc_normal_(self.weight, std=0.02, a=-0.04, b=0.04)
@@ -87,9 +89,3 @@ class ElasticConv(nn.Module):
         """The inputs at ``offsets`` side by side, [..., kernel * w], to [..., w]."""
         w = taps.shape[-1] // self.kernel
         return F.linear(taps, self.weight[:w, :, :w].reshape(w, self.kernel * w), self.bias[:w])
-
-    def shifted(self, x: Tensor) -> Tensor:
-        """The taps [B, T, kernel * w] of all steps: [B, T, w] moved back by every offset, zeros before the first step."""
-        steps = x.shape[1]
-        padded = F.pad(x, (0, 0, self.offsets[0], 0))
-        return torch.cat([padded[:, self.offsets[0] - back :][:, :steps] for back in self.offsets], -1)

@@ -10,6 +10,22 @@ CLOSED = 1e4
 """Weight that holds the update gate of a closed channel at 1 in every floating type; its state then stays at its start, zero."""
 
 
+@torch.library.custom_op("leanrec::gru", mutates_args=())
+def gru(x: Tensor, inputs: Tensor, states: Tensor, input_bias: Tensor, state_bias: Tensor) -> Tensor:
+    """A GRU layer as one operator, so that a graph for any T holds no unrolled loop: [B, T, w] to [B, T, w]."""
+    start = x.new_zeros(1, x.shape[0], x.shape[2])
+    return torch.gru(x, start, [inputs, states, input_bias, state_bias], True, 1, 0.0, False, False, True)[0].clone()
+
+
+@gru.register_fake
+def _(x: Tensor, inputs: Tensor, states: Tensor, input_bias: Tensor, state_bias: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+GRU = torch.ops.leanrec.gru.default
+"""The operator, for those who translate graphs."""
+
+
 class ElasticGRU(nn.Module):
     """One GRU layer on prefixes, run by torch's fused kernel.
 
@@ -45,6 +61,17 @@ class ElasticGRU(nn.Module):
             inputs = torch.cat([inputs, shut], -1)
             x = torch.cat([x, (1 - channels).expand_as(x)], -1)
         weights = [inputs.flatten(0, 1), states, self.input_bias[:, :w].flatten(), self.state_bias[:, :w].flatten()]
+        if torch.compiler.is_exporting():
+            return GRU(x, *weights)
         start = x.new_zeros(1, x.shape[0], w)
         y, _ = torch.gru(x, start, weights, True, 1, 0.0, self.training, False, True)
         return y if channels is None else y * channels
+
+    def step(self, x: Tensor, state: Tensor) -> Tensor:
+        """The next state of input [B, 1, w] and state [B, 1, w]."""
+        w = x.shape[-1]
+        inputs = F.linear(x, self.input[:, :w, :w].flatten(0, 1), self.input_bias[:, :w].flatten())
+        states = F.linear(state, self.state[:, :w, :w].flatten(0, 1), self.state_bias[:, :w].flatten())
+        (reset, update, new), (old_reset, old_update, old) = inputs.split(w, -1), states.split(w, -1)
+        gate = torch.sigmoid(update + old_update)
+        return (1 - gate) * torch.tanh(new + torch.sigmoid(reset + old_reset) * old) + gate * state

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from leanrec.core.pricing import Pricing
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.types import Batch, Route
 from leanrec.nn.dial import CostTable, Dial, choose
@@ -59,6 +60,14 @@ class Routed(Recommender, ABC):
     def budgets(self) -> tuple[float, float] | None:
         """See `Recommender.budgets`."""
         return (float(self.dial.budgets[0]), float(self.dial.budgets[-1])) if self.dial.fitted else None
+
+    def pricing(self) -> Pricing | None:
+        """See `Recommender.pricing`."""
+        if not self.dial.fitted:
+            return None
+        costs = self.costs(torch.arange(self.backbone.max_length + 1, device=self.dial.budgets.device))
+        budgets, prices = self.dial.budgets.cpu().numpy(), self.dial.prices.cpu().numpy()
+        return Pricing(self.all_routes(), costs.cpu().numpy(), budgets, prices, self.dial.nearest(self.budget))
 
     @torch.no_grad()
     def calibrate(self, held_out: HeldOut) -> bool:

@@ -28,8 +28,15 @@ class PlainTable(ItemTable):
         with torch.no_grad():
             self.weight[PAD] = 0.0
 
+    @property
+    def matrix(self) -> Tensor:
+        """See `ItemTable.matrix`."""
+        return self.weight
+
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:
         """Vectors [..., w] of item ids [...]."""
+        if torch.compiler.is_exporting():  # so that graphs of several widths share one table
+            return F.embedding(ids, self.weight)[..., : width or self.dim]
         return F.embedding(ids, self.weight[:, : width or self.dim], padding_idx=PAD)
 
     def score(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:

@@ -13,7 +13,7 @@ Two savings, neither of which changes an answer:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import torch
@@ -46,6 +46,8 @@ def top_k_of(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None = Non
     Returns:
         Item ids int64 and scores, both [B, k], best first.
     """
+    if len(hidden) == 1:
+        return _of_one(hidden[0], table, k, exclude)
     if not (hidden.dtype == torch.float32 and len(hidden) >= FEWEST_ROWS and bfloat16_pays(hidden.device.type)):
         return _top_k(hidden, table, k, exclude)
     ids = torch.empty(len(hidden), k, dtype=torch.int64, device=hidden.device)
@@ -64,6 +66,16 @@ def top_k_of(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None = Non
     return ids, scores
 
 
+def _of_one(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None) -> tuple[Tensor, Tensor]:
+    """As `top_k_of` for one state [w]: a product and a top-k, for which no buffer is worth its making."""
+    scores = torch.mv(table, hidden)
+    scores[PAD] = -torch.inf
+    if exclude is not None:
+        scores[exclude[0]] = -torch.inf
+    best, ids = scores.topk(k)
+    return ids.masked_fill_(best == -torch.inf, PAD)[None], best[None]
+
+
 @torch.no_grad()
 def best_of(scores: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The k best of all items by their scores [B, N]; otherwise as `top_k_of`."""
@@ -72,6 +84,17 @@ def best_of(scores: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tens
         scores.scatter_(1, exclude, -torch.inf)
     best, ids = scores.topk(k)
     return ids.masked_fill(best == -torch.inf, PAD), best
+
+
+@torch.no_grad()
+def top_k_by(
+    score: Callable[[Tensor], Tensor], hidden: Tensor, k: int, exclude: Tensor | None, rows: int
+) -> tuple[Tensor, Tensor]:
+    """The k best items of states [B, w], by the scores [M, N] of ``rows`` of them at a time; otherwise as `top_k_of`."""
+    gone = [None] * -(-len(hidden) // rows) if exclude is None else exclude.split(rows)
+    found = [best_of(score(few), k, left_out) for few, left_out in zip(hidden.split(rows), gone, strict=True)]
+    ids, scores = (torch.cat(column) for column in zip(*found, strict=True))
+    return ids, scores
 
 
 def _top_k(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None) -> tuple[Tensor, Tensor]:

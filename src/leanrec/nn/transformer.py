@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import msgspec
@@ -89,6 +90,21 @@ class TransformerBlock(Block):
         y = self._add(0, ctx.restrict(x, have, want), self.attention(source, ctx, have, want), ctx)
         source = self.norms[1](y, ctx.channels) if self.pre else y
         return self._add(1, y, self._feed_forward(source, ctx), ctx)
+
+    def rings(self, steps: int) -> tuple[int, ...] | None:
+        """Keys and values of every step, where attention sees older steps only."""
+        return (steps, steps) if self.attention.causal else None
+
+    def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
+        """See `Block.rows`."""
+        return self.attention.rows(self.norms[0](x, None) if self.pre else x)
+
+    def step(self, x: Tensor, memories: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `Block.step`."""
+        ctx = Context(at + 1, 1, x.shape[-1])
+        y, rows = self.attention.step(self.norms[0](x, None) if self.pre else x, memories, at)
+        y = self._add(0, x, y, ctx)
+        return self._add(1, y, self._feed_forward(self.norms[1](y, None) if self.pre else y, ctx), ctx), rows
 
     def _feed_forward(self, x: Tensor, ctx: Context) -> Tensor:
         inner = self.activation(self.inner(x, self.ffn * x.shape[-1]))

@@ -3,11 +3,13 @@
 from leanrec.tasks.answering import recommend_all, run_bench
 from leanrec.tasks.controls import SEARCHED, RoutedPart, alone_config, cheapest_budget, controls_of, curve, groups_of
 from leanrec.tasks.evaluation import CALIBRATED, Evaluation, Part, evaluate_run, rank_part
+from leanrec.tasks.exporting import Answering, export_run, open_answering
 from leanrec.tasks.training import finished, run_training
 
 __all__ = [
     "CALIBRATED",
     "SEARCHED",
+    "Answering",
     "Evaluation",
     "Part",
     "RoutedPart",
@@ -16,8 +18,10 @@ __all__ = [
     "controls_of",
     "curve",
     "evaluate_run",
+    "export_run",
     "finished",
     "groups_of",
+    "open_answering",
     "rank_part",
     "recommend_all",
     "run_bench",

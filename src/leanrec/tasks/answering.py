@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from leanrec.build import OpenRun
 from leanrec.cost.bench import BenchResult, bench
 from leanrec.data.batches import ask, everyone
 from leanrec.data.store import write_parquet
 from leanrec.tasks.evaluation import SCORING, checked
+from leanrec.tasks.exporting import Answering
 from leanrec.tasks.progress import Report, reported, silent
 
 SAMPLE = 4096
@@ -20,22 +20,22 @@ SAMPLE = 4096
 
 
 def run_bench(
-    runs: Sequence[OpenRun],
+    runs: Sequence[Answering],
     data: Path | None,
     batches: Sequence[int],
     seconds: float,
     k: int,
     budget: float | None = None,
 ) -> BenchResult:
-    """Measure runs side by side on whole histories drawn from the first run's store."""
+    """Measure runs and exports side by side on whole histories drawn from the first one's store."""
     store = runs[0].store(data)
     chosen = np.random.default_rng(0).permutation(store.num_users)[:SAMPLE]
     histories = [store.history(int(user)).astype(np.int64) for user in chosen]
-    return bench({str(run.path): run.model for run in runs}, batches, histories, k, seconds, budget=checked(budget))
+    return bench({str(run.path): run.engine for run in runs}, batches, histories, k, seconds, budget=checked(budget))
 
 
 def recommend_all(
-    run: OpenRun,
+    run: Answering,
     data: Path,
     out: Path,
     k: int,
@@ -50,15 +50,18 @@ def recommend_all(
     Returns:
         The number of users.
     """
-    store, runtime = run.store(data), run.runtime()
+    store, engine = run.store(data), run.engine
     best_k = min(k, store.num_items)  # a k that is too large is refused with the first batch
     ids = np.zeros((store.num_users, best_k), np.int64)
     scores = np.zeros((store.num_users, best_k), np.float32)
-    asked = ask(store, everyone(store), run.model.backbone.max_length, SCORING)
+    asked = ask(store, everyone(store), engine.runner.max_length, SCORING)
     for question in reported(asked, "recommend", store.num_users, progress):
-        exclude = question.seen if exclude_seen else None
-        best, score, _ = runtime.recommend_ids(question.batch, k, exclude, budget)
-        ids[question.rows], scores[question.rows] = best.numpy(), score.numpy()
+        exclude = question.seen.numpy() if exclude_seen else None
+        histories = [
+            row[:length]
+            for row, length in zip(question.batch.items.numpy(), question.batch.lengths.tolist(), strict=True)
+        ]
+        ids[question.rows], scores[question.rows], _ = engine.recommend_ids(histories, k, exclude, budget)
     catalog = pl.DataFrame({"item": store.catalog.keys, "title": store.catalog.titles})
     frame = pl.DataFrame(
         {

@@ -15,7 +15,7 @@ import torch
 from leanrec.artifact import manifest as manifests
 from leanrec.artifact.manifest import DataRef, Manifest, RouteCost, TrainSummary
 from leanrec.artifact.store import load_run, save_run
-from leanrec.build import build, saved_config, split_of, techniques_of
+from leanrec.build import build, open_run, saved_config, split_of, techniques_of
 from leanrec.config import CONFIG, RunConfig, parse
 from leanrec.core.errors import ConfigError, DataError
 from leanrec.core.recommender import HeldOut, Recommender
@@ -31,7 +31,7 @@ from leanrec.evaluate.metrics import summarise
 from leanrec.tasks.evaluation import CALIBRATED, SCORING, rank_part
 from leanrec.train import checkpoint
 from leanrec.train.log import CsvLog
-from leanrec.train.loop import Watcher, train
+from leanrec.train.loop import Watcher, train_stages
 from leanrec.train.precision import resolved
 
 
@@ -59,22 +59,19 @@ def run_training(
     if resume:
         config = saved_config(out)
         _check_same(store, config, out)
+        config = _going_on(config, out)
     model, stages = build(config, store.catalog)
     split = split_of(store, config)
     windows = _windows(store, split, config, model)
     model.to(_device(config))
+    _teach(model, config, store)
     if config.train.init and not (out / checkpoint.NAME).exists():  # also where nothing was kept before an interruption
         _take_weights(model, Path(config.train.init), store, techniques_of(config))
     if not resume:
         config = _start(config, out, model, store)
     model.items.loss_dtype = getattr(torch, config.train.loss_precision)
     validate = partial(validation, store=store, split=split)
-    progress = None
-    for index, stage in enumerate(stages):
-        progress = train(model, stage, windows, config.train, out, validate, watcher, index, resume)
-        model = stage.finish(model)
-    if progress is None:
-        raise ConfigError("expected at least one training stage, got none")
+    model, progress = train_stages(model, stages, windows, config.train, out, validate, watcher, resume)
     valid = {k: float(v) for k, v in progress.history[progress.best_epoch - 1].items() if "@" in k}
     if model.calibrate(held_out(model, store, split, watcher.calibrate)):
         valid = validate(model)
@@ -146,6 +143,7 @@ def describe_run(model: Recommender, store: Store, config: RunConfig, summary: T
     """The manifest of a finished run; costs are for a history of full length."""
     steps = model.backbone.max_length
     full = cost(model, steps)
+    config = _as_built(model, config)
     return Manifest(
         leanrec=version("leanrec"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -176,6 +174,46 @@ def _windows(store: Store, split: Split, config: RunConfig, model: Recommender) 
 def _check_same(store: Store, config: RunConfig, out: Path) -> None:
     if config.data.catalog_sha256 not in ("", store.meta.catalog_sha256):
         raise DataError(f"expected the store that {out} was started on, got one with other items in {store.path}")
+
+
+def _as_built(model: Recommender, config: RunConfig) -> RunConfig:
+    """The configuration that builds the trained model: with what was found, without the techniques that found it."""
+    tree = config.tree()
+    tree["backbone"] |= model.backbone.found()
+    derived = {technique.name for technique in techniques_of(config) if technique.kind == "derive"}
+    tree["technique"] = {name: fields for name, fields in tree["technique"].items() if name not in derived}
+    if derived:
+        tree["train"]["teacher"] = ""
+    return parse(tree)
+
+
+def _going_on(config: RunConfig, out: Path) -> RunConfig:
+    """The configuration of an interrupted run, with what its finished stages have found."""
+    path = out / checkpoint.NAME
+    if not path.exists():
+        return config
+    tree = config.tree()
+    tree["backbone"] |= checkpoint.started(path)[1]
+    return parse(tree)
+
+
+def _teach(model: Recommender, config: RunConfig, store: Store) -> None:
+    """Give a model the teacher that its configuration names, if any.
+
+    Raises:
+        ConfigError: It needs one and none is named, or the other way round.
+        DataError: The teacher has other items.
+        ArtifactError: It is not a finished run.
+    """
+    if not config.train.teacher:
+        model.learn_from(None)
+        return
+    teacher = open_run(config.train.teacher)
+    if teacher.manifest.data.catalog_sha256 != store.meta.catalog_sha256:
+        raise DataError(
+            f"expected train.teacher to be a run on the items of {store.path}, got one with other items in {teacher.path}"
+        )
+    model.learn_from(teacher.model)
 
 
 def _take_weights(model: Recommender, run: Path, store: Store, chosen: list[Technique]) -> None:

@@ -4,13 +4,15 @@ Rarer blocks of items have fewer dimensions (`nn.block_table`); the layers of bl
 (`nn.sharing`). Two ways to get there:
 
 - from scratch, as in the paper (recipe `cprec-paper`: its cuts and dimensions, separate factors at the input and in the softmax);
-- from a trained model (``train.init``): every block of its table is cut to its largest singular values, the tokens of the blocks
-  start at the mean of their items, layers that share weights at the mean of their weights; a short training mends what that broke.
+- from a trained model (``train.init``): every block of its table is cut to its largest singular values, layers that share weights
+  start at the mean of their weights; a short training mends what that broke. The tokens of a two-level softmax start at the mean
+  of their blocks' items.
 
 ``codes`` above 0 replaces the blocks by product-quantised codes (`nn.code_table`; RecJPQ, Petrov and Macdonald, 2024, arXiv
 2312.06165). ``int8`` keeps a byte for every number of either; training rounds as serving does (`nn.rows`).
 
-Deviations from the paper: without ``parts = "both"`` input and softmax use one set of factors; without ``cuts`` the blocks are
+Deviations from the paper: without ``parts = "both"`` input and softmax use one set of factors, by default (``parts = "tied"``)
+under one softmax over all items, which a trained model survives better (`nn.low_rank_table`); without ``cuts`` the blocks are
 chosen so that the table shrinks ``shrink`` times; padding is neither embedded nor ranked nor part of the loss; blocks go by the
 counts of the store, and selection by validation.
 """
@@ -30,6 +32,7 @@ from leanrec.core.technique import Kind, Technique
 from leanrec.nn.block_table import BlockTable
 from leanrec.nn.blocks import block_dims, block_ends, ends_within
 from leanrec.nn.code_table import CodeTable
+from leanrec.nn.low_rank_table import LowRankTable
 from leanrec.nn.rows import Rows
 from leanrec.nn.sharing import Scheme, average, share
 from leanrec.techniques import techniques
@@ -46,8 +49,9 @@ class CpRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         shrink: How many times smaller the table gets, where there are no ``cuts``.
         dims: Dimensions of every block, the first one the model's; none for the rule of ``decay``.
         decay: f: every block has f times fewer dimensions than the one before.
-        parts: What is cut into blocks: "shared" uses one set of factors at the input and in the softmax, "both" has two; "input",
-            "softmax" and "none" leave dense matrices of their own.
+        parts: What is cut into blocks: "tied" uses one set of factors at the input and for scores under one softmax over all items;
+            "shared" one set at the input and in the paper's two-level softmax, "both" two sets, as in the paper; "input", "softmax"
+            and "none" leave dense matrices of their own.
         sharing: Which layers share weights: "none", "cross-layer", "cross-block", "adjacent-layer" or "adjacent-block".
         codes: If above 0, quantised codes of so many bytes an item instead of blocks.
         int8: Keep item vectors, or the centroids of codes, as int8.
@@ -59,7 +63,7 @@ class CpRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     shrink: Positive = 8.0
     dims: tuple[Whole, ...] = ()
     decay: Positive = 4.0
-    parts: Literal["shared", "both", "input", "softmax", "none"] = "shared"
+    parts: Literal["tied", "shared", "both", "input", "softmax", "none"] = "tied"
     sharing: Scheme = "none"
     codes: Whole = 0
     int8: bool = False
@@ -111,7 +115,7 @@ class CpRecTechnique(Technique):
         state |= {TABLE + name: weight for name, weight in table.state_dict().items()}
         return average(model.backbone, self.config.sharing, state)
 
-    def _table(self, items: int, dim: int) -> BlockTable | CodeTable:
+    def _table(self, items: int, dim: int) -> BlockTable | CodeTable | LowRankTable:
         config = self.config
         if config.codes:
             return CodeTable(items, dim, config.codes, config.std, config.int8)
@@ -119,4 +123,6 @@ class CpRecTechnique(Technique):
         dims = block_dims(dim, blocks, config.decay, config.dims)
         budget = int(items * dim / config.shrink)
         ends = block_ends(items, config.cuts) if config.cuts else ends_within(items, dims, budget)
+        if config.parts == "tied":
+            return LowRankTable(items, ends, dims, config.std, config.int8)
         return BlockTable(items, ends, dims, config.std, config.parts, config.int8)

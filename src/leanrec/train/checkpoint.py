@@ -65,7 +65,8 @@ def save(path: Path, model: Recommender, optimizer: Optimizer, best: dict[str, T
     tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
     temporary = path.with_suffix(".tmp")
     try:
-        save_file(tensors, temporary, {"progress": msgspec.json.encode(progress).decode()})
+        told = {"progress": progress, "found": model.backbone.found()}
+        save_file(tensors, temporary, {key: msgspec.json.encode(value).decode() for key, value in told.items()})
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
@@ -104,6 +105,20 @@ def load(path: Path, model: Recommender, optimizer: Optimizer) -> tuple[dict[str
     return parts["best"], progress
 
 
+def started(path: Path) -> tuple[int, dict[str, Any]]:
+    """The stage of a checkpoint, and the settings of the backbone that the stages before it have found.
+
+    Raises:
+        ArtifactError: The file is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:  # pyright: ignore[reportArgumentType]
+            told = file.metadata() or {}
+        return msgspec.json.decode(told["progress"], type=Progress).stage, msgspec.json.decode(told.get("found", "{}"))
+    except (SafetensorError, KeyError, msgspec.DecodeError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
 def read(path: Path) -> tuple[dict[str, Tensor], Progress]:
     """The tensors and progress of a checkpoint.
 
@@ -115,4 +130,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], Progress]:
             progress = msgspec.json.decode((file.metadata() or {})["progress"], type=Progress)
             return {name: file.get_tensor(name) for name in file.keys()}, progress  # noqa: SIM118
     except (SafetensorError, KeyError, msgspec.DecodeError, OSError) as error:
-        raise ArtifactError(f"the checkpoint {path} is damaged ({error}); delete it to train from the start") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(f"the checkpoint {path} is damaged ({error}); delete it to train from the start")

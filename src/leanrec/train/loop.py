@@ -7,7 +7,7 @@ one that was not.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from leanrec.core.errors import ConfigError
 from leanrec.core.ranges import Amount, Count, Positive, Seed, Share, Whole
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
@@ -53,6 +54,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         device: "cpu", "cuda", or "auto" for the accelerator if there is one.
         checkpoint_seconds: Longest time between checkpoints; one is also written after every epoch.
         init: Run of the same shape and catalogue whose weights to start from; empty for fresh ones.
+        teacher: Run on the same catalogue to learn from, of any shape, where a technique does; empty for none.
         seed: Of everything random.
     """
 
@@ -74,6 +76,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_seconds: Amount = 120.0
     init: str = ""
+    teacher: str = ""
     seed: Seed = 0
 
 
@@ -96,6 +99,38 @@ class Watcher(Protocol):
 Validate = Callable[[Recommender], dict[str, float]]
 
 
+def train_stages(
+    model: Recommender,
+    stages: Sequence[Stage],
+    data: TrainingData,
+    config: TrainConfig,
+    out: Path,
+    validate: Validate,
+    watcher: Watcher,
+    resume: bool = False,
+) -> tuple[Recommender, Progress]:
+    """Train all stages, one after the other; see `train`.
+
+    To resume in a later stage, build the model with what the earlier ones found (`checkpoint.started`).
+
+    Returns:
+        The model that the last stage made, and the history of that stage; its times are those of all stages.
+
+    Raises:
+        ConfigError: There is no stage to train.
+    """
+    path, progress = out / checkpoint.NAME, None
+    first = checkpoint.started(path)[0] if resume and path.exists() else 0
+    for index, stage in enumerate(stages):
+        if index >= first and stage.due(model):
+            going_on = resume and index == first
+            progress = train(model, stage, data, config, out, validate, watcher, index, going_on, progress)
+        model = stage.finish(model)
+    if progress is None:
+        raise ConfigError("expected at least one training stage, got none")
+    return model, progress
+
+
 def train(
     model: Recommender,
     stage: Stage,
@@ -106,6 +141,7 @@ def train(
     watcher: Watcher,
     index: int = 0,
     resume: bool = False,
+    before: Progress | None = None,
 ) -> Progress:
     """Train one stage and leave the weights of its best validation epoch in ``model``.
 
@@ -119,6 +155,7 @@ def train(
         watcher: Told after every step and epoch.
         index: Number of the stage; part of every seed.
         resume: Go on from the checkpoint in ``out``, if there is one.
+        before: Of the stage before, whose time is added.
 
     Returns:
         The history of the stage.
@@ -129,12 +166,14 @@ def train(
     """
     optimizer = _optimizer(model, stage, config)
     path = out / checkpoint.NAME
-    progress, best = Progress(stage=index), {}
+    spent = before or Progress()
+    progress, best = Progress(stage=index, seconds=spent.seconds, users=spent.users), {}
     if resume and path.exists():
         best, progress = checkpoint.load(path, model, optimizer)
     limits = Limits(config.batch_users, config.batch_tokens)
     watcher.start(stage, len(data.epoch(config.seed, progress.epoch, limits)), progress)
     while not progress.finished:
+        model.advance(progress.epoch / stage.epochs)
         _epoch(model, stage, optimizer, data, config, limits, path, best, progress, watcher)
         model.eval()
         started = time.perf_counter()

@@ -7,17 +7,16 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
 
 from leanrec.backbones import backbones
 from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL, Batch, Route
-from leanrec.cost import bench as module
-from leanrec.cost.bench import Ratio, bench, ratios_to_first, request
+from leanrec.cost.bench import Ratio, bench, ratios_to_first
 from leanrec.cost.latency import Timing
+from leanrec.serve.engine import Engine
+from leanrec.serve.torch_runner import TorchRunner
+from toys import catalog
 
 ITEMS, MAX_LENGTH = 30, 20
 
@@ -30,11 +29,12 @@ class ByParity(Recommender):
         return [Route(width=4) if item % 2 == 0 else FULL for item in newest.tolist()]
 
 
-def build(kind: type[Recommender] = Recommender, items: int = ITEMS) -> Recommender:
+def build(kind: type[Recommender] = Recommender, items: int = ITEMS) -> Engine:
     torch.manual_seed(0)
     entry = backbones.get("sasrec")
     backbone = entry.build(entry.config(width=8, max_length=MAX_LENGTH, std=1.0), items)
-    return kind(backbone, lambda items, states, targets: {}).eval()
+    model = kind(backbone, lambda items, states, targets: {})
+    return Engine(TorchRunner(model), catalog(items), {FULL: 1}, 1)
 
 
 def shop(lengths: Sequence[int]) -> list[np.ndarray]:
@@ -45,49 +45,33 @@ def shop(lengths: Sequence[int]) -> list[np.ndarray]:
 HISTORIES = shop([3, 1, 25, 7, 20, 2, 9])
 
 
-@given(st.lists(st.integers(1, 2 * MAX_LENGTH), min_size=1, max_size=40), st.sampled_from([0, 8, 10**9]))
-@settings(max_examples=30, deadline=None)
-def test_a_request_answers_every_user_as_if_alone(lengths: list[int], worth: int) -> None:
-    model, histories = build(ByParity), shop(lengths)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "WORTH_A_BATCH", worth)
-        ids, scores = request(model, histories, 5)
-    assert ids.shape == scores.shape == (len(lengths), 5)
-    for row, history in enumerate(histories):
-        cut = torch.from_numpy(history[-MAX_LENGTH:].astype(np.int64))[None]
-        batch = Batch(cut, torch.tensor([cut.shape[1]]))
-        with torch.inference_mode():
-            alone = model.score(batch, model.routes(batch)[0])[0]
-        torch.testing.assert_close(scores[row], alone.topk(5).values, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(alone[ids[row] - 1], scores[row], rtol=1e-4, atol=1e-5)
+class Spy:
+    """Notes the lengths of what it is asked."""
+
+    num_items = ITEMS
+
+    def __init__(self) -> None:
+        self.seen: list[list[int]] = []
+
+    def recommend_ids(
+        self, histories: Sequence[np.ndarray], k: int, exclude: np.ndarray | None = None, budget: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
+        self.seen.append([len(history) for history in histories])
+        return np.zeros((len(histories), k), np.int64), np.zeros((len(histories), k), np.float32), []
 
 
-def test_long_and_short_histories_run_apart_where_it_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WORTH_A_BATCH", 10)
-    groups = [(rows, batch.items.shape) for rows, batch in module._by_length(shop([2, 20, 2, 3, 19]), MAX_LENGTH)]
-    assert groups == [([4, 1], (2, 20)), ([0, 2, 3], (3, 3))]
-    monkeypatch.setattr(module, "WORTH_A_BATCH", 1000)
-    assert [rows for rows, _ in module._by_length(shop([2, 20, 2, 3, 19]), MAX_LENGTH)] == [[0, 2, 3, 4, 1]]
-
-
-def test_all_runs_get_the_same_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[int, list[list[int]]] = {}
-
-    def spy(model: Recommender, histories: Sequence[np.ndarray], k: int, budget: float | None) -> tuple[Tensor, Tensor]:
-        seen.setdefault(id(model), []).append([len(history) for history in histories])
-        return torch.zeros(len(histories), k), torch.zeros(len(histories), k)
-
-    monkeypatch.setattr(module, "request", spy)
-    bench({"a": build(), "b": build()}, [2], HISTORIES, rounds=3, seconds=99)
-    first, second = seen.values()
+def test_all_runs_get_the_same_requests() -> None:
+    spies = {"a": Spy(), "b": Spy()}
+    bench(spies, [2], HISTORIES, rounds=3, seconds=99)
+    first, second = (spy.seen for spy in spies.values())
     assert first == second
     assert list(itertools.chain(*first)) == [3, 1, 25, 7, 20, 2, 9, 3, 1, 25]
 
 
 def test_rows_ratios_and_machine() -> None:
     ticks = itertools.count()
-    models = {"full": build(), "lean": build(ByParity)}
-    result = bench(models, [1, 4], HISTORIES, k=3, rounds=2, seconds=1e9, clock=lambda: float(next(ticks)))
+    engines = {"full": build(), "lean": build(ByParity)}
+    result = bench(engines, [1, 4], HISTORIES, k=3, rounds=2, seconds=1e9, clock=lambda: float(next(ticks)))
     assert [(row.run, row.batch) for row in result.rows] == [("full", 1), ("lean", 1), ("full", 4), ("lean", 4)]
     for row in result.rows:
         assert (row.p50_ms, row.p99_ms, row.users_per_s) == (1000, 1000, row.batch)
@@ -115,7 +99,7 @@ def test_ratios_are_above_one_for_the_better() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"models": {}}, "expected at least one run to measure, got none"),
+        ({"engines": {}}, "expected at least one run to measure, got none"),
         ({"batches": []}, r"expected batch sizes of at least 1, got \[\]; 1,32,256 would work"),
         ({"batches": [4, 0]}, r"expected batch sizes of at least 1, got \[4, 0\]"),
         ({"histories": []}, "expected histories of at least one item each"),
@@ -127,4 +111,4 @@ def test_ratios_are_above_one_for_the_better() -> None:
 )
 def test_bad_requests_are_refused(change: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        bench(**{"models": {"a": build()}, "batches": [1], "histories": HISTORIES, "rounds": 1, **change})
+        bench(**{"engines": {"a": build()}, "batches": [1], "histories": HISTORIES, "rounds": 1, **change})

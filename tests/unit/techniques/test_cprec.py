@@ -15,7 +15,6 @@ from leanrec.core.recommender import Recommender, by_route
 from leanrec.core.tied import stored
 from leanrec.core.types import FULL, Gates, Route
 from leanrec.cost.count import cost
-from leanrec.nn.block_table import BlockTable
 from leanrec.nn.sharing import Scheme
 from leanrec.techniques.cprec import CpRecConfig, CpRecTechnique
 from toys import catalog, random_batch, randomise
@@ -28,11 +27,13 @@ SHAPES: dict[str, dict[str, Any]] = {
     "bert4rec": {"heads": 2},
 }
 TABLES: dict[str, dict[str, Any]] = {
-    "blocks": {"cuts": [10, 30]},
-    "two": {"cuts": [10, 30], "parts": "both"},
+    "tied": {"cuts": [10, 30]},
+    "shared": {"cuts": [10, 30], "parts": "shared"},
+    "both": {"cuts": [10, 30], "parts": "both"},
     "codes": {"codes": 4},
-    "blocks of int8": {"cuts": [10, 30], "int8": True},
-    "codes of int8": {"codes": 4, "int8": True},
+    "tied int8": {"cuts": [10, 30], "int8": True},
+    "shared int8": {"cuts": [10, 30], "parts": "shared", "int8": True},
+    "int8 codes": {"codes": 4, "int8": True},
 }
 backbones = pytest.mark.parametrize("backbone", SHAPES)
 tables = pytest.mark.parametrize("table", TABLES)
@@ -89,7 +90,7 @@ def test_parameters_are_those_of_the_papers_formula(sharing: Scheme, kernels: in
 
 def test_codes_and_integers_count_as_parameters() -> None:
     assert sum(p.numel() for p in make(codes=4).items.parameters()) == ITEMS * 4 + 256 * WIDTH
-    rows, small = 10 * 16 + 20 * 4 + 30, make(cuts=[10, 30], int8=True).items
+    rows, small = 10 * 16 + 20 * 4 + 30, make(cuts=[10, 30], parts="shared", int8=True).items
     assert sum(p.numel() for p in small.parameters()) == rows + ITEMS + 5 * WIDTH + 2 * WIDTH  # a scale an item
     assert sum(p.nbytes for p in small.parameters()) == rows + 2 * ITEMS + 4 * (5 * WIDTH + 2 * WIDTH)
 
@@ -110,6 +111,9 @@ def test_what_is_stored_gives_the_same_scores(backbone: str, table: str) -> None
 def test_blocks_of_full_rank_start_as_the_trained_model(backbone: str) -> None:
     full, batch = plain(backbone), random_batch(ITEMS, [1, 5, 8])
     lean = adopted(full, backbone, cuts=(20,), dims=(WIDTH, WIDTH))
+    states = full.represent(batch)
+    torch.testing.assert_close(lean.items.score(states), full.items.score(states), atol=1e-4, rtol=1e-4)
+    lean = adopted(full, backbone, cuts=(20,), dims=(WIDTH, WIDTH), parts="shared")
     torch.testing.assert_close(lean.represent(batch), full.represent(batch), atol=1e-4, rtol=1e-4)
     state = full.represent(batch)[:1]
     inside = [lean.items.score(state)[0, :20], full.items.score(state)[0, :20]]
@@ -126,6 +130,23 @@ def test_fewer_dimensions_start_nearer_the_more_there_are() -> None:
         for dim in (1, 4, 12, 16)
     ]
     assert errors == sorted(errors, reverse=True) and errors[-1] < 1e-6 < errors[-2]
+
+
+@pytest.mark.parametrize("width", [5, WIDTH])
+def test_one_softmax_over_items_of_low_rank(width: int) -> None:
+    items, states = make(cuts=[10, 30]).items, torch.randn(130, width, generator=torch.Generator().manual_seed(1))
+    ids = torch.arange(1, ITEMS + 1)
+    scores = (states @ items.embed(ids, width).t()).detach()
+    torch.testing.assert_close(items.score(states).detach(), scores, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(items.score(states, ids[5:50]).detach(), scores[:, 5:50], atol=1e-5, rtol=1e-5)
+    own = torch.randint(1, ITEMS + 1, (130, 3))
+    torch.testing.assert_close(items.score(states, own).detach(), scores.gather(1, own - 1), atol=1e-5, rtol=1e-5)
+    loss = torch.nn.functional.cross_entropy(scores, own[:, 0] - 1)
+    torch.testing.assert_close(items.nll(states, own[:, 0]).detach(), loss, atol=1e-5, rtol=1e-5)
+    found, best = items.top_k(states, 7, own)
+    kept = scores.scatter(1, own - 1, -torch.inf)
+    torch.testing.assert_close(best, kept.topk(7).values, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(kept.gather(1, found - 1), best, atol=1e-5, rtol=1e-5)
 
 
 def test_layers_that_share_start_at_the_mean_of_the_trained_ones() -> None:
@@ -206,7 +227,5 @@ def test_every_term_of_a_routed_compressed_model_trains(table: str) -> None:
 
 
 def test_an_automatic_cut_meets_the_size_that_was_asked() -> None:
-    items = make(shrink=3.0, decay=4.0, blocks=2).items
-    assert isinstance(items, BlockTable)
-    rows = sum(p.numel() for p in items.parameters()) - 1 * WIDTH  # its token
+    rows = sum(p.numel() for p in make(shrink=3.0, decay=4.0, blocks=2).items.parameters())
     assert 0.9 * ITEMS * WIDTH / 3 < rows <= ITEMS * WIDTH / 3

@@ -18,6 +18,7 @@ from leanrec.evaluate.metrics import gains, intervals
 from leanrec.tasks.answering import run_bench
 from leanrec.tasks.controls import CURVE, METRIC, RoutedPart, controls_of, groups_of
 from leanrec.tasks.evaluation import Evaluation, evaluate_run
+from leanrec.tasks.exporting import open_answering
 from leanrec.tasks.progress import Report, silent
 from leanrec.tasks.report.groups import Group, groupings
 from leanrec.train.log import NAME as LOG
@@ -117,7 +118,9 @@ def gather(named: dict[str, OpenRun], store: Store, progress: Report = silent) -
     for name, run in named.items():
         found.append(_facts(name, run, store, found[0] if found else None, progress))
     runs = list(named.values())
-    bench = run_bench(runs, store.path, BATCHES, SECONDS, min(10, store.num_items))
+    bench = run_bench(
+        [open_answering(run.path) for run in runs], store.path, BATCHES, SECONDS, min(10, store.num_items)
+    )
     names = {str(run.path): facts.name for run, facts in zip(runs, found, strict=True)}
     timing = [
         {"name": names[r.run], "batch": r.batch, "p50": r.p50_ms, "p99": r.p99_ms, "users_per_s": r.users_per_s}
@@ -214,14 +217,14 @@ def _examples(run: OpenRun, store: Store, evaluation: Evaluation) -> list[dict[s
     members = {route: [row for row, taken in enumerate(routes) if taken == route][:SHOWN] for route in order[:SHOWN]}
     for turn in range(SHOWN):
         rows += [members[route][turn] for route in members if turn < len(members[route])]
-    runtime, titles, keys = run.runtime(), store.catalog.titles, store.catalog.keys
+    engine, titles, keys = run.engine(), store.catalog.titles, store.catalog.keys
     users = store.users_table()["user"]
     positions = dict(zip(*run.split(store).targets("test"), strict=True))
     found: list[dict[str, Any]] = []
     for row in rows[:SHOWN]:
         user = int(evaluation.users[row])
         history = store.items[store.offsets[user] : positions[user]]
-        answer = runtime.recommend([[keys[item - 1] for item in history]], BEST)[0]
+        answer = engine.recommend([[keys[item - 1] for item in history]], BEST)[0]
         found.append(
             {
                 "user": str(users[user]),

@@ -23,6 +23,7 @@ from leanrec.data.split import Part
 from leanrec.data.store import Store
 from leanrec.tasks.answering import run_bench
 from leanrec.tasks.evaluation import Evaluation, evaluate_run
+from leanrec.tasks.exporting import open_answering
 from leanrec.tasks.slim import journal as journals
 from leanrec.tasks.slim.candidates import FULL, Candidate, fitted, recipes
 from leanrec.tasks.slim.journal import Journal, Point, Trial
@@ -326,7 +327,7 @@ class Search:
         """Measured latency of a point beside the full model's; kept, so that it is measured once."""
         key = f"{point.name}@{point.budget}"
         if key not in self.journal.timing:
-            runs = [self.open(FULL), self.open(point.name)]
+            runs = [open_answering(self.path(name)) for name in (FULL, point.name)]
             with self._clock("measure"):
                 found = run_bench(runs, self.store.path, [1], MEASURE, min(10, self.store.num_items), point.budget)
             rows = dict(zip(("full", "lean"), map(msgspec.to_builtins, found.rows), strict=True))

@@ -7,18 +7,21 @@ import re
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from leanrec.artifact import runtime as module
-from leanrec.artifact.runtime import Runtime
 from leanrec.backbones import backbones
 from leanrec.backbones.sasrec import SASRecConfig
 from leanrec.core.errors import ServeError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Catalog, Route
+from leanrec.serve import engine as module
+from leanrec.serve.answers import Recommendation
+from leanrec.serve.engine import Engine
+from leanrec.serve.torch_runner import TorchRunner
 
 N = 10
 NARROW, FULL = Route(width=4), Route()
@@ -38,25 +41,30 @@ class Routed(Recommender):
 
 
 @pytest.fixture
-def runtime(model: Recommender, catalog: Catalog) -> Runtime:
-    return Runtime(model, catalog, {FULL: 1000}, 1000)
+def engine(model: Recommender, catalog: Catalog) -> Engine:
+    return Engine(TorchRunner(model), catalog, {FULL: 1000}, 1000)
 
 
 @pytest.fixture
-def routed(model: Recommender, catalog: Catalog) -> Runtime:
-    return Runtime(Routed(model.backbone, model.objective), catalog, {FULL: 1000, NARROW: 250}, 1000)
+def routed(model: Recommender, catalog: Catalog) -> Engine:
+    return Engine(TorchRunner(Routed(model.backbone, model.objective)), catalog, {FULL: 1000, NARROW: 250}, 1000)
 
 
-def reference(runtime: Runtime, history: list[str], route: Route) -> list[tuple[str, float]]:
+def model_of(engine: Engine) -> Recommender:
+    assert isinstance(engine.runner, TorchRunner)
+    return engine.runner.model
+
+
+def reference(engine: Engine, history: list[str], route: Route) -> list[tuple[str, float]]:
     """All items with their scores, best first, from one user on its own."""
-    ids = [runtime.catalog.keys.index(key) + 1 for key in history if key in runtime.catalog.keys]
-    ids = ids[-runtime.model.backbone.max_length :]
+    ids = [engine.catalog.keys.index(key) + 1 for key in history if key in engine.catalog.keys]
+    ids = ids[-model_of(engine).backbone.max_length :]
     with torch.inference_mode():
-        scores = runtime.model.score(Batch(torch.tensor([ids]), torch.tensor([len(ids)])), route)[0].tolist()
-    return sorted(zip(runtime.catalog.keys, scores, strict=True), key=lambda pair: -pair[1])
+        scores = model_of(engine).score(Batch(torch.tensor([ids]), torch.tensor([len(ids)])), route)[0].tolist()
+    return sorted(zip(engine.catalog.keys, scores, strict=True), key=lambda pair: -pair[1])
 
 
-def keys_of(answer: module.Recommendation) -> list[str]:
+def keys_of(answer: Recommendation) -> list[str]:
     return [item.item for item in answer.items]
 
 
@@ -76,7 +84,7 @@ FIXTURE = [HealthCheck.function_scoped_fixture]
 )
 @settings(max_examples=150, suppress_health_check=FIXTURE, deadline=None)
 def test_answers_equal_the_reference(
-    routed: Runtime,
+    routed: Engine,
     known: list[tuple[str, list[str]]],
     k: int,
     exclude_seen: bool,
@@ -105,49 +113,49 @@ def test_answers_equal_the_reference(
         assert answer.unknown == list(dict.fromkeys(name for name in history if name not in routed.catalog.keys))
 
 
-def test_answer_is_the_documented_object(runtime: Runtime) -> None:
-    (answer,) = runtime.recommend([["milk", "nothing"]], 2)
+def test_answer_is_the_documented_object(engine: Engine) -> None:
+    (answer,) = engine.recommend([["milk", "nothing"]], 2)
     found = json.loads(msgspec.json.encode(answer))
     assert list(found) == ["items", "route", "flops_ratio", "unknown"]
     assert [list(item) for item in found["items"]] == [["item", "title", "score"]] * 2
     assert found["route"] == "full" and found["flops_ratio"] == 1.0 and found["unknown"] == ["nothing"]
 
 
-def test_nothing_asked_nothing_answered(runtime: Runtime) -> None:
-    assert runtime.recommend([]) == []
+def test_nothing_asked_nothing_answered(engine: Engine) -> None:
+    assert engine.recommend([]) == []
 
 
-def test_seen_items_stay_unless_excluded(runtime: Runtime) -> None:
-    (answer,) = runtime.recommend([["milk"]], N)
+def test_seen_items_stay_unless_excluded(engine: Engine) -> None:
+    (answer,) = engine.recommend([["milk"]], N)
     assert "milk" in keys_of(answer)
-    (answer,) = runtime.recommend([["milk"]], N, exclude_seen=True)
+    (answer,) = engine.recommend([["milk"]], N, exclude_seen=True)
     assert "milk" not in keys_of(answer) and len(answer.items) == N - 1
 
 
-def test_seen_means_the_whole_history(runtime: Runtime, catalog: Catalog) -> None:
+def test_seen_means_the_whole_history(engine: Engine, catalog: Catalog) -> None:
     history = list(catalog.keys)  # longer than the model reads
-    assert runtime.recommend([history], 3, exclude_seen=True)[0].items == []
+    assert engine.recommend([history], 3, exclude_seen=True)[0].items == []
 
 
-def test_everything_denied(runtime: Runtime, catalog: Catalog) -> None:
-    assert runtime.recommend([["milk"]], 3, deny=catalog.keys)[0].items == []
-    assert runtime.recommend([["milk"]], 3, allow=["tea"], deny=["tea"])[0].items == []
+def test_everything_denied(engine: Engine, catalog: Catalog) -> None:
+    assert engine.recommend([["milk"]], 3, deny=catalog.keys)[0].items == []
+    assert engine.recommend([["milk"]], 3, allow=["tea"], deny=["tea"])[0].items == []
 
 
 def test_dropout_is_off_and_no_gradients(model: Recommender, catalog: Catalog) -> None:
     model.train()
-    runtime = Runtime(model, catalog, {FULL: 1}, 1)
+    engine = Engine(TorchRunner(model), catalog, {FULL: 1}, 1)
     assert not model.training
-    assert runtime.recommend([["milk", "tea"]], N) == runtime.recommend([["milk", "tea"]], N)
-    scores = runtime.recommend_ids(Batch(torch.tensor([[1, 6]]), torch.tensor([2])), 3)[1]
-    assert not scores.requires_grad
+    assert engine.recommend([["milk", "tea"]], N) == engine.recommend([["milk", "tea"]], N)
+    states = engine.runner.states(np.array([[1, 6]]), np.array([2]), FULL)
+    assert not states.requires_grad
 
 
-def test_ids_of_many_users(routed: Runtime) -> None:
-    batch = Batch(torch.tensor([[1, 2, 3], [4, 5, 0], [6, 0, 0]]), torch.tensor([3, 2, 1]))
-    exclude = torch.tensor([[1, 2], [0, 0], [7, 0]])
-    ids, scores, routes = routed.recommend_ids(batch, N, exclude)
-    assert ids.dtype == torch.int64 and ids.shape == scores.shape == (3, N)
+def test_ids_of_many_users(routed: Engine) -> None:
+    histories = [np.array([1, 2, 3], np.int32), np.array([4, 5], np.int32), np.array([6], np.int32)]
+    exclude = np.array([[1, 2], [0, 0], [7, 0]])
+    ids, scores, routes = routed.recommend_ids(histories, N, exclude)
+    assert ids.dtype == np.int64 and ids.shape == scores.shape == (3, N)
     assert routes == [FULL, NARROW, FULL]
     for row, history in enumerate([["milk", "Brötchen", "a b,c"], ['"quoted"', "🍎"], ["tea"]]):
         gone = {routed.catalog.keys[i - 1] for i in exclude[row].tolist() if i}
@@ -161,77 +169,77 @@ def test_ids_of_many_users(routed: Runtime) -> None:
 
 
 @pytest.mark.parametrize("k", [0, -1, N + 1])
-def test_impossible_k(runtime: Runtime, k: int) -> None:
+def test_impossible_k(engine: Engine, k: int) -> None:
     expected = re.escape(f"expected k in 1..{N}, the items of the catalogue, got {k}")
     with pytest.raises(ServeError, match=expected):
-        runtime.recommend([["milk"]], k)
+        engine.recommend([["milk"]], k)
     with pytest.raises(ServeError, match=expected):
-        runtime.recommend_ids(Batch(torch.tensor([[1]]), torch.tensor([1])), k)
+        engine.recommend_ids([np.array([1])], k)
 
 
 @pytest.mark.parametrize("budget", [0.0, -1.0, float("nan")])
-def test_impossible_budget(runtime: Runtime, budget: float) -> None:
+def test_impossible_budget(engine: Engine, budget: float) -> None:
     with pytest.raises(
         ServeError, match=f"expected a budget above 0, as a share of the full model's FLOPs, got {budget}"
     ):
-        runtime.recommend([["milk"]], budget=budget)
+        engine.recommend([["milk"]], budget=budget)
 
 
-def test_empty_history(runtime: Runtime) -> None:
+def test_empty_history(engine: Engine) -> None:
     with pytest.raises(ServeError, match=r"expected at least one item key, got an empty history$"):
-        runtime.recommend([[]])
+        engine.recommend([[]])
     with pytest.raises(ServeError, match=r"got an empty history in history 2 of 2$"):
-        runtime.recommend([["milk"], []])
+        engine.recommend([["milk"], []])
 
 
-def test_text_instead_of_a_list(runtime: Runtime) -> None:
+def test_text_instead_of_a_list(engine: Engine) -> None:
     with pytest.raises(
         ServeError, match="expected a list of item keys, got the text 'tea' in history 2 of 2; put it in a list"
     ):
-        runtime.recommend([["milk"], "tea"])
+        engine.recommend([["milk"], "tea"])
 
 
-def test_unknown_history_names_a_close_key(runtime: Runtime) -> None:
+def test_unknown_history_names_a_close_key(engine: Engine) -> None:
     with pytest.raises(
         ServeError, match=r"expected at least one known item key, got 'Milk', 'x' \(did you mean 'milk'\?\)"
     ):
-        runtime.recommend([["Milk", "x"]])
+        engine.recommend([["Milk", "x"]])
 
 
-def test_unknown_history_shows_what_keys_look_like(runtime: Runtime) -> None:
+def test_unknown_history_shows_what_keys_look_like(engine: Engine) -> None:
     expected = r"got '######' \(known keys look like 'milk', 'Brötchen', 'a b,c'\) in history 2 of 2$"
     with pytest.raises(ServeError, match=expected):
-        runtime.recommend([["milk"], ["######"]])
+        engine.recommend([["milk"], ["######"]])
 
 
-def test_unknown_allow(runtime: Runtime) -> None:
+def test_unknown_allow(engine: Engine) -> None:
     with pytest.raises(
         ServeError, match=r"expected at least one known item key in allow, got 'te' \(did you mean 'tea'\?\)"
     ):
-        runtime.recommend([["milk"]], allow=["te"])
+        engine.recommend([["milk"]], allow=["te"])
     with pytest.raises(ServeError, match=r"expected at least one known item key in allow, got none$"):
-        runtime.recommend([["milk"]], allow=[])
+        engine.recommend([["milk"]], allow=[])
 
 
-def test_many_long_unknown_keys_make_a_short_line(runtime: Runtime) -> None:
+def test_many_long_unknown_keys_make_a_short_line(engine: Engine) -> None:
     with pytest.raises(ServeError, match=r", \.\.\. \(known keys look like") as e:
-        runtime.recommend([["\n" * 100_000, *(f"key {i}" for i in range(1000))]])
+        engine.recommend([["\n" * 100_000, *(f"key {i}" for i in range(1000))]])
     assert len(str(e.value)) < 400 and "\n" not in str(e.value)
 
 
 @given(history=st.lists(st.text() | st.integers(), min_size=1, max_size=5))
 @settings(max_examples=100, suppress_health_check=FIXTURE, deadline=None)
-def test_any_unknown_history_is_one_line(runtime: Runtime, history: list[Any]) -> None:
-    history = [f"{name}?" if name in runtime.ids else name for name in history]
+def test_any_unknown_history_is_one_line(engine: Engine, history: list[Any]) -> None:
+    history = [f"{name}?" if name in engine.keys.ids else name for name in history]
     with pytest.raises(ServeError, match="expected at least one known item key") as e:
-        runtime.recommend([history])
+        engine.recommend([history])
     assert "\n" not in str(e.value)
 
 
 def test_large_catalogue_is_not_listed() -> None:
     keys = tuple(f"item-{i}" for i in range(5000))
     backbone = backbones.get("sasrec").build(SASRecConfig(width=2, layers=0, heads=1, max_length=2), len(keys))
-    runtime = Runtime(Recommender(backbone, lambda b, x: {}), Catalog(keys, keys, (1,) * 5000), {FULL: 1}, 1)
+    engine = Engine(TorchRunner(Recommender(backbone, lambda b, x: {})), Catalog(keys, keys, (1,) * 5000), {FULL: 1}, 1)
     with pytest.raises(ServeError) as e:
-        runtime.recommend([["item-x"]])
+        engine.recommend([["item-x"]])
     assert str(e.value).count("item-") == 4

@@ -1,0 +1,90 @@
+"""Plain data without tensors: routes, catalogues, costs. A serving process needs these and no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from leanrec.core.errors import ConfigError
+
+PAD = 0
+MASK = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Names a sub-model: the first ``emb`` embedding channels, the first ``width`` hidden channels, some blocks.
+
+    ``None`` means "all of it", so ``Route()`` is the whole model. Hashable, so it can key a histogram or a cache.
+
+    Attributes:
+        emb: Embedding channels read from the item table, or None for all.
+        width: Hidden channels, or None for all.
+        layers: Indices of the blocks that run, ascending, or None for all.
+    """
+
+    emb: int | None = None
+    width: int | None = None
+    layers: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        parts = [
+            f"e{self.emb}" if self.emb is not None else "",
+            f"w{self.width}" if self.width is not None else "",
+            "l" + ".".join(map(str, self.layers)) if self.layers is not None else "",
+        ]
+        return "-".join(p for p in parts if p) or "full"
+
+    @classmethod
+    def parse(cls, text: str) -> Route:
+        """Inverse of ``str``.
+
+        Raises:
+            ConfigError: The text is not a route.
+        """
+        if text == "full":
+            return cls()
+        match = re.fullmatch(r"(?:e(\d+))?-?(?:w(\d+))?-?(?:l([\d.]*))?", text)
+        if match is not None:
+            emb, width, layers = match.groups()
+            chosen = None if layers is None else tuple(int(x) for x in layers.split(".") if x)
+            route = cls(int(emb) if emb else None, int(width) if width else None, chosen)
+            if str(route) == text:
+                return route
+        raise ConfigError(f"expected a route such as 'full' or 'e32-w64-l0.1', got {text!r}")
+
+
+FULL = Route()
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The items of a store, in id order (row i is item id i + 1).
+
+    Attributes:
+        keys: The items' names in the log.
+        titles: Readable titles; equal to the keys when none were given.
+        counts: Events of each item in the store, descending.
+    """
+
+    keys: tuple[str, ...]
+    titles: tuple[str, ...]
+    counts: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a route costs. Counted, not measured.
+
+    Attributes:
+        params: Parameters held to answer any route.
+        bytes: Bytes of those parameters and buffers.
+        flops: Multiply-adds times two for one user's history of the stated length, head included.
+    """
+
+    params: int
+    bytes: int
+    flops: int

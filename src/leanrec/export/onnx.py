@@ -1,0 +1,152 @@
+"""Parts as ONNX files that read their weights from one file beside them."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.export import ExportedProgram
+
+from leanrec.artifact.exported import SCALE, WEIGHTS
+from leanrec.core.errors import ConfigError
+from leanrec.export.program import Part
+from leanrec.export.weights import Weights
+from leanrec.nn import recurrent
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 20
+SHARED = 1024
+"""Bytes from which a weight goes into the shared file."""
+
+
+def versions() -> dict[str, str | int]:
+    """What writes ONNX here.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript
+    except ImportError as error:
+        raise ConfigError(
+            f"expected the packages onnx, onnxscript and onnxruntime to export to ONNX, got no {error.name}; "
+            "pip install 'leanrec[onnx]'"
+        ) from error
+    return {
+        "torch": str(torch.__version__),
+        "onnx": onnx.__version__,
+        "onnxscript": onnxscript.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "opset": OPSET,
+    }
+
+
+def converted(part: Part, program: ExportedProgram, weights: Weights) -> onnx.ModelProto:
+    """A part as ONNX; its weights go into ``weights``, and its initializers name them."""
+    import onnx_ir
+    from onnx import TensorProto, numpy_helper
+
+    for talkative in ("torch.onnx", "onnx_ir", "onnxscript"):
+        logging.getLogger(talkative).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = torch.onnx.export(
+            program,
+            (),
+            dynamo=True,
+            input_names=list(part.inputs),
+            output_names=[part.output, *part.more],
+            opset_version=OPSET,
+            verbose=False,
+            custom_translation_table={recurrent.GRU: _gru()},
+        )
+    if made is None:
+        raise RuntimeError("torch wrote no ONNX")
+    proto = onnx_ir.to_proto(made.model)
+    _strip(proto)
+    for tensor in proto.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if array.nbytes < SHARED:
+            continue
+        name = weights.put(tensor.name.removeprefix("model."), array)
+        for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+            tensor.ClearField(field)
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="name", value=name)
+    return proto
+
+
+def save(proto: onnx.ModelProto, path: Path, places: dict[str, tuple[int, int]]) -> None:
+    """Write a part whose weights lie at ``places`` of the shared file; those with scales there are int8."""
+    from onnx import TensorProto, helper
+
+    nodes = []
+    for tensor in list(proto.graph.initializer):
+        name = {entry.key: entry.value for entry in tensor.external_data}.get("name")
+        if name is None:
+            continue
+        if name + SCALE in places:
+            scale = proto.graph.initializer.add(name=tensor.name + SCALE, data_type=TensorProto.FLOAT)
+            scale.dims.append(tensor.dims[0])
+            _lies(scale, places[name + SCALE])
+            nodes.append(
+                helper.make_node("DequantizeLinear", [f"{tensor.name}.int8", scale.name], [tensor.name], axis=0)
+            )
+            tensor.name, tensor.data_type = f"{tensor.name}.int8", TensorProto.INT8
+        _lies(tensor, places[name])
+    every = [*nodes, *proto.graph.node]
+    proto.graph.ClearField("node")
+    proto.graph.node.extend(every)
+    path.write_bytes(proto.SerializeToString())
+
+
+def _lies(tensor: onnx.TensorProto, place: tuple[int, int]) -> None:
+    tensor.ClearField("external_data")
+    tensor.data_location = tensor.EXTERNAL
+    for key, value in (("location", WEIGHTS), ("offset", place[0]), ("length", place[1])):
+        tensor.external_data.add(key=key, value=str(value))
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Leave out what only tells of the tracing."""
+    proto.graph.ClearField("value_info")
+    for node in [*proto.graph.node, *proto.graph.input, *proto.graph.output, proto.graph, *proto.functions]:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for function in proto.functions:
+        for node in function.node:
+            node.ClearField("metadata_props")
+            node.ClearField("doc_string")
+
+
+def _gru() -> Any:
+    """`nn.recurrent.gru` as ONNX's GRU, whose gates go update, reset, new."""
+    from onnxscript import opset20
+
+    op: Any = opset20
+
+    def ordered(gates: Any) -> Any:
+        reset, update, new = op.Split(gates, num_outputs=3, axis=0)
+        return op.Concat(update, reset, new, axis=0)
+
+    def gru(x: Any, inputs: Any, states: Any, input_bias: Any, state_bias: Any) -> Any:
+        one = op.Constant(value_ints=[0])
+        bias = op.Concat(ordered(input_bias), ordered(state_bias), axis=0)
+        y, _ = op.GRU(
+            op.Transpose(x, perm=[1, 0, 2]),
+            op.Unsqueeze(ordered(inputs), one),
+            op.Unsqueeze(ordered(states), one),
+            op.Unsqueeze(bias, one),
+            hidden_size=int(states.shape[1]),
+            linear_before_reset=1,
+        )
+        return op.Transpose(op.Squeeze(y, op.Constant(value_ints=[1])), perm=[1, 0, 2])
+
+    return gru

@@ -1,0 +1,67 @@
+"""Older steps side by side: what convolutions and pooling over a history read, and never a younger step.
+
+A layer that reads the steps at ``offsets`` back (newest last) can run on all steps of a batch, or on just those that the newest
+step depends on. Steps before the first event count as zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from leanrec.core.backbone import Context, Steps, constant
+
+Offsets = tuple[int, ...]
+
+
+def causal_offsets(kernel: int, dilation: int = 1) -> Offsets:
+    """How far back each of ``kernel`` taps looks, newest last."""
+    return tuple(dilation * i for i in reversed(range(kernel)))
+
+
+def taps(x: Tensor, offsets: Offsets, ctx: Context, have: Steps, want: Steps) -> Tensor:
+    """The inputs at ``offsets`` of the steps ``want``, [B, S', kernel * w], from states [B, S, w] at steps ``have``."""
+    if want is None or have is None:
+        return ctx.restrict(shifted(x, offsets), have, want)
+    exists = ctx.valid(have, x)
+    x = x if exists is None else x * exists
+    index = constant(_lookups(have, want, offsets), x.device)
+    return F.pad(x, (0, 0, 0, 1)).index_select(1, index).unflatten(1, (len(want), len(offsets))).flatten(2)
+
+
+def shifted(x: Tensor, offsets: Offsets) -> Tensor:
+    """The taps [B, T, kernel * w] of all steps: [B, T, w] moved back by every offset, zeros before the first step."""
+    steps, most = x.shape[1], offsets[0]
+    padded = F.pad(x, (0, 0, most, 0))
+    return torch.cat([padded[:, most - back :][:, :steps] for back in offsets], -1)
+
+
+def cone(want: Steps, offsets: Offsets, steps: int) -> Steps:
+    """The steps below T = ``steps`` that are read to give the steps ``want``."""
+    return None if want is None else _below(want, offsets, steps)
+
+
+def union(wants: Sequence[Steps]) -> Steps:
+    """All steps that anyone wants."""
+    found: set[int] = set()
+    for want in wants:
+        if want is None:
+            return None
+        found.update(want)
+    return tuple(sorted(found))
+
+
+@lru_cache(maxsize=1024)
+def _lookups(have: tuple[int, ...], want: tuple[int, ...], offsets: Offsets) -> tuple[int, ...]:
+    """Where the taps of the steps ``want`` stand among states at steps ``have``; one past the last where no history reaches."""
+    place = {step: i for i, step in enumerate(have)}
+    return tuple(place.get(step + back, len(have)) for step in want for back in offsets)
+
+
+@lru_cache(maxsize=1024)
+def _below(want: tuple[int, ...], offsets: Offsets, steps: int) -> tuple[int, ...]:
+    return tuple(sorted({step + back for step in want for back in offsets if step + back < steps}))

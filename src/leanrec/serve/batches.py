@@ -1,0 +1,55 @@
+"""Histories to right-padded arrays, those of like length together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from leanrec.core.plain import PAD
+
+WORTH_A_BATCH = 512
+"""Steps of padding that one more batch must save. Measured on short histories (d = 64, 2 layers, one core): as fast as
+one batch at 32 users, 1.6 times as fast at 256."""
+
+FIRST = np.zeros(1, np.int64)
+
+
+def by_length(
+    histories: Sequence[np.ndarray], most: int, apart: bool = True
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Batches of histories, those of like length together where that is worth a batch more.
+
+    Args:
+        histories: Item ids [S] of B users, oldest first.
+        most: Longest history that is read; longer ones are cut to their newest events.
+        apart: Whether long and short histories may run apart.
+
+    Yields:
+        Rows int64 [B'], items int64 [B', T], lengths int64 [B'].
+    """
+    if len(histories) == 1:
+        history = histories[0][-most:]
+        yield FIRST, history.astype(np.int64)[None], np.array([len(history)])
+        return
+    cut = [history[-most:] for history in histories]
+    lengths = np.array([len(history) for history in cut])
+    order = np.argsort(lengths, kind="stable")
+    while len(order):
+        longest = lengths[order[-1]]
+        short = int(np.searchsorted(lengths[order], longest // 2, side="right"))
+        saved = short * (longest - lengths[order[short - 1]])
+        rows = order[short if apart and saved >= WORTH_A_BATCH else 0 :]
+        yield rows, padded([cut[row] for row in rows]), lengths[rows]
+        order = order[: len(order) - len(rows)]
+
+
+def padded(rows: Sequence[np.ndarray | Sequence[int]]) -> np.ndarray:
+    """int64 [B, S], right-padded with 0."""
+    if len(rows) == 1:
+        return np.array(rows, np.int64)
+    lengths = np.array([len(row) for row in rows])
+    items = np.full((len(rows), lengths.max(initial=0)), PAD, np.int64)
+    if items.size:
+        items[np.arange(items.shape[1]) < lengths[:, None]] = np.concatenate([np.asarray(row) for row in rows])
+    return items

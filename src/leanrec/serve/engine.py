@@ -1,0 +1,194 @@
+"""The engine: route, group by route, run dense slices, scatter, find the best items. One path, which is measured and served."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from leanrec.core.errors import ServeError
+from leanrec.core.plain import PAD, Catalog, Route
+from leanrec.serve.answers import Recommendation, ScoredItem
+from leanrec.serve.batches import by_length, padded
+from leanrec.serve.keys import Keys
+from leanrec.serve.runner import Runner
+
+CHUNK = 1024
+"""Histories answered at once."""
+
+
+class Engine:
+    """A model and its catalogue, ready to answer. May be called from several threads at once.
+
+    Args:
+        runner: Runs the model.
+        catalog: Its items.
+        flops: Cost of each route.
+        flops_full: Cost of the full model.
+        length_batching: Whether long and short histories of a request run apart where that saves work.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        catalog: Catalog,
+        flops: Mapping[Route, int],
+        flops_full: int,
+        length_batching: bool = True,
+    ) -> None:
+        self.runner, self.catalog = runner, catalog
+        self.flops, self.flops_full, self.length_batching = flops, flops_full, length_batching
+        self.keys = Keys(catalog)
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        return self.runner.num_items
+
+    def recommend(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        exclude_seen: bool = False,
+        allow: Collection[str] | None = None,
+        deny: Collection[str] | None = None,
+        budget: float | None = None,
+    ) -> list[Recommendation]:
+        """The best items to follow each history.
+
+        Args:
+            histories: Item keys of each user, oldest first; unknown ones are skipped, and the model reads the newest it can.
+            k: Items wanted per user.
+            exclude_seen: Leave out every item of the user's whole history.
+            allow: If given, only these items may be recommended. Keys that the catalogue does not have mean nothing.
+            deny: Items that may not be recommended. Keys that the catalogue does not have mean nothing.
+            budget: Mean cost wanted, as a share of the full model's FLOPs, for models with a choice of routes.
+
+        Raises:
+            ServeError: A history is empty or has no known item, or k, budget or allow cannot be met.
+        """
+        self.check(k, budget)
+        known, unknown = self.keys.read(histories)
+        denied = sorted(self.keys.some(deny)) if deny else []
+        allowed = None
+        if allow is not None:
+            allowed = np.array(sorted(self.keys.allowed(allow) - set(denied)), np.int64)
+        answers: list[Recommendation] = []
+        for start in range(0, len(known), CHUNK):
+            chunk = known[start : start + CHUNK]
+            exclude = None
+            if exclude_seen or denied:
+                exclude = padded([[*ids, *denied] if exclude_seen else denied for ids in chunk])
+            found = self._best([np.array(ids) for ids in chunk], k, exclude, allowed, budget)
+            ids, scores, routes = found
+            for row in zip(ids.tolist(), scores.tolist(), routes, unknown[start : start + CHUNK], strict=True):
+                answers.append(self._answer(*row))
+        return answers
+
+    def recommend_ids(
+        self, histories: Sequence[np.ndarray], k: int, exclude: np.ndarray | None = None, budget: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
+        """The best items by id, for many users.
+
+        Args:
+            histories: Item ids [S] of B users, oldest first; the model reads the newest it can.
+            k: Items wanted per user.
+            exclude: int64 [B, S] item ids that may not be recommended, padded with 0.
+            budget: Mean cost wanted, as a share of the full model's FLOPs.
+
+        Returns:
+            Item ids int64 and scores float32, both [B, k], best first, and the B routes. Where too few items remain the
+            score is -inf.
+
+        Raises:
+            ServeError: k or budget cannot be met.
+        """
+        self.check(k, budget)
+        if len(histories) <= CHUNK:
+            return self._best(histories, k, exclude, None, budget)
+        parts = [
+            self._best(
+                histories[at : at + CHUNK], k, None if exclude is None else exclude[at : at + CHUNK], None, budget
+            )
+            for at in range(0, len(histories), CHUNK)
+        ]
+        ids, scores, routes = zip(*parts, strict=True)
+        return np.concatenate(ids), np.concatenate(scores), [route for some in routes for route in some]
+
+    def answer(
+        self, states: Any, route: Route, k: int, exclude: np.ndarray | None, unknown: list[str]
+    ) -> Recommendation:
+        """The best items for the state [1, e] of one user on a route, without ``exclude`` int64 [1, S].
+
+        Raises:
+            ServeError: k cannot be met.
+        """
+        self.check(k)
+        ids, scores = self.runner.best(states, k, exclude, None)
+        return self._answer(ids[0].tolist(), scores[0].tolist(), route, unknown)
+
+    def _best(
+        self,
+        histories: Sequence[np.ndarray],
+        k: int,
+        exclude: np.ndarray | None,
+        allowed: np.ndarray | None,
+        budget: float | None,
+    ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
+        """See `recommend_ids`; at most `CHUNK` histories."""
+        ids = np.full((len(histories), k), PAD, np.int64)
+        scores = np.full((len(histories), k), -np.inf, np.float32)
+        taken = [Route()] * len(histories)
+        for rows, items, lengths in by_length(histories, self.runner.max_length, self.length_batching):
+            routes = self.runner.routes(items, lengths, budget)
+            for row, route in zip(rows.tolist(), routes, strict=True):
+                taken[row] = route
+            for members, states in self._states(items, lengths, routes):
+                at = rows if members is None else rows[members]
+                gone = None if exclude is None else exclude[at]
+                best, score = self.runner.best(states, k, gone, allowed)
+                if len(at) == len(ids) and best.shape == ids.shape and (at == np.arange(len(at))).all():
+                    return best, score, taken
+                ids[at, : best.shape[1]], scores[at, : best.shape[1]] = best, score
+        return ids, scores, taken
+
+    def _states(
+        self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route]
+    ) -> Iterator[tuple[np.ndarray | None, Any]]:
+        """Which users of a batch, None for all, and what scores their next items."""
+        if routes.count(routes[0]) == len(routes):
+            yield None, self.runner.states(items, lengths, routes[0])
+            return
+        together = self.runner.mixed(items, lengths, routes)
+        if together is not None:
+            yield None, together
+            return
+        members: dict[Route, list[int]] = {}
+        for row, route in enumerate(routes):
+            members.setdefault(route, []).append(row)
+        for route, chosen in members.items():
+            rows = np.array(chosen)
+            cut = lengths[rows]
+            yield rows, self.runner.states(items[rows, : cut.max()], cut, route)
+
+    def _answer(self, ids: list[int], scores: list[float], route: Route, unknown: list[str]) -> Recommendation:
+        keys, titles = self.catalog.keys, self.catalog.titles
+        items = [
+            ScoredItem(keys[i - 1], titles[i - 1], score)
+            for i, score in zip(ids, scores, strict=True)
+            if score > -np.inf
+        ]
+        return Recommendation(items, str(route), self.flops[route] / self.flops_full, unknown)
+
+    def check(self, k: int, budget: float | None = None) -> None:
+        """Refuse what cannot be met.
+
+        Raises:
+            ServeError: k is not within the catalogue, or the budget not above 0.
+        """
+        if not 1 <= k <= self.runner.num_items:
+            raise ServeError(f"expected k in 1..{self.runner.num_items}, the items of the catalogue, got {k}")
+        if budget is not None and not budget > 0:
+            raise ServeError(f"expected a budget above 0, as a share of the full model's FLOPs, got {budget}")

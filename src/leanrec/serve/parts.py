@@ -1,0 +1,128 @@
+"""Open the parts of an export: graphs run by ONNX Runtime or by torch, and weights mapped from the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from leanrec.artifact.exported import SCALE, WEIGHTS
+from leanrec.artifact.manifest import one_line
+from leanrec.core.errors import ArtifactError, ServeError
+
+Graph = Callable[..., Sequence[np.ndarray]]
+"""From arrays, in the order of the graph's inputs, to its outputs."""
+
+TYPES = {
+    "F32": np.float32,
+    "F64": np.float64,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+
+
+def mapped(path: Path) -> dict[str, np.ndarray]:
+    """The weights of an export, mapped, not read: processes share the pages.
+
+    Raises:
+        ArtifactError: It is not a whole safetensors file.
+    """
+    try:
+        with path.open("rb") as file:
+            start = 8 + int.from_bytes(file.read(8), "little")
+            if start > path.stat().st_size:
+                raise ValueError("the header is longer than the file")
+            header: dict[str, Any] = json.loads(file.read(start - 8))
+        whole = np.memmap(path, np.uint8, "r")
+        found = {}
+        for name, entry in header.items():
+            if name != "__metadata__":
+                first, last = entry["data_offsets"]
+                flat = whole[start + first : start + last].view(TYPES[entry["dtype"]])
+                found[name] = np.asarray(flat.reshape(entry["shape"]))
+        return {name: _whole(name, found) for name in found if not name.endswith(SCALE)}
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise ArtifactError(f"{path} is not a whole safetensors file: {one_line(error)}; export again") from error
+
+
+def _whole(name: str, found: dict[str, np.ndarray]) -> np.ndarray:
+    """A weight, in float32 if it is stored as int8 with scales."""
+    array, scale = found[name], found.get(name + SCALE)
+    return array if scale is None else array * scale.reshape(-1, *[1] * (array.ndim - 1))
+
+
+def opener(folder: Path, form: str, threads: int) -> Callable[[str], Graph]:
+    """What opens a part by the name of its file.
+
+    Raises:
+        ServeError: The runtime is not installed.
+    """
+    return _onnx(folder, threads) if form == "onnx" else _pt2(folder)
+
+
+def _onnx(folder: Path, threads: int) -> Callable[[str], Graph]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ServeError(
+            f"expected the package onnxruntime to serve {folder}, got none; pip install 'leanrec[onnx]'"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # int8 weights become float32 once, on opening
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # do not burn the cores of others
+
+    def open_part(name: str) -> Graph:
+        try:
+            session = onnxruntime.InferenceSession(
+                str(folder / name), sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its own exceptions share no base
+            raise ArtifactError(f"{name} of {folder} is not a part that runs: {one_line(error)}") from error
+        names = [entry.name for entry in session.get_inputs()]
+        run = session.run
+
+        def graph(*arrays: np.ndarray) -> Sequence[np.ndarray]:
+            return cast(Sequence[np.ndarray], run(None, dict(zip(names, arrays, strict=True))))
+
+        return graph
+
+    return open_part
+
+
+def _pt2(folder: Path) -> Callable[[str], Graph]:
+    try:
+        import torch
+
+        from leanrec.nn import recurrent  # its operator must be known before a graph is read
+    except ImportError as error:
+        raise ServeError(f"expected the package torch to serve {folder}, got none; pip install torch") from error
+    weights = {
+        name: torch.from_numpy(np.array(array)).requires_grad_(False)
+        for name, array in mapped(folder / WEIGHTS).items()
+    }
+
+    def open_part(name: str) -> Graph:
+        assert recurrent.GRU is not None
+        try:
+            program = torch.export.load(folder / name)
+            module = program.module()
+            module.load_state_dict({key: weights[key] for key in module.state_dict()}, assign=True)
+        except Exception as error:
+            raise ArtifactError(f"{name} of {folder} is not a part that runs: {one_line(error)}") from error
+
+        def graph(*arrays: np.ndarray) -> list[np.ndarray]:
+            with torch.inference_mode():
+                found = module(*map(torch.from_numpy, arrays))
+                return [tensor.numpy() for tensor in ((found,) if isinstance(found, torch.Tensor) else found)]
+
+        return graph
+
+    return open_part

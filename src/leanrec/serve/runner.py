@@ -1,0 +1,47 @@
+"""What the engine asks of whatever runs a model: choose routes, run a dense slice, find the best items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from leanrec.core.plain import Route
+
+
+class Runner(Protocol):
+    """A model, run by torch or by ONNX Runtime. All methods may be called from several threads at once.
+
+    Attributes:
+        num_items: N.
+        max_length: Longest history it reads.
+    """
+
+    num_items: int
+    max_length: int
+
+    def routes(self, items: np.ndarray, lengths: np.ndarray, budget: float | None) -> Sequence[Route]:
+        """The route of each user, for histories int64 [B, T] with ``lengths`` int64 [B]."""
+        ...
+
+    def states(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> Any:
+        """What scores the next item, [B, e] in the runner's own form, all users on one route."""
+        ...
+
+    def mixed(self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route]) -> Any | None:
+        """As ``states`` with a route per user, where that is faster than a dense slice per route; else None."""
+        ...
+
+    def best(
+        self, states: Any, k: int, exclude: np.ndarray | None, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ids int64 and scores float32 of the best items, best first, exact; k columns, or fewer where fewer are allowed.
+
+        Args:
+            states: What ``states`` or ``mixed`` returned for B users.
+            k: At most N.
+            exclude: int64 [B, S] ids that may not be returned, padded with 0. Missing answers have the score -inf.
+            allowed: int64 [K], ascending ids that alone may be returned, or None for all.
+        """
+        ...

@@ -1,0 +1,179 @@
+"""Incremental sessions: a user's new event costs one step, not the whole history again."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from leanrec.core.errors import ServeError
+from leanrec.core.plain import Route
+from leanrec.serve.answers import Recommendation
+from leanrec.serve.engine import Engine
+from leanrec.serve.runner import Runner
+
+MOST_BYTES = 256 * 2**20
+SEEN = 4096
+"""Newest items of a user that are kept, to leave them out if that is asked for."""
+
+
+class StepRunner(Runner, Protocol):
+    """A runner that can also take one step."""
+
+    def rings(self, route: Route) -> tuple[int, ...] | None:
+        """Rows of every memory of a route; None where an event must be computed from the whole history."""
+        ...
+
+    def slides(self, route: Route) -> bool:
+        """Whether memories stay exact when a history outgrows what the model reads."""
+        ...
+
+    def remember(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> tuple[Any, Sequence[np.ndarray]]:
+        """States of histories [B, T], and the rows [B, T, w] of every memory."""
+        ...
+
+    def step(
+        self, ids: np.ndarray, at: np.ndarray, memories: Sequence[np.ndarray], route: Route
+    ) -> tuple[Any, Sequence[np.ndarray]]:
+        """States after the newest items int64 [B] at steps int64 [B], and the new rows [B, w] of every memory [B, R, w]."""
+        ...
+
+
+@dataclass
+class Session:
+    """What is kept of a user.
+
+    Attributes:
+        items: Newest items, oldest first.
+        length: Events since the start of what the memories know.
+        route: Of the memories.
+        memories: [R, w] each; row t mod R is that of step t. None before the first event, or where there are none.
+    """
+
+    items: list[int] = field(default_factory=list)
+    length: int = 0
+    route: Route | None = None
+    memories: list[np.ndarray] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, about."""
+        return 200 + 32 * len(self.items) + sum(memory.nbytes for memory in self.memories or ())
+
+
+class Sessions:
+    """Users whose events arrive one by one. May be called from several threads at once; events are taken in turn.
+
+    Every answer equals that of the whole history, cut to the newest events the model reads. Where positions are counted from the
+    start of that window, as in SASRec, a window that has begun to slide is computed anew with every event; so it is when the route
+    changes, and for models that read a history from both sides. Choose ``max_length`` above the length of usual sessions.
+
+    Args:
+        engine: Answers; its runner can take steps.
+        most_bytes: Of all sessions; those that were not used for the longest time are forgotten first.
+    """
+
+    def __init__(self, engine: Engine, most_bytes: int = MOST_BYTES) -> None:
+        if not hasattr(engine.runner, "step"):
+            raise ServeError(
+                "expected an engine whose model can take single steps, got one that cannot; open the run itself"
+            )
+        self.engine, self.most_bytes = engine, most_bytes
+        self.runner: StepRunner = engine.runner  # pyright: ignore[reportAttributeAccessIssue]
+        self.bytes = self.steps = self.recomputed = 0
+        self._users: OrderedDict[Hashable, Session] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def event(
+        self,
+        user: Hashable,
+        items: Sequence[str],
+        k: int = 10,
+        *,
+        exclude_seen: bool = False,
+        budget: float | None = None,
+    ) -> Recommendation:
+        """Append events to a user's history and recommend what may follow.
+
+        Args:
+            user: Any key. One that is not known, or was forgotten, starts with these events as the history.
+            items: Keys of the newest events, oldest first; at least one known.
+            k: Items wanted.
+            exclude_seen: Leave out the items of the history, of which the newest `SEEN` are known.
+            budget: As in `Engine.recommend`.
+
+        Raises:
+            ServeError: No item is known, or k or budget cannot be met.
+        """
+        self.engine.check(k, budget)
+        (ids,), (unknown,) = self.engine.keys.read([items])
+        with self._lock:
+            states, route, seen = self.advance(user, ids, budget)
+        exclude = np.array([seen], np.int64) if exclude_seen else None
+        return self.engine.answer(states, route, k, exclude, unknown)
+
+    def advance(self, user: Hashable, ids: Sequence[int], budget: float | None = None) -> tuple[Any, Route, list[int]]:
+        """Append item ids to a user's history: the state [1, e] that scores the next item, the route, and the items known."""
+        with self._lock:
+            session = self._users.get(user) or Session()
+            items = [*session.items, *ids][-max(SEEN, self.runner.max_length) :]
+            window = np.array([items[-self.runner.max_length :]])
+            (route,) = self.runner.routes(window, np.array([window.shape[1]]), budget)
+            self.bytes -= session.nbytes if user in self._users else 0
+            self._users.pop(user, None)
+            session.items = items
+            if self._knows(session, route, len(ids)):
+                states = None
+                for item in ids:
+                    states = self._step(session, item, route)
+                    session.length += 1
+                self.steps += len(ids)
+            else:
+                states = self._recompute(session, window, route)
+                self.recomputed += 1
+            self._users[user] = session
+            self.bytes += session.nbytes
+            while self.bytes > self.most_bytes and len(self._users) > 1:
+                self.bytes -= self._users.popitem(last=False)[1].nbytes
+            return states, route, session.items
+
+    def forget(self, user: Hashable) -> None:
+        """Drop what is kept of a user."""
+        with self._lock:
+            session = self._users.pop(user, None)
+            self.bytes -= session.nbytes if session else 0
+
+    def _knows(self, session: Session, route: Route, more: int) -> bool:
+        if session.memories is None or session.route != route or more > self.runner.max_length // 4 + 1:
+            return False
+        return session.length + more <= self.runner.max_length or self.runner.slides(route)
+
+    def _step(self, session: Session, item: int, route: Route) -> Any:
+        memories = session.memories or []
+        at = np.array([session.length])
+        states, rows = self.runner.step(np.array([item]), at, [memory[None] for memory in memories], route)
+        for memory, row in zip(memories, rows, strict=True):
+            memory[session.length % len(memory)] = row[0]
+        return states
+
+    def _recompute(self, session: Session, window: np.ndarray, route: Route) -> Any:
+        lengths, steps = np.array([window.shape[1]]), window.shape[1]
+        sizes = self.runner.rings(route)
+        session.route, session.length, session.memories = route, steps, None
+        if sizes is None or (steps >= self.runner.max_length and not self.runner.slides(route)):
+            return self.runner.states(window, lengths, route)
+        states, rows = self.runner.remember(window, lengths, route)
+        session.memories = []
+        for size, row in zip(sizes, rows, strict=True):
+            memory = np.zeros((size, row.shape[2]), np.float32)
+            first = max(0, steps - size)
+            memory[np.arange(first, steps) % size] = row[0, first:]
+            session.memories.append(memory)
+        return states

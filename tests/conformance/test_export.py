@@ -1,0 +1,48 @@
+"""Every part of every model as a graph: the same numbers as the model, for one user and for five, at all lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from conformance.test_models import PAIRS, models, ready
+from leanrec.core.recommender import Recommender
+from leanrec.export.onnx import converted, save
+from leanrec.export.parity import BATCHES, LIMIT, compared
+from leanrec.export.program import Part, frozen, parts, traced
+from leanrec.export.weights import Weights
+from leanrec.serve.parts import opener
+
+QUICK = 2
+"""Parts of each model that are tried by default: the router or scores, and the first encoders; tracing takes seconds."""
+
+
+def assert_same(model: Recommender, chosen: list[Part], folder: Path) -> None:
+    weights = Weights()
+    protos = {part.name: converted(part, traced(part, model), weights) for part in chosen}
+    places = weights.save(folder / "weights.safetensors")
+    for name, proto in protos.items():
+        save(proto, folder / f"{name}.onnx", places)
+    open_part = opener(folder, "onnx", 1)
+    files = {f"{part.name}.onnx": part for part in chosen}
+    torch.manual_seed(0)
+    found = list(compared(model, files, lambda file, inputs: open_part(file)(*inputs)))
+    assert {(parity.part, parity.batch) for parity in found} == {(file, users) for file in files for users in BATCHES}
+    for parity in found:
+        assert parity.error <= LIMIT, parity
+
+
+@models
+def test_exported_parts_equal_the_model(backbone: str, chosen: Sequence[str], tmp_path: Path) -> None:
+    model = frozen(ready(backbone, chosen))
+    assert_same(model, list(parts(model))[:QUICK], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backbone", "chosen"), PAIRS, ids=str)
+def test_every_route_and_step_is_exported(backbone: str, chosen: Sequence[str], tmp_path: Path) -> None:
+    model = frozen(ready(backbone, chosen))
+    assert_same(model, list(parts(model, sessions=not chosen)), tmp_path)

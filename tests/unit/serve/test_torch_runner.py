@@ -1,0 +1,50 @@
+"""Encoders in float32 or bfloat16."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from conformance.settings import BACKBONES
+from leanrec.backbones import backbones
+from leanrec.core.recommender import Recommender
+from leanrec.core.types import FULL
+from leanrec.serve import torch_runner
+from leanrec.serve.engine import Engine
+from leanrec.serve.torch_runner import TorchRunner
+from toys import catalog, randomise
+
+ITEMS = 40
+
+
+def model(name: str) -> Recommender:
+    torch.manual_seed(0)
+    backbone = backbones.get(name).build(BACKBONES[name].config, ITEMS)
+    randomise(backbone)
+    return Recommender(backbone, lambda *_: {})
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_bfloat16_is_near(name: str) -> None:
+    runner = TorchRunner(model(name), "bfloat16")
+    exact = TorchRunner(runner.model)
+    assert (runner.precision, exact.precision) == ("bfloat16", "float32")
+    items, lengths = np.array([[1, 2, 3, 4], [5, 6, 0, 0]]), np.array([4, 2])
+    near, states = runner.states(items, lengths, FULL), exact.states(items, lengths, FULL)
+    assert near.dtype == torch.float32
+    assert 0 < float((near - states).abs().max()) < 0.05 * float(states.abs().max())
+    engine = Engine(runner, catalog(ITEMS), {FULL: 1}, 1)
+    assert engine.recommend_ids([np.array([1, 2])], 3)[0].shape == (1, 3)
+
+
+@pytest.mark.parametrize("wins", [True, False])
+def test_auto_takes_the_faster(wins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_runner, "faster", lambda first, second: wins)
+    assert TorchRunner(model("sasrec"), "auto").precision == ("bfloat16" if wins else "float32")
+
+
+def test_faster_measures() -> None:
+    small, large = model("sasrec"), model("sasrec")
+    large.backbone.blocks.extend([large.backbone.blocks[0]] * 60)
+    assert torch_runner.faster(small, large)
