@@ -21,7 +21,7 @@ $(VENV)/dev: $(VENV)/core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 
-demo: $(VENV)/core  ## simulate a shop, train a full, a small and a lean model, compare them
+demo: $(VENV)/core  ## simulate a shop, find the cheapest model that stays good there, write the report
 	rm -rf $(DEMO_OUT)
 	$(BIN)/leanrec demo --out $(DEMO_OUT) $(DEMO_FLAGS)
 

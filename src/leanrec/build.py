@@ -47,9 +47,10 @@ def techniques_of(config: RunConfig) -> list[Technique]:
 
 def split_of(store: Store, config: RunConfig) -> Split:
     """The split a configuration asks for."""
-    if config.data.split == "time":
-        return Split.time_quantiles(store, config.data.valid_from, config.data.test_from)
-    return Split.leave_one_out(store)
+    timed = config.data.split == "time"
+    data = config.data
+    split = Split.time_quantiles(store, data.valid_from, data.test_from) if timed else Split.leave_one_out(store)
+    return split.reserved(data.confirm) if data.confirm else split
 
 
 def saved_config(run: Path) -> RunConfig:

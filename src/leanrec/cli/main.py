@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from leanrec.cli import data, demo, evaluate, models
+from leanrec.cli import data, demo, evaluate, models, report, slim
 from leanrec.cli.output import Json, emit, table
 from leanrec.core.errors import LeanrecError
 
@@ -28,6 +28,8 @@ app.add_typer(data.app, name="data")
 demo.add(app)
 models.add(app)
 evaluate.add(app)
+slim.add(app)
+report.add(app)
 
 
 def _version(asked: bool) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from leanrec.core.errors import DataError
 from leanrec.core.types import Batch
-from leanrec.data.split import Split
+from leanrec.data.split import Part, Split
 from leanrec.data.store import Store
 
 POOL = 50
@@ -138,7 +138,7 @@ def gather(items: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.nd
     return np.where(inside, items[index], 0).astype(np.int64), lengths
 
 
-def questions(store: Store, split: Split, part: Literal["valid", "test"]) -> Questions:
+def questions(store: Store, split: Split, part: Part) -> Questions:
     """The users of a part that have a target.
 
     Raises:

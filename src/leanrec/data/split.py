@@ -5,7 +5,7 @@ The history of a target is everything before it of the same user. Shape letters:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,8 +14,10 @@ from leanrec.core.errors import ConfigError, DataError
 from leanrec.data.store import Store
 
 CHUNK = 1 << 22  # events whose times are looked at together
+RESERVED = 20210711
+"""Seed of the draw of reserved users: the same for every model on a store."""
 
-Part = Literal["valid", "test"]
+Part = Literal["valid", "test", "confirm"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,18 +29,32 @@ class Split:
         train_end: int64 [U], end (exclusive) of each user's training part, which starts at ``store.offsets[u]``.
         valid: int64 [U], position of each user's validation target, -1 for none.
         test: int64 [U], position of each user's test target, -1 for none.
+        confirm: int64 [U], position of each reserved validation target (`reserved`), -1 for none; None if none is reserved.
     """
 
     name: str
     train_end: np.ndarray
     valid: np.ndarray
     test: np.ndarray
+    confirm: np.ndarray | None = None
 
     def targets(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
         """Users with a target in that part, ascending, and the targets' positions, both int64 [M]."""
-        position = {"valid": self.valid, "test": self.test}[part]
-        users = np.flatnonzero(position >= 0)
-        return users, position[users]
+        position = {"valid": self.valid, "test": self.test, "confirm": self.confirm}[part]
+        users = np.flatnonzero(position >= 0) if position is not None else np.zeros(0, np.int64)
+        return users, position[users] if position is not None else users
+
+    def reserved(self, share: float) -> Split:
+        """The same split with a share of the validation targets set apart as the part "confirm".
+
+        Nothing that is chosen on "valid" (epochs, routers, prices, models) has seen them, so a choice can be confirmed on them.
+        Which users they are follows from the number of users with a validation target alone.
+        """
+        users = self.targets("valid")[0]
+        drawn = np.random.default_rng(RESERVED).permutation(len(users))[: round(share * len(users))]
+        apart = np.zeros(len(self.valid), bool)
+        apart[users[drawn]] = True
+        return replace(self, valid=np.where(apart, -1, self.valid), confirm=np.where(apart, self.valid, -1))
 
     @classmethod
     def leave_one_out(cls, store: Store) -> Split:

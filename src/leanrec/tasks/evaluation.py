@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Route
 from leanrec.data.batches import Limits, Questions, ask, questions, targets
+from leanrec.data.split import Part
 from leanrec.data.store import Store
 from leanrec.evaluate.metrics import summarise
 from leanrec.evaluate.rank import Choose, Ranking, rank
@@ -24,8 +24,6 @@ SCORING = Limits(users=1024, tokens=65536)
 
 CALIBRATED = 20_000
 """Most validation users on which routes are chosen."""
-
-Part = Literal["valid", "test"]
 
 
 @dataclass(frozen=True)

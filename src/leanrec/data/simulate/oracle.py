@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from leanrec.core.errors import DataError
 from leanrec.data.simulate.names import slug
 from leanrec.data.simulate.shop import KINDS, Shop, open_shop
+from leanrec.data.split import Part
 from leanrec.data.store import Store
 
 CUTS = (5, 10, 20)
@@ -62,9 +62,7 @@ class Oracle:
         return truth[:, self._numbers[1:]]
 
 
-def ceiling(
-    store: Store, part: Literal["valid", "test"] = "test", exclude_seen: bool = False
-) -> dict[str, dict[str, dict[str, float]]]:
+def ceiling(store: Store, part: Part = "test", exclude_seen: bool = False) -> dict[str, dict[str, dict[str, float]]]:
     """The best metrics that any ranking can reach on the leave-one-out targets of a simulated store.
 
     ``expected`` ranks items by their true probability and takes the metrics' expectation under it, so it is exact and
@@ -72,7 +70,7 @@ def ceiling(
 
     Args:
         store: A store written by `simulate`.
-        part: "test" (each user's last item) or "valid" (the one before).
+        part: "test" (each user's last item), or another one (the item before, of all users).
         exclude_seen: Items of the history are not ranked and count as missed.
 
     Returns:

@@ -1,0 +1,137 @@
+"""``leanrec slim``: the cheapest recommender that stays good."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from leanrec.cli.live import Display
+from leanrec.cli.output import Json, emit, human, note, size, stages, table
+from leanrec.config import override, parse, read_recipe
+from leanrec.core.errors import ConfigError
+from leanrec.tasks import slim as searches
+from leanrec.tasks.report import subject, write_report
+from leanrec.tasks.slim.journal import write
+
+
+class Cost(StrEnum):
+    """What is made small."""
+
+    flops = "flops"
+    bytes = "bytes"
+
+
+def add(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(slim)
+
+
+def slim(
+    data: Annotated[Path, typer.Argument(help="A store, as `leanrec data import` writes it.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory of the search; the same command goes on with it.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="key.path=value of the full model, for instance train.epochs=20.")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="See `leanrec list backbones`.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="The full model's: a TOML file or a shipped recipe.")] = None,
+    max_loss: Annotated[float, typer.Option(help="Most relative loss of NDCG@10, with 95 % confidence.")] = 0.01,
+    limit: Annotated[str | None, typer.Option(help="What it may cost at most, such as p99_ms=5,bytes=20MB.")] = None,
+    techniques: Annotated[
+        str | None,
+        typer.Option(help="What to try beside small models, such as canet,cprec; all by default; none for none."),
+    ] = None,
+    hours: Annotated[float, typer.Option(help="Time to train and judge in, over all interruptions.")] = 1.0,
+    cost: Annotated[Cost, typer.Option(help="What to make small.")] = Cost.flops,
+    as_json: Json = False,
+) -> None:
+    """Find the cheapest model that loses less than --max-loss, and prove it: the full model, small ones, techniques, pairs of them.
+
+    Stop it at any moment; the same command goes on. With --json, what happens is told on stderr as lines of JSON.
+
+    Example: leanrec slim data --backbone sasrec --max-loss 0.01 --hours 2 --out lean
+
+    Example: leanrec slim data --backbone sasrec --limit p99_ms=5,bytes=20MB train.epochs=30 --out lean
+    """
+    tree = read_recipe(recipe) if recipe else {}
+    if backbone:
+        tree.setdefault("backbone", {})["name"] = backbone
+    config = parse(override(tree, settings or []))
+    plan = searches.plan_of(
+        config,
+        data,
+        max_loss,
+        searches.parse_limits(limit),
+        names(techniques),
+        msgspec.convert(cost.value, searches.Cost),
+    )
+    result = searched(plan, out, hours, as_json)
+    if as_json:
+        emit(result)
+    else:
+        show(result)
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    """Techniques of a comma-separated list; None for all of them."""
+    if text is None:
+        return None
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not found:
+        raise ConfigError(f"expected --techniques as names such as canet,cprec, or none, got {text!r}")
+    return () if found == ("none",) else tuple(sorted(set(found)))
+
+
+def searched(plan: searches.Plan, out: Path, hours: float, as_json: bool) -> dict[str, Any]:
+    """Search, keep the winner, and write ``slim.json``."""
+    with Display(as_json) as display:
+        search = searches.Search(plan, out, hours, display)
+        finished = search.journal.finished
+        journal = search.run()
+    full = search.open("full")
+    if journal.chosen is not None:
+        searches.keep(journal, search.path(journal.chosen.name), out)
+    found = searches.result(journal, full, out, search.store)
+    write(out / searches.RESULT, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    if not finished or not (out / "report.html").exists():
+        about = subject([out], out / "report.html")
+        with stages(as_json) as progress:
+            write_report(about, progress)
+    return found
+
+
+def show(result: dict[str, Any]) -> None:
+    """The sentence, the two models side by side, and what was tried."""
+    typer.echo(result["headline"])
+    base, lean = result["baseline"], result["chosen"]
+    if lean is not None:
+        kind = "a plain small model of the same kind" if not lean["techniques"] else " and ".join(lean["techniques"])
+        typer.echo(f"chosen: {lean['name']} ({kind}): {lean['summary']}")
+        rows = [
+            ("NDCG@10, test", *(f"{side['metrics']['ndcg@10']:.4f}" for side in (base, lean))),
+            ("FLOPs per user (counted)", *(human(side["flops_per_user"]) for side in (base, lean))),
+            ("size (counted)", *(size(side["bytes"]) for side in (base, lean))),
+            ("p99 ms, one user (measured)", *(f"{side['p99_ms']:.3f}" for side in (base, lean))),
+        ]
+        table("full and chosen", ["", "full", "chosen"], rows)
+    tried = [(t["name"], t["status"], _standing(t), f"{t['seconds']:.0f}") for t in result["candidates"]]
+    table("what was tried", ["candidate", "", "", "seconds"], tried, numbers=False)
+    if "oracle" in result:
+        share, allowed = result["oracle"]["share"], result["oracle"]["saving"]
+        typer.echo(
+            f"a router that knows the easy users would save {allowed:.0%}; the chosen model saves {share:.0%} of that"
+        )
+    note(f"report: {result['report']}")
+
+
+def _standing(trial: dict[str, Any]) -> str:
+    if not trial["points"]:
+        return trial["why"]
+    best = trial["points"][-1]
+    budget = "" if best["budget"] is None else f"budget {best['budget']:g}, "
+    return (
+        f"{budget}loses {100 * best['loss']['mean']:+.2f} % on validation, at most {100 * best['loss']['upper']:+.2f} %"
+    )

@@ -1,0 +1,145 @@
+"""What a search has done, on disk after every step of it, so that it goes on where it was stopped and repeats nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from leanrec.core.errors import ArtifactError, DataError
+from leanrec.evaluate.losses import Loss
+from leanrec.tasks.slim.plan import Plan
+
+NAME = "search.json"
+Status = Literal["waiting", "running", "done", "abandoned", "skipped", "failed", "no time"]
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """A trained candidate at a budget, on the half of the validation users that choices are made on.
+
+    Attributes:
+        name: The candidate.
+        budget: Mean cost asked for, as a share of the candidate's whole network; None without a choice of routes.
+        flops: Mean FLOPs of a request.
+        bytes: Of its parameters.
+        params: How many.
+        loss: Against the full model on the same users.
+    """
+
+    name: str
+    budget: float | None
+    flops: float
+    bytes: int
+    params: int
+    loss: Loss
+
+
+class Trial(msgspec.Struct, kw_only=True):
+    """What became of a candidate.
+
+    Attributes:
+        name: Of its recipe.
+        summary: What it is.
+        techniques: That it uses.
+        status: How far it got.
+        why: The reason, where it has not been judged.
+        effort: Expected training time, as a share of the full model's.
+        epochs: Trained so far.
+        points: Where it stands, cheapest first.
+    """
+
+    name: str
+    summary: str = ""
+    techniques: list[str] = []
+    status: Status = "waiting"
+    why: str = ""
+    effort: float = 0.0
+    epochs: int = 0
+    points: list[Point] = []
+
+
+class Proposal(msgspec.Struct, kw_only=True):
+    """A point that is confirmed on users whom nothing has seen.
+
+    Attributes:
+        point: It.
+        loss: On these users; None before they were asked.
+        accepted: Whether the promise is kept, by Holm's procedure over all proposals.
+    """
+
+    point: Point
+    loss: Loss | None = None
+    accepted: bool = False
+
+
+class Journal(msgspec.Struct, kw_only=True):
+    """The state of a search.
+
+    Attributes:
+        plan: What was asked for.
+        started: ISO 8601, UTC.
+        seconds: Spent so far by what it was spent on.
+        trials: Every candidate, in the order in which they are tried.
+        proposals: What is confirmed; None before it is decided.
+        timing: Measured latencies by "name@budget".
+        chosen: The winner; None if there is none, or not yet.
+        test: What the test part said of it; None before it was opened.
+        finished: Whether nothing is left to do.
+    """
+
+    plan: Plan
+    started: str
+    seconds: dict[str, float] = {}
+    trials: list[Trial] = []
+    proposals: list[Proposal] | None = None
+    timing: dict[str, dict[str, Any]] = {}
+    chosen: Point | None = None
+    test: dict[str, Any] | None = None
+    finished: bool = False
+
+    @property
+    def spent(self) -> float:
+        """Seconds spent so far, over all interruptions."""
+        return sum(self.seconds.values())
+
+    def trial(self, name: str) -> Trial:
+        """The trial of that name."""
+        return next(trial for trial in self.trials if trial.name == name)
+
+
+def save(journal: Journal, out: Path) -> None:
+    """Write it, whole or not at all.
+
+    Raises:
+        DataError: The disk is full or not writable.
+    """
+    write(out / NAME, msgspec.json.format(msgspec.json.encode(journal), indent=1))
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        DataError: The disk is full or not writable.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"cannot write {path}: {error}; free some space or choose another place") from error
+
+
+def load(out: Path) -> Journal:
+    """Read it.
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
+    try:
+        return msgspec.json.decode((out / NAME).read_bytes(), type=Journal)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ArtifactError(f"cannot read the search in {out / NAME}: {error}; choose another --out") from error

@@ -1,0 +1,102 @@
+"""Judge candidates against the full model: on one half of the validation users to choose, on the other to confirm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from leanrec.build import OpenRun
+from leanrec.data.split import Part
+from leanrec.data.store import Store
+from leanrec.evaluate.losses import holm, paired_loss
+from leanrec.evaluate.metrics import gains
+from leanrec.tasks.evaluation import Evaluation, evaluate_run
+from leanrec.tasks.slim.journal import Point, Proposal
+from leanrec.tasks.slim.plan import Plan, over
+
+METRIC = "ndcg@10"
+BUDGETS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+"""Mean costs at which a model with a choice of routes is judged."""
+SURE = 0.01
+"""No dearer budget is judged once one is this sure to keep the promise."""
+HOPEFUL = 0.2
+"""Largest p-value of a point that may be proposed."""
+PROPOSALS = 3
+"""Most points that are confirmed; every one more makes it harder for all."""
+
+
+def gain(evaluation: Evaluation) -> np.ndarray:
+    """NDCG@10 of every user, float [U]."""
+    return gains(METRIC, evaluation.ranking.ranks)
+
+
+def points(name: str, run: OpenRun, store: Store, full: Evaluation, max_loss: float) -> list[Point]:
+    """Where a candidate stands on the users to choose on, cheapest first.
+
+    A model with a choice of routes is judged at rising budgets, until one is sure; another one as it is.
+
+    Args:
+        name: Of the candidate.
+        run: Trained.
+        store: The interactions.
+        full: The full model on the same users.
+        max_loss: What may be lost.
+    """
+    found: list[Point] = []
+    for budget in budgets(run):
+        here = evaluate_run(run, store, "valid", budget=budget)
+        size, loss = run.manifest.cost, paired_loss(gain(here), gain(full), max_loss)
+        flops = float(here.flops.mean())
+        found.append(Point(name=name, budget=budget, flops=flops, bytes=size.bytes, params=size.params, loss=loss))
+        if loss.p <= SURE:
+            break
+    return found
+
+
+def budgets(run: OpenRun) -> list[float | None]:
+    """The budgets at which a run is judged."""
+    reach = run.model.budgets()
+    if reach is None:
+        return [None]
+    return [budget for budget in BUDGETS if budget >= reach[0]] or [reach[0]]
+
+
+def front(found: Sequence[Point], plan: Plan) -> list[Point]:
+    """Hopeful points within the counted limits that are not beaten in both cost and certainty, cheapest first."""
+    fine = [p for p in found if p.loss.p <= HOPEFUL and not over(plan.limits, counted(p))]
+    kept: list[Point] = []
+    for point in sorted(fine, key=lambda p: (getattr(p, plan.cost), p.bytes, p.flops, p.loss.p)):
+        if not kept or point.loss.p < kept[-1].loss.p:
+            kept.append(point)
+    return kept
+
+
+def proposed(kept: Sequence[Point]) -> list[Point]:
+    """At most `PROPOSALS` of a front: its cheapest, its surest, and what lies between."""
+    if len(kept) <= PROPOSALS:
+        return list(kept)
+    rows = np.unique(np.linspace(0, len(kept) - 1, PROPOSALS).round().astype(int))
+    return [kept[row] for row in rows]
+
+
+def counted(point: Point) -> Mapping[str, float]:
+    """The counted costs of a point."""
+    return {"flops": point.flops, "bytes": point.bytes, "params": point.params}
+
+
+def confirm(
+    chosen: Sequence[Point], runs: Mapping[str, OpenRun], full: OpenRun, store: Store, plan: Plan
+) -> list[Proposal]:
+    """Judge proposals on users whom neither training nor choosing has seen; Holm's procedure over all of them."""
+    part: Part = "confirm"
+    whole = gain(evaluate_run(full, store, part))
+    losses = [
+        paired_loss(gain(evaluate_run(runs[point.name], store, part, budget=point.budget)), whole, plan.max_loss)
+        for point in chosen
+    ]
+    kept = holm([loss.p for loss in losses])
+    return [
+        Proposal(point=point, loss=loss, accepted=accepted)
+        for point, loss, accepted in zip(chosen, losses, kept, strict=True)
+    ]

@@ -1,0 +1,173 @@
+"""What a search ends with: the figures of the winner, its run with the budget it was chosen at, and the sentence on top."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from leanrec.artifact.store import load_run, save_run
+from leanrec.build import OpenRun
+from leanrec.config import CONFIG, parse
+from leanrec.data.simulate import oracle_saving
+from leanrec.data.store import Store
+from leanrec.evaluate.losses import paired_loss
+from leanrec.tasks.evaluation import Evaluation, evaluate_run
+from leanrec.tasks.slim.journal import Journal, Point
+from leanrec.tasks.slim.judge import gain
+from leanrec.tasks.slim.plan import Plan
+
+CHOSEN, RESULT = "chosen", "slim.json"
+
+
+def tested(full: OpenRun, lean: OpenRun | None, chosen: Point | None, store: Store, plan: Plan) -> dict[str, Any]:
+    """The test part's word on the full model and on the chosen one."""
+    whole = evaluate_run(full, store, "test")
+    found: dict[str, Any] = {"users": len(whole.users), "full": _figures(whole)}
+    if lean is not None and chosen is not None:
+        here = evaluate_run(lean, store, "test", budget=chosen.budget)
+        loss = paired_loss(gain(here), gain(whole), plan.max_loss)
+        found |= {"chosen": _figures(here), "loss": msgspec.to_builtins(loss)}
+    return found
+
+
+def _figures(evaluation: Evaluation) -> dict[str, Any]:
+    return {"metrics": evaluation.metrics, "flops": float(evaluation.flops.mean()), "routes": evaluation.route_shares()}
+
+
+def keep(journal: Journal, run: Path, out: Path) -> Path | None:
+    """Write the winner as a run of its own that answers at the chosen budget when none is asked for.
+
+    Args:
+        journal: A finished search.
+        run: The winner's run.
+        out: Directory of the search.
+    """
+    target = out / CHOSEN
+    if journal.chosen is None:
+        return None
+    if (target / "manifest.json").exists():
+        return target
+    manifest, state, catalog = load_run(run)
+    tree = at_budget(manifest.config, journal.chosen.budget)
+    save_run(target, state, catalog, msgspec.structs.replace(manifest, config=tree, files={}))
+    (target / CONFIG).write_text(parse(tree).toml(), encoding="utf-8")
+    shutil.copyfile(run / "log.csv", target / "log.csv")
+    return target
+
+
+def at_budget(tree: dict[str, Any], budget: float | None) -> dict[str, Any]:
+    """A configuration whose techniques that have a budget take this one by default."""
+    if budget is None:
+        return tree
+    tree = msgspec.json.decode(msgspec.json.encode(tree))
+    for settings in tree["technique"].values():
+        if "budget" in settings:
+            settings["budget"] = budget
+    return tree
+
+
+def result(journal: Journal, full: OpenRun, out: Path, store: Store) -> dict[str, Any]:
+    """What ``slim --json`` prints and ``slim.json`` holds."""
+    plan, chosen, test = journal.plan, journal.chosen, journal.test or {}
+    timing = journal.timing.get(f"{chosen.name}@{chosen.budget}", {}) if chosen else {}
+    baseline = {
+        "run": str(out / "runs" / "full"),
+        "flops_per_user": test["full"]["flops"],
+        "bytes": full.manifest.cost.bytes,
+        "params": full.manifest.cost.params,
+        "metrics": test["full"]["metrics"],
+        **_times(timing.get("full")),
+    }
+    found: dict[str, Any] = {
+        "chosen": None,
+        "baseline": baseline,
+        "max_loss": plan.max_loss,
+        "limits": plan.limits,
+        "cost": plan.cost,
+        "candidates": _candidates(journal),
+        "proposals": [msgspec.to_builtins(proposal) for proposal in journal.proposals or ()],
+        "saving": None,
+        "times": None,
+        "test_loss": None,
+        "users": {
+            "choose": _count(full, store, "valid"),
+            "confirm": _count(full, store, "confirm"),
+            "test": test["users"],
+        },
+        "machine": timing.get("machine", full.manifest.train.machine),
+        "seed": full.manifest.train.seed,
+        "started": journal.started,
+        "seconds": {name: round(seconds, 2) for name, seconds in journal.seconds.items()},
+        "report": str(out / "report.html"),
+    }
+    if chosen is not None:
+        lean = {
+            "run": str(out / CHOSEN),
+            "name": chosen.name,
+            "summary": journal.trial(chosen.name).summary,
+            "techniques": journal.trial(chosen.name).techniques,
+            "budget": chosen.budget,
+            "flops_per_user": test["chosen"]["flops"],
+            "bytes": chosen.bytes,
+            "params": chosen.params,
+            "metrics": test["chosen"]["metrics"],
+            "routes": test["chosen"]["routes"],
+            **_times(timing.get("lean")),
+        }
+        keys = {"flops": "flops_per_user", "p99": "p99_ms", "bytes": "bytes"}
+        ratios = {name: lean[key] / max(baseline[key], 1e-12) for name, key in keys.items()}
+        loss = test["loss"]
+        found |= {
+            "chosen": lean,
+            "saving": {name: 1 - ratio for name, ratio in ratios.items()},
+            "times": {name: 1 / ratio for name, ratio in ratios.items()},
+            "test_loss": {"mean": loss["mean"], "ci95": [loss["low"], loss["high"]]},
+        }
+    if store.meta.simulation is not None:
+        found["oracle"] = _oracle(journal, store, found)
+    found["headline"] = headline(found)
+    return found
+
+
+def _times(row: dict[str, Any] | None) -> dict[str, float]:
+    return {"p50_ms": row["p50_ms"], "p99_ms": row["p99_ms"]} if row else {}
+
+
+def _count(run: OpenRun, store: Store, part: Any) -> int:
+    return len(run.split(store).targets(part)[0])
+
+
+def _candidates(journal: Journal) -> list[dict[str, Any]]:
+    return [
+        msgspec.to_builtins(trial) | {"seconds": round(journal.seconds.get(f"train {trial.name}", 0.0), 2)}
+        for trial in journal.trials
+    ]
+
+
+def _oracle(journal: Journal, store: Store, found: dict[str, Any]) -> dict[str, float]:
+    """What a router that knows the easy users saves if these take the cheapest model that was tried and all others the full one."""
+    full = found["baseline"]["flops_per_user"]
+    least = min((p.flops for trial in journal.trials for p in trial.points), default=full)
+    allowed = oracle_saving(store, least, full)
+    saved = found["saving"]["flops"] if found["saving"] else 0.0
+    return {"saving": allowed, "share": saved / allowed if allowed > 0 else 0.0}
+
+
+def headline(found: dict[str, Any]) -> str:
+    """The sentence on top: how much cheaper, and how quality changed."""
+    promise = f"less than {100 * found['max_loss']:.3g} % of NDCG@10 lost"
+    if found["chosen"] is None and any(trial["status"] == "no time" for trial in found["candidates"]):
+        return f"No cheaper model was found in the time there was ({promise}, with 95 % confidence): repeat with more --hours."
+    if found["chosen"] is None:
+        return (
+            f"No cheaper model was found that keeps the promise ({promise}, with 95 % confidence): keep the full model."
+        )
+    times = found["times"][found["cost"]]
+    what = "cheaper" if found["cost"] == "flops" else "smaller"
+    low, high = (-100 * x for x in reversed(found["test_loss"]["ci95"]))
+    mean = -100 * found["test_loss"]["mean"]
+    word = "unchanged" if low <= 0 <= high else f"{abs(mean):.1f} % {'better' if mean > 0 else 'lower'}"
+    return f"{times:.1f}x {what}, quality {word} (difference {low:+.1f} % .. {high:+.1f} %)"

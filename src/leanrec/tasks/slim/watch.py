@@ -1,0 +1,105 @@
+"""What a search tells while it runs, and what makes it give a training up."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from leanrec.core.stage import Stage
+from leanrec.train.checkpoint import Progress
+from leanrec.train.log import NAME as LOG
+from leanrec.train.loop import METRIC
+
+Tell = Callable[[dict[str, Any]], None]
+"""Told events: {"event": "trial" | "epoch" | "trained" | "proposed" | "confirmed" | "tested", "name": ..., ...}."""
+
+
+def quiet(event: dict[str, Any]) -> None:
+    """Tell nothing."""
+
+
+class GivenUp(Exception):
+    """A training is not worth going on with."""
+
+
+class NoTime(Exception):
+    """The time allowance is spent; the training can be resumed."""
+
+
+class Guard:
+    """Watches a training: tells its epochs, and stops it when it is hopeless or the time is spent.
+
+    Args:
+        name: Of the candidate.
+        left: Seconds it may train, over all interruptions.
+        tell: Told every epoch.
+        kept: Told the seconds of training after every epoch, over all interruptions.
+        curve: The full model's best validation NDCG@10 by epoch; none never gives up.
+        hopeless: As in `How`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        left: float,
+        tell: Tell = quiet,
+        kept: Callable[[Progress], None] = lambda progress: None,
+        curve: list[float] | None = None,
+        hopeless: float = 0.0,
+    ) -> None:
+        self.name, self.left, self.tell, self.kept = name, left, tell, kept
+        self.curve, self.hopeless = curve or [], hopeless
+        self.stage = Stage("", 1)
+
+    def start(self, stage: Stage, steps: int, progress: Progress) -> None:
+        """See `Watcher.start`."""
+        self.stage = stage
+        self._judge(progress)  # also what it had learnt before an interruption
+
+    def step(self, progress: Progress) -> None:
+        """See `Watcher.step`."""
+        if progress.seconds > self.left:
+            self.kept(progress)
+            raise NoTime
+
+    def epoch(self, progress: Progress) -> None:
+        """See `Watcher.epoch`."""
+        self.kept(progress)
+        row = progress.history[-1]
+        self.tell(
+            {
+                "event": "epoch",
+                "name": self.name,
+                "stage": self.stage.name,
+                "epoch": progress.epoch,
+                "epochs": self.stage.epochs,
+                METRIC: row[METRIC],
+                "seconds": round(progress.seconds, 2),
+            }
+        )
+        self._judge(progress)
+
+    def calibrate(self, done: int, users: int) -> None:
+        """See `Watcher.calibrate`."""
+
+    def _judge(self, progress: Progress) -> None:
+        done = min(1.0, progress.epoch / max(1, min(self.stage.epochs, len(self.curve))))
+        if not self.curve or not self.hopeless or not 0.5 <= done < 1:
+            return
+        then = self.curve[min(int(done * len(self.curve)), len(self.curve)) - 1]
+        if progress.best < self.hopeless * then:
+            raise GivenUp(
+                f"validation NDCG@10 {progress.best:.4f} after {progress.epoch} of {self.stage.epochs} epochs, where the full "
+                f"model had {then:.4f}"
+            )
+
+
+def curve_of(run: Path) -> list[float]:
+    """Best validation NDCG@10 so far, by epoch, of a trained run."""
+    best: list[float] = []
+    with (run / LOG).open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            best.append(max(float(row[METRIC]), best[-1] if best else 0.0))
+    return best

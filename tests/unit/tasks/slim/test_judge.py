@@ -1,0 +1,120 @@
+"""Which points are proposed, what limits rule out, and when a training is given up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from leanrec.core.errors import ConfigError
+from leanrec.core.stage import Stage
+from leanrec.evaluate.losses import Loss
+from leanrec.tasks.slim.journal import Point
+from leanrec.tasks.slim.judge import front, proposed
+from leanrec.tasks.slim.plan import Plan, over, parse_limits
+from leanrec.tasks.slim.result import at_budget, headline
+from leanrec.tasks.slim.watch import GivenUp, Guard, NoTime
+from leanrec.train.checkpoint import Progress
+
+
+def point(name: str, flops: float, p: float, size: int = 100) -> Point:
+    return Point(name=name, budget=None, flops=flops, bytes=size, params=size, loss=Loss(0, 0, 0, 0, p))
+
+
+def plan(**limits: float) -> Plan:
+    return Plan(data="", catalog_sha256="", config={}, max_loss=0.1, limits=limits, techniques=None)
+
+
+def names(points: list[Point]) -> list[str]:
+    return [p.name for p in points]
+
+
+def test_the_front_has_what_is_cheaper_or_surer() -> None:
+    found = [point("a", 5, 0.01), point("b", 3, 0.1), point("c", 4, 0.15), point("d", 1, 0.5), point("e", 9, 0.001)]
+    assert names(front(found, plan())) == ["b", "a", "e"]
+
+
+def test_counted_limits_rule_out() -> None:
+    found = [point("big", 1, 0.01, 200), point("small", 2, 0.01, 100)]
+    assert names(front(found, plan(bytes=150))) == ["small"]
+    assert front(found, plan(bytes=50)) == []
+
+
+def test_at_most_three_are_proposed_the_cheapest_and_the_surest_among_them() -> None:
+    found = [point(str(i), i, 0.1 / (i + 1)) for i in range(7)]
+    assert names(proposed(found)) == ["0", "3", "6"]
+    assert names(proposed(found[:2])) == ["0", "1"]
+
+
+def test_limits() -> None:
+    assert parse_limits(None) == {}
+    assert parse_limits("p99_ms=5, bytes=20MB,flops=1.5M,params=500k") == {
+        "p99_ms": 5,
+        "bytes": 20e6,
+        "flops": 1.5e6,
+        "params": 500e3,
+    }
+    assert over({"bytes": 20e6}, {"bytes": 30e6}) == "bytes of 3e+07 is over the limit of 2e+07"
+    assert over({"bytes": 20e6}, {"flops": 30e6}) == ""
+    for text in ("bytes", "bytes=", "bytes=nan", "bytes=inf", "bytes=5XB", "=5"):
+        with pytest.raises(ConfigError, match="expected"):
+            parse_limits(text)
+
+
+def progress(epoch: int, best: float, seconds: float = 0) -> Progress:
+    return Progress(epoch=epoch, best=best, seconds=seconds, history=[{"ndcg@10": best}])
+
+
+def test_a_training_far_behind_the_full_model_is_given_up_from_half_way_on() -> None:
+    guard = Guard("x", 100, curve=[0.1, 0.2, 0.3, 0.4], hopeless=0.5)
+    guard.start(Stage("train", 8), 1, Progress())
+    guard.epoch(progress(1, 0.01))
+    with pytest.raises(
+        GivenUp, match=r"validation NDCG@10 0.0900 after 2 of 8 epochs, where the full model had 0.2000"
+    ):
+        guard.epoch(progress(2, 0.09))
+    guard.epoch(progress(2, 0.11))
+    guard.epoch(progress(4, 0.01))  # as long as the full model: it will be judged
+
+
+def test_nothing_is_given_up_without_a_threshold() -> None:
+    guard = Guard("x", 100, curve=[0.1, 0.2], hopeless=0)
+    guard.start(Stage("train", 2), 1, Progress())
+    guard.epoch(progress(1, 0.0))
+
+
+def test_a_training_stops_when_the_time_is_spent() -> None:
+    kept: list[float] = []
+    guard = Guard("x", 10, kept=lambda p: kept.append(p.seconds))
+    guard.step(progress(0, 0, 9))
+    with pytest.raises(NoTime):
+        guard.step(progress(0, 0, 11))
+    assert kept == [11]
+
+
+def test_the_budget_becomes_the_default_of_what_has_one() -> None:
+    tree = {"technique": {"a": {"budget": 0.3, "x": 1}, "b": {"y": 2}}}
+    assert at_budget(tree, 0.5) == {"technique": {"a": {"budget": 0.5, "x": 1}, "b": {"y": 2}}}
+    assert tree["technique"]["a"]["budget"] == 0.3
+    assert at_budget(tree, None) is tree
+
+
+def found(low: float, high: float, **more: Any) -> dict[str, Any]:
+    mean = (low + high) / 2
+    loss = {"mean": mean, "ci95": [low, high]}
+    times = {"flops": 3.14, "bytes": 2.0}
+    base = {"chosen": {}, "times": times, "cost": "flops", "max_loss": 0.01, "test_loss": loss, "candidates": []}
+    return base | more
+
+
+def test_the_sentence() -> None:
+    assert headline(found(-0.004, 0.002)) == "3.1x cheaper, quality unchanged (difference -0.2 % .. +0.4 %)"
+    assert headline(found(0.01, 0.03)) == "3.1x cheaper, quality 2.0 % lower (difference -3.0 % .. -1.0 %)"
+    assert headline(found(-0.03, -0.01)) == "3.1x cheaper, quality 2.0 % better (difference +1.0 % .. +3.0 %)"
+    assert headline(found(-0.004, 0.002, cost="bytes")).startswith("2.0x smaller, quality unchanged")
+    assert headline(found(0, 0, chosen=None)) == (
+        "No cheaper model was found that keeps the promise (less than 1 % of NDCG@10 lost, with 95 % confidence): "
+        "keep the full model."
+    )
+    waiting = found(0, 0, chosen=None, candidates=[{"status": "no time"}])
+    assert headline(waiting).endswith("repeat with more --hours.")
