@@ -74,7 +74,7 @@ def write_report(about: Subject, progress: Report = silent) -> Facts:
 def _search(folder: Path) -> dict[str, Any]:
     try:
         found = msgspec.json.decode((folder / RESULT).read_bytes())
-        found["headline"], found["candidates"], found["users"]
+        _ = found["headline"], found["candidates"], found["users"]
     except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
         raise ArtifactError(f"cannot read the search in {folder / RESULT}: {error}; repeat leanrec slim") from error
     return found
