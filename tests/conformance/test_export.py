@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from conformance.test_models import PAIRS, models, ready
+from conformance.test_models import PAIRS, make, models
 from leanrec.core.recommender import Recommender
 from leanrec.export.onnx import converted, save
 from leanrec.export.parity import BATCHES, LIMIT, compared
 from leanrec.export.program import Part, frozen, parts, traced
 from leanrec.export.weights import Weights
 from leanrec.serve.parts import opener
+from toys import randomise
 
 QUICK = 2
 """Parts of each model that are tried by default: the router or scores, and the first encoders; tracing takes seconds."""
@@ -35,14 +36,23 @@ def assert_same(model: Recommender, chosen: list[Part], folder: Path) -> None:
         assert parity.error <= LIMIT, parity
 
 
+def trained(backbone: str, chosen: Sequence[str]) -> Recommender:
+    """What training hands on, away from its start."""
+    model, stages = make(backbone, chosen)
+    randomise(model)
+    for stage in stages:
+        model = stage.finish(model)
+    return frozen(model.eval())
+
+
 @models
 def test_exported_parts_equal_the_model(backbone: str, chosen: Sequence[str], tmp_path: Path) -> None:
-    model = frozen(ready(backbone, chosen))
+    model = trained(backbone, chosen)
     assert_same(model, list(parts(model))[:QUICK], tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "chosen"), PAIRS, ids=str)
 def test_every_route_and_step_is_exported(backbone: str, chosen: Sequence[str], tmp_path: Path) -> None:
-    model = frozen(ready(backbone, chosen))
+    model = trained(backbone, chosen)
     assert_same(model, list(parts(model, sessions=not chosen)), tmp_path)

@@ -10,12 +10,14 @@ from conformance.test_backbones import VARIANTS, grid, make
 from leanrec.core.types import FULL, Batch
 
 ITEMS = 40
+RECOMPUTED = {"cells"}
+"""Causal backbones that have no memories yet: a new event costs the whole history."""
 
 
 @pytest.mark.parametrize(("name", "config"), VARIANTS)
 def test_a_step_equals_the_whole_history(name: str, config: object) -> None:
     backbone = make(name, config)  # pyright: ignore[reportArgumentType]
-    if not backbone.causal:
+    if not backbone.causal or name in RECOMPUTED:
         assert backbone.rings() is None
         return
     routes = grid(backbone) if config is BACKBONES[name].config else [FULL]

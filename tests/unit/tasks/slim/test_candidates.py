@@ -45,6 +45,7 @@ def test_techniques_can_be_named() -> None:
         "small",
         "tiny",
         "cprec",
+        "cprec-codes",
         "cprec-narrow",
     }
     assert not any(recipe.techniques for recipe in recipes([]))
