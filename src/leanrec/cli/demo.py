@@ -20,7 +20,8 @@ TRIED = ("canet",)
 """Techniques of the demo, beside small models."""
 MAX_LOSS = 0.02
 """About the least that 1,000 users can confirm."""
-HOURS = 0.25
+HOURS = 1.0
+"""A limit for slow or busy machines; two free cores need a few minutes."""
 
 
 def add(app: typer.Typer) -> None:
