@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from leanrec.core.backbone import ItemTable
 from leanrec.core.errors import ConfigError
 from leanrec.core.types import PAD
-from leanrec.nn.rows import Rows
+from leanrec.nn.rows import Learned, Vectors
 from leanrec.nn.softmax import softmax_loss
 from leanrec.nn.topk import top_k_by
 
@@ -49,7 +49,7 @@ class CodeTable(ItemTable):
                 f"expected technique.cprec.codes to divide the {dim} channels of the item table, got {parts}; {works} would work"
             )
         self.num_items, self.dim, self.parts = num_items, dim, parts
-        self.centroids = Rows(torch.randn(parts * CENTROIDS, dim // parts) * std, int8)
+        self.centroids: Vectors = Learned(torch.randn(parts * CENTROIDS, dim // parts) * std, int8)
         self.codes = nn.Parameter(torch.randint(CENTROIDS, (num_items, parts), dtype=torch.uint8), requires_grad=False)
 
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:

@@ -33,7 +33,7 @@ from leanrec.nn.block_table import BlockTable
 from leanrec.nn.blocks import block_dims, block_ends, ends_within
 from leanrec.nn.code_table import CodeTable
 from leanrec.nn.low_rank_table import LowRankTable
-from leanrec.nn.rows import Rows
+from leanrec.nn.rows import freeze
 from leanrec.nn.sharing import Scheme, average, share
 from leanrec.techniques import techniques
 
@@ -99,9 +99,7 @@ class CpRecTechnique(Technique):
         """One stage; tables become int8 at its end."""
 
         def finish(model: Recommender) -> Recommender:
-            for module in model.modules():
-                if isinstance(module, Rows):
-                    module.freeze()
+            freeze(model)
             return base.finish(model)
 
         return (replace(base, finish=finish),)
