@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from leanrec.core.backbone import ItemTable
 from leanrec.core.types import PAD
 from leanrec.nn.blocks import look_up
-from leanrec.nn.rows import Rows
+from leanrec.nn.rows import Learned, Vectors
 from leanrec.nn.softmax import softmax_loss
 
 ROWS = 256
@@ -42,7 +42,7 @@ class Factors(nn.Module):
         self.starts, self.ends = (0, *ends[:-1]), tuple(ends)
         counts = [end - start for start, end in zip(self.starts, self.ends, strict=True)]
         vectors = (torch.randn(k, d) * std for k, d in zip(counts, dims, strict=True))
-        self.rows: Sequence[Rows] = nn.ModuleList(Rows(some, int8) for some in vectors)  # pyright: ignore[reportAttributeAccessIssue]
+        self.rows: Sequence[Vectors] = nn.ModuleList(Learned(some, int8) for some in vectors)  # pyright: ignore[reportAttributeAccessIssue]
         self.maps = nn.ParameterList(torch.randn(d, dims[0]) * d**-0.5 for d in dims[1:])
 
     def vectors(self, ids: Tensor, width: int) -> Tensor:

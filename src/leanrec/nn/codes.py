@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from leanrec.nn.rows import Rows
+from leanrec.nn.rows import Learned, Vectors
 
 CENTROIDS = 256
 ROUNDS = 20
@@ -37,7 +37,7 @@ class Codes(nn.Module):
     def __init__(self, count: int, dim: int, parts: int, std: float, int8: bool = False) -> None:
         super().__init__()
         self.parts, self.size = parts, dim // parts
-        self.centroids = Rows(torch.randn(parts * CENTROIDS, self.size) * std, int8)
+        self.centroids: Vectors = Learned(torch.randn(parts * CENTROIDS, self.size) * std, int8)
         self.codes = nn.Parameter(torch.randint(CENTROIDS, (count, parts), dtype=torch.uint8), requires_grad=False)
 
     def pick(self, index: Tensor, width: int) -> Tensor:

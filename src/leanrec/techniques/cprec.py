@@ -35,7 +35,7 @@ from leanrec.nn.block_table import BlockTable
 from leanrec.nn.blocks import block_dims, block_ends, code_counts, ends_within, size
 from leanrec.nn.code_table import CodeTable, code_bytes
 from leanrec.nn.low_rank_table import LowRankTable
-from leanrec.nn.rows import Rows
+from leanrec.nn.rows import freeze
 from leanrec.nn.sharing import Scheme, average, share
 from leanrec.techniques import techniques
 
@@ -101,9 +101,7 @@ class CpRecTechnique(Technique):
         """One stage; tables become int8 at its end."""
 
         def finish(model: Recommender) -> Recommender:
-            for module in model.modules():
-                if isinstance(module, Rows):
-                    module.freeze()
+            freeze(model)
             return base.finish(model)
 
         return (replace(base, finish=finish),)

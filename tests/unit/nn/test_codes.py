@@ -10,6 +10,7 @@ from torch import Tensor
 
 from leanrec.nn.code_table import CodeTable, code_bytes
 from leanrec.nn.codes import CENTROIDS, FEW, Codes, k_means
+from leanrec.nn.rows import freeze
 
 ITEMS, DIM = 60, 8
 BLOCKS = [((ITEMS,), (4,)), ((10, 25, ITEMS), (8, 4, 2))]
@@ -100,8 +101,7 @@ def test_k_means_finds_the_clusters_there_are() -> None:
 def test_bytes_are_counted_as_they_are_stored(codes: tuple[int, ...], int8: bool) -> None:
     ends = tuple(ITEMS * (block + 1) // len(codes) for block in range(len(codes)))
     items = table(ends, codes, int8)
-    for block in items.blocks:
-        block.centroids.freeze()
+    freeze(items)
     stored = sum(weight.nbytes for weight in items.state_dict().values())
     assert stored == code_bytes(ends, codes, DIM, int8)
     assert (
