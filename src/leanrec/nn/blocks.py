@@ -49,24 +49,25 @@ def block_ends(items: int, cuts: Sequence[float]) -> tuple[int, ...]:
 
 
 def code_counts(dim: int, codes: Sequence[int], cuts: Sequence[float]) -> tuple[int, ...]:
-    """Bytes an item of every block, checked.
+    """Bytes an item of every block, checked; a byte a channel is the most there is to keep.
 
     Raises:
         ConfigError: They do not divide the channels, grow, or are not one more than the cuts.
     """
+    codes = [min(parts, dim) for parts in codes]
     for parts in codes:
         if parts < 1 or dim % parts:
             works = max(p for p in range(1, max(parts, 2)) if dim % p == 0)
             raise ConfigError(
                 f"expected technique.cprec.codes to divide the {dim} channels of the item table, got {parts}; {works} would work"
             )
-    if list(codes) != sorted(codes, reverse=True):
+    if codes != sorted(codes, reverse=True):
         raise ConfigError(
-            f"expected bytes that do not grow in technique.cprec.codes, the most popular items first, got {list(codes)}"
+            f"expected bytes that do not grow in technique.cprec.codes, the most popular items first, got {codes}"
         )
     if cuts and len(codes) != len(cuts) + 1:
         raise ConfigError(
-            f"expected {len(cuts) + 1} numbers in technique.cprec.codes, one more than in technique.cprec.cuts, got {list(codes)}"
+            f"expected {len(cuts) + 1} numbers in technique.cprec.codes, one more than in technique.cprec.cuts, got {codes}"
         )
     return tuple(codes)
 

@@ -55,7 +55,8 @@ class CpRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             "shared" one set at the input and in the paper's two-level softmax, "both" two sets, as in the paper; "input", "softmax"
             and "none" leave dense matrices of their own.
         sharing: Which layers share weights: "none", "cross-layer", "cross-block", "adjacent-layer" or "adjacent-block".
-        codes: If above 0, quantised codes of so many bytes an item instead of dimensions; several numbers for as many blocks.
+        codes: If above 0, quantised codes of so many bytes an item instead of dimensions; several numbers for as many
+            blocks. A byte a channel is the most.
         int8: Keep item vectors, or the centroids of codes, as int8.
         std: Standard deviation of the vectors at the start.
     """

@@ -231,6 +231,10 @@ def test_bad_blocks_are_refused(call, message: str) -> None:
     assert str(caught.value) == message
 
 
+def test_a_byte_a_channel_is_the_most() -> None:
+    assert code_counts(16, (128, 8), ()) == (16, 8)
+
+
 def test_a_start_from_item_vectors_is_their_best_approximation() -> None:
     dense = torch.randn(ITEMS, DIM, generator=torch.Generator().manual_seed(7))
     items = table("shared")
