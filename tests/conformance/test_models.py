@@ -47,6 +47,8 @@ def fits(technique: str, backbone: str) -> bool:
 PAIRS = [(name, ()) for name in BACKBONES] + [
     (backbone, (technique,)) for technique in TECHNIQUES for backbone in BACKBONES if fits(technique, backbone)
 ]
+
+
 def usual(pairs: Sequence[tuple[str, tuple[str, ...]]]) -> dict[tuple[str, ...], str]:
     """For every technique one backbone that it fits; the next technique takes another one where it can."""
     taken: dict[tuple[str, ...], str] = {}
@@ -60,7 +62,7 @@ USUAL = usual(PAIRS)
 
 
 def over_models(dear: bool = False) -> pytest.MarkDecorator:
-    """Try every model; what is ``dear`` tries backbones alone and every technique once by default, the other pairs if slow is allowed."""
+    """Try every model. What is ``dear`` tries backbones alone and every technique once; the other pairs are slow tests."""
     pairs = [
         pytest.param(
             backbone,
@@ -214,7 +216,16 @@ def without_times(history: list[dict[str, int | float]]) -> list[dict[str, int |
     return [{key: value for key, value in row.items() if "seconds" not in key} for row in history]
 
 
-EVERYTHING = {"epochs": 3, "patience": 0, "plateau": 1, "warmup": 5, "weight_decay": 0.1, "clip": 1.0, "seed": 3, "batch_users": 16}
+EVERYTHING = {
+    "epochs": 3,
+    "patience": 0,
+    "plateau": 1,
+    "warmup": 5,
+    "weight_decay": 0.1,
+    "clip": 1.0,
+    "seed": 3,
+    "batch_users": 16,
+}
 
 
 @cache

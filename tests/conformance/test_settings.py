@@ -54,6 +54,15 @@ def test_everything_registered_has_a_card() -> None:
         assert [line for line in lines if line.startswith("## ")] == HEADINGS, card
 
 
+def test_all_cards_are_listed_in_one_place() -> None:
+    rows = [line for line in (DOCS / "cards.md").read_text(encoding="utf-8").splitlines() if line.startswith("| [")]
+    assert rows == [
+        f"| [{name}]({folder}/{name}.md) | {registry.get(name).summary} |"
+        for folder, registry in (("backbones", backbones), ("techniques", techniques))
+        for name in registry.names()
+    ]
+
+
 @pytest.mark.parametrize("name", BACKBONES | TECHNIQUES)
 def test_a_config_survives_a_file(name: str) -> None:
     config = run_config(name, (BACKBONES | TECHNIQUES)[name].config)
