@@ -8,6 +8,6 @@ import os
 # training takes ten times as long. Threads that sleep cost next to nothing. It is read when torch is imported, so it comes first.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from leanrec.cli.main import app, main  # noqa: E402
+from leanrec.cli.main import app, main
 
 __all__ = ["app", "main"]
