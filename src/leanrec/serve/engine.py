@@ -147,17 +147,13 @@ class Engine:
         ids, scores, routes = zip(*parts, strict=True)
         return np.concatenate(ids), np.concatenate(scores), [route for some in routes for route in some]
 
-    def answer(
-        self, states: Any, route: Route, k: int, exclude: np.ndarray | None, unknown: list[str]
-    ) -> Recommendation:
-        """The best items for the state [1, e] of one user on a route, without ``exclude`` int64 [1, S].
-
-        Raises:
-            ServeError: k cannot be met.
-        """
-        self.check(k)
-        ids, scores = self.runner.best(states, k, exclude, None)
-        return self._answer(ids[0].tolist(), scores[0].tolist(), route, unknown)
+    def answer(self, states: Any, route: Route, asked: Asked, seen: Sequence[int] = ()) -> Recommendation:
+        """The best items for the state [1, e] of one user on a route, without those ``seen``."""
+        terms = asked.terms
+        allowed = None if terms.allowed is None else np.array(terms.allowed, np.int64)
+        gone = [*seen, *asked.gone]
+        ids, scores = self.runner.best(states, terms.k, np.array([gone], np.int64) if gone else None, allowed)
+        return self._answer(ids[0].tolist(), scores[0].tolist(), route, asked.unknown)
 
     def _best(
         self,

@@ -1,0 +1,174 @@
+"""Micro-batching: questions that come while others are being answered are answered together.
+
+One worker thread answers; the loop never waits for it. A question that finds the worker idle and nobody else about is answered at
+once. While several clients ask, the worker waits at most ``gather`` seconds for as many users as the last batch had. Nothing is
+answered late: a question leaves with a refusal when its deadline comes, or at the door if the queue is so long that it would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from leanrec.server.problems import Refusal
+
+Question = TypeVar("Question")
+Answered = TypeVar("Answered")
+SMOOTH = 0.2
+"""Weight of the newest batch in the time that a user takes."""
+
+
+class Watch(Protocol):
+    """Told what the batcher does, on the loop's thread."""
+
+    def started(self, users: int, waited: float, waiting: int) -> None:
+        """A batch of so many users starts, whose first has waited for so many seconds; others still wait."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting(Generic[Question, Answered]):
+    questions: Sequence[Question]
+    future: asyncio.Future[list[Answered]]
+    came: float
+    deadline: float
+
+
+class Batcher(Generic[Question, Answered]):
+    """Answers questions in batches. All methods are called on one event loop.
+
+    Args:
+        answer: From questions to as many answers, on the worker's thread. An exception among them, or raised for a request alone,
+            is raised to whoever asked.
+        watch: Told of every batch.
+        gather: Seconds.
+        most: Users of a batch.
+        queue: Users that may wait.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[list[Question]], list[Answered | Exception]],
+        watch: Watch,
+        gather: float,
+        most: int,
+        queue: int,
+    ) -> None:
+        self._answer, self._watch = answer, watch
+        self._gather, self._most, self._queue = gather, most, queue
+        self._loop = asyncio.get_running_loop()
+        self._worker = ThreadPoolExecutor(1, "leanrec-answers")
+        self._waiting: deque[_Waiting[Question, Answered]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._running = self._last = 0
+        self.waiting, self.seconds = 0, 0.0
+
+    async def ask(self, questions: Sequence[Question], within: float) -> list[Answered]:
+        """Answers to the questions of one request, one user each.
+
+        Args:
+            questions: At least one.
+            within: Seconds until the deadline.
+
+        Raises:
+            Refusal: There is no room, or no time.
+        """
+        if self.waiting and self.waiting + len(questions) > self._queue:
+            self._overloaded(f"expected at most {self._queue} users to wait, got more")
+        ahead = (self.waiting + self._running) * self.seconds
+        if self.waiting and ahead > within:
+            self._overloaded(f"expected an answer within {within:.3g} s, got a queue of about {ahead:.3g} s")
+        now = self._loop.time()
+        one = _Waiting(questions, self._loop.create_future(), now, now + within)
+        self._waiting.append(one)
+        self.waiting += len(questions)
+        timer = self._loop.call_at(one.deadline, _expire, one.future, within)
+        self._wake()
+        try:
+            return await one.future
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """End the worker; call it when nobody waits."""
+        self._worker.shutdown()
+
+    def _overloaded(self, detail: str) -> None:
+        wait = max(1, math.ceil(self.waiting * self.seconds))
+        raise Refusal("overloaded", f"{detail}; try again in {wait} s", wait)
+
+    def _wake(self) -> None:
+        """Start a batch if the worker is idle, now or when others have had the time to come."""
+        if self._running:
+            return
+        if self._last <= 1 or self.waiting >= min(self._last, self._most) or self._gather <= 0:
+            self._start()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(self._gather, self._start)
+
+    def _start(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch: list[_Waiting[Question, Answered]] = []
+        users = 0
+        while self._waiting and (not batch or users + len(self._waiting[0].questions) <= self._most):
+            one = self._waiting.popleft()
+            self.waiting -= len(one.questions)
+            if not one.future.done():
+                batch.append(one)
+                users += len(one.questions)
+        if not batch:
+            return
+        self._running = users
+        self._watch.started(users, self._loop.time() - batch[0].came, self.waiting)
+        self._worker.submit(self._work, batch)
+
+    def _work(self, batch: list[_Waiting[Question, Answered]]) -> None:
+        """On the worker's thread. If a batch fails, each request is tried alone, so that only the guilty one does."""
+        started = self._loop.time()
+        results: list[list[Answered | Exception]]
+        try:
+            answers = iter(self._answer([question for one in batch for question in one.questions]))
+            results = [[next(answers) for _ in one.questions] for one in batch]
+        except Exception as error:
+            results = [[error]] if len(batch) == 1 else [self._alone(one) for one in batch]
+        self._loop.call_soon_threadsafe(self._done, batch, results, self._loop.time() - started)
+
+    def _alone(self, one: _Waiting[Question, Answered]) -> list[Answered | Exception]:
+        try:
+            return self._answer(list(one.questions))
+        except Exception as error:
+            return [error]
+
+    def _done(
+        self,
+        batch: list[_Waiting[Question, Answered]],
+        results: list[list[Answered | Exception]],
+        took: float,
+    ) -> None:
+        self._last, self._running = self._running, 0
+        each = took / self._last
+        self.seconds = each if not self.seconds else (1 - SMOOTH) * self.seconds + SMOOTH * each
+        for one, result in zip(batch, results, strict=True):
+            if one.future.done():
+                continue
+            good = [answer for answer in result if not isinstance(answer, Exception)]
+            if len(good) == len(result):
+                one.future.set_result(good)
+            else:
+                one.future.set_exception(next(answer for answer in result if isinstance(answer, Exception)))
+        if self._waiting:
+            self._start()
+
+
+def _expire(future: asyncio.Future[list[Answered]], within: float) -> None:
+    if not future.done():
+        future.set_exception(
+            Refusal("deadline", f"expected an answer within {within:.3g} s, got none; ask again later", 1)
+        )
