@@ -124,10 +124,9 @@ class Sessions:
         return self.engine.answer(states, route, asked, seen if exclude_seen else [])
 
     def knows(self, user: Hashable, events: int) -> bool:
-        """Whether what is kept of a user is of that many events."""
-        with self._lock:
-            session = self._users.get(user)
-            return session is not None and session.events == events
+        """Whether what is kept of a user is of that many events. Never waits for a step that is being taken."""
+        session = self._users.get(user)
+        return session is not None and session.events == events
 
     def follow(self, user: Hashable, asked: Asked, events: int, anew: bool, exclude_seen: bool) -> Recommendation:
         """As `event`, for a history that is kept elsewhere and may have changed there.

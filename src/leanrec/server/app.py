@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from leanrec.server import metrics, schemas
-from leanrec.server.endpoint import Door, reply
+from leanrec.server.endpoint import Door, Handler, reply
 from leanrec.server.openapi import described
 from leanrec.server.problems import Refusal
 from leanrec.server.service import Service
@@ -42,17 +43,37 @@ events_body = msgspec.json.Decoder(schemas.Events)
 reload_body = msgspec.json.Decoder(schemas.Reload)
 
 
-def make_app(service: Service) -> FastAPI:
-    """The application around a service, which it readies on start and closes at the end."""
+class Straight:
+    """Takes requests to known paths and methods straight to their handlers; the routing of a framework costs more than they do.
+
+    Args:
+        handlers: By method and path; none of them raises.
+        others: Whatever else there is: the lifespan, paths and methods that there are not.
+    """
+
+    def __init__(self, handlers: Mapping[tuple[str, str], Handler], others: ASGIApp) -> None:
+        self._handlers, self._others = handlers, others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take a request."""
+        handler = self._handlers.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        if handler is None:
+            await self._others(scope, receive, send)
+            return
+        response = await handler(Request(scope, receive))
+        await response(scope, receive, send)
+
+
+def make_app(service: Service) -> ASGIApp:
+    """The application around a service, which it opens on start and closes at the end."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await service.open()
         yield
         await service.close()
 
-    app = FastAPI(title="leanrec", docs_url=None, redoc_url=None, lifespan=lifespan)
-    door = Door(service)
+    door, document = Door(service), msgspec.json.encode(described())
 
     async def recommend(request: Request) -> Response:
         return reply(await service.recommend(await door.body(request, recommend_body)))
@@ -93,27 +114,29 @@ def make_app(service: Service) -> FastAPI:
     async def show_metrics(request: Request) -> Response:
         return Response(service.metrics.text(), media_type=metrics.MEDIA)
 
-    for path, method, handler in (
-        ("/v1/recommend", "POST", recommend),
-        ("/v1/events", "POST", events),
-        ("/v1/events", "DELETE", forget),
-        ("/v1/items", "GET", items),
-        ("/v1/model", "GET", model),
-        ("/v1/reload", "POST", reload),
-        ("/healthz", "GET", healthz),
-        ("/readyz", "GET", readyz),
-        ("/metrics", "GET", show_metrics),
-    ):
-        app.add_api_route(path, door.of(path, handler), methods=[method], include_in_schema=False)
-    for path, (name, media) in PAGE.items():
-        app.add_api_route(path, _file(name, media), methods=["GET"], include_in_schema=False)
-    app.add_exception_handler(HTTPException, door.no_such_path)
-    document = described()
-    app.openapi = lambda: document
-    return app
+    async def openapi(request: Request) -> Response:
+        return Response(document, media_type="application/json")
+
+    handlers = {
+        ("POST", "/v1/recommend"): recommend,
+        ("POST", "/v1/events"): events,
+        ("DELETE", "/v1/events"): forget,
+        ("GET", "/v1/items"): items,
+        ("GET", "/v1/model"): model,
+        ("POST", "/v1/reload"): reload,
+        ("GET", "/healthz"): healthz,
+        ("GET", "/readyz"): readyz,
+        ("GET", "/metrics"): show_metrics,
+        ("GET", "/openapi.json"): openapi,
+        **{("GET", path): _file(*file) for path, file in PAGE.items()},
+    }
+    behind = {(method, path): door.of(path, handler) for (method, path), handler in handlers.items()}
+    routes = [Route(path, handler, methods=[method]) for (method, path), handler in behind.items()]
+    refused = {HTTPException: door.no_such_path}
+    return Straight(behind, Starlette(routes=routes, lifespan=lifespan, exception_handlers=refused))
 
 
-def _file(name: str, media: str) -> Any:
+def _file(name: str, media: str) -> Handler:
     content = (resources.files("leanrec.server") / "page" / name).read_bytes()
 
     async def show(request: Request) -> Response:

@@ -93,14 +93,14 @@ def serve(
 
 def _needed() -> None:
     try:
-        import fastapi
         import prometheus_client
+        import starlette
         import uvicorn
     except ImportError as error:
         raise ConfigError(
             f"expected the package {error.name} to serve, got none; pip install 'leanrec[serve]'"
         ) from error
-    assert fastapi and prometheus_client and uvicorn
+    assert prometheus_client and starlette and uvicorn
 
 
 def _tell(url: str, more: dict[str, Any], as_json: bool) -> None:

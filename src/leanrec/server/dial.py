@@ -9,8 +9,8 @@ SMOOTH = 0.3
 class Dial:
     """The largest budget that load allows.
 
-    It falls in proportion to how long requests wait: the usual budget while nobody does, the floor from a wait of ``full`` on. Where
-    it settles is where waiting and cost balance.
+    It falls in proportion to how long requests wait: the usual budget while nobody does, the floor from a wait of ``full`` on. It
+    settles where waiting and cost balance.
 
     Args:
         usual: The budget of the model where none is asked for.

@@ -92,6 +92,7 @@ def run(service: Service, at: socket.socket, started: Callable[[], None]) -> Non
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=max(1, -(-service.settings.deadline_ms // 1000) + 1),
     )
     Server(config, service, started).run(sockets=[at])

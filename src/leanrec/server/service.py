@@ -119,7 +119,7 @@ class Service:
         """Drop all that is known of a user."""
         async with self._turns.setdefault(user, asyncio.Lock()):
             await self._reached(self.store.forget(user))
-            self.live.sessions.forget(user)
+            await asyncio.to_thread(self.live.sessions.forget, user)  # a step may hold the lock
 
     def items(self, query: str, limit: int) -> schemas.Found:
         """Items whose title or key has all words of a query."""
