@@ -75,7 +75,7 @@ class Door:
             return decoder.decode(raw)
         except msgspec.ValidationError as error:
             raise Refusal("bad-request", f"the body does not fit: {error}; see /openapi.json") from error
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Refusal("not-json", f"expected a body of JSON, got something else: {error}") from error
 
     def admin(self, request: Request) -> None:
