@@ -85,10 +85,10 @@ def serve(
 
     live = open_live(run, settings.session_mb)
     service = Service(live, open_store(sessions), settings)
-    at = listen(host, port)
     shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{at.getsockname()[1]}"
-    serve_until_stopped(service, at, lambda: _tell(url, {"model": live.digest}, as_json))
+    with listen(host, port) as at:
+        url = f"http://{shown}:{at.getsockname()[1]}"
+        serve_until_stopped(service, at, lambda: _tell(url, {"model": live.digest}, as_json))
 
 
 def _needed() -> None:

@@ -30,14 +30,15 @@ def application(run: Path, sessions: str, settings: Settings, replicas: int) -> 
     Raises:
         ConfigError: Ray is not installed, or replicas would each have sessions of their own.
     """
+    if sessions == "memory" and replicas > 1:
+        raise ConfigError(
+            f"expected --sessions that {replicas} replicas share, got memory; use redis://HOST:PORT/DB, or sqlite:FILE "
+            "on one machine"
+        )
     try:
         from ray import serve
     except ImportError as error:
         raise ConfigError("expected the package ray for --ray, got none; pip install 'leanrec[ray]'") from error
-    if sessions == "memory" and replicas > 1:
-        raise ConfigError(
-            f"expected --sessions that {replicas} replicas share, got memory; use redis://HOST:PORT/DB, or sqlite:FILE on one machine"
-        )
     path, settings = run.resolve(), dataclasses.replace(settings, admin_key="")
 
     def replica() -> ASGIApp:

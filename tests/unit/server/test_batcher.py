@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -75,7 +76,7 @@ def test_everybody_gets_the_own_answers(requests: list[list[int]], most: int, ga
     async def work(batcher: Batcher[int, int], gate: Gate, seen: Seen) -> None:
         answers = await asyncio.gather(*(batcher.ask(request, 30.0) for request in requests))
         assert answers == [[2 * question for question in request] for request in requests]
-        assert sorted(sum(gate.asked, [])) == sorted(sum(requests, []))
+        assert sorted(chain(*gate.asked)) == sorted(chain(*requests))
         assert [len(asked) for asked in gate.asked] == seen.users
         assert all(len(asked) <= max(most, *map(len, requests)) for asked in gate.asked)
         assert batcher.waiting == 0
