@@ -15,12 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from leanrec.server.pace import Pace
 from leanrec.server.problems import Refusal
 
 Question = TypeVar("Question")
 Answered = TypeVar("Answered")
-SMOOTH = 0.2
-"""Weight of the newest batch in the time that a user takes."""
 
 
 class Watch(Protocol):
@@ -66,7 +65,7 @@ class Batcher(Generic[Question, Answered]):
         self._waiting: deque[_Waiting[Question, Answered]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._running = self._last = 0
-        self.waiting, self.seconds = 0, 0.0
+        self.waiting, self.pace = 0, Pace(most)
 
     async def ask(self, questions: Sequence[Question], within: float) -> list[Answered]:
         """Answers to the questions of one request, one user each.
@@ -80,8 +79,8 @@ class Batcher(Generic[Question, Answered]):
         """
         if self.waiting and self.waiting + len(questions) > self._queue:
             self._overloaded(f"expected at most {self._queue} users to wait, got more")
-        ahead = (self.waiting + self._running) * self.seconds
-        if self.waiting and ahead > within:
+        ahead = self.pace.foresees(self.waiting + len(questions)) if self.waiting else 0.0
+        if ahead > within:
             self._overloaded(f"expected an answer within {within:.3g} s, got a queue of about {ahead:.3g} s")
         now = self._loop.time()
         one = _Waiting(questions, self._loop.create_future(), now, now + within)
@@ -99,7 +98,7 @@ class Batcher(Generic[Question, Answered]):
         self._worker.shutdown()
 
     def _overloaded(self, detail: str) -> None:
-        wait = max(1, math.ceil(self.waiting * self.seconds))
+        wait = max(1, math.ceil(self.pace.foresees(self.waiting)))
         raise Refusal("overloaded", f"{detail}; try again in {wait} s", wait)
 
     def _wake(self) -> None:
@@ -153,8 +152,7 @@ class Batcher(Generic[Question, Answered]):
         took: float,
     ) -> None:
         self._last, self._running = self._running, 0
-        each = took / self._last
-        self.seconds = each if not self.seconds else (1 - SMOOTH) * self.seconds + SMOOTH * each
+        self.pace.took(self._last, took)
         for one, result in zip(batch, results, strict=True):
             if one.future.done():
                 continue

@@ -83,7 +83,7 @@ def serve(
     from leanrec.server.service import Service
     from leanrec.server.stores import open_store
 
-    live = open_live(run, settings.session_mb)
+    live = open_live(run, settings)
     service = Service(live, open_store(sessions), settings)
     shown = f"[{host}]" if ":" in host else host
     with listen(host, port) as at:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from leanrec.artifact.exported import is_export
 from leanrec.serve.answers import Recommendation
-from leanrec.serve.asking import Asked
+from leanrec.serve.asking import Asked, Terms
 from leanrec.serve.engine import Engine
 from leanrec.serve.sessions import Sessions
-from leanrec.server.schemas import RouteShare
+from leanrec.server.dial import Dial, dial_of
+from leanrec.server.schemas import Answer, RouteShare
 from leanrec.server.search import TitleSearch
 from leanrec.server.selfcheck import self_check
+from leanrec.server.settings import Settings
 
 DIGITS = 12
 
@@ -28,6 +30,7 @@ class Live:
         engine: Answers.
         sessions: What makes an event cost one step.
         search: Its titles.
+        dial: What load makes of its budgets; None if it makes nothing.
     """
 
     path: Path
@@ -35,6 +38,7 @@ class Live:
     engine: Engine
     sessions: Sessions
     search: TitleSearch
+    dial: Dial | None = None
 
     def routes(self) -> list[RouteShare]:
         """Every route and its share of the full model's cost."""
@@ -67,37 +71,60 @@ class Question:
     follows: Follows | None = None
 
 
-def answered(questions: Sequence[Question]) -> list[Recommendation | Exception]:
+def answered(questions: Sequence[Question]) -> list[Answer | Exception]:
     """Answer questions: those by whole histories together for each model, then those that follow others, one step each.
 
-    An exception stands for the answer of a question that follows others: no other one fails for it, and none is asked twice.
+    Budgets are what load makes of them now. An exception stands for the answer of a question that follows others: no other one
+    fails for it, and none is asked twice.
     """
-    answers: dict[int, Recommendation | Exception] = {}
+    asked = list(_under_load(questions))
+    answers: dict[int, Answer | Exception] = {}
     whole: dict[Live, list[int]] = {}
     for row, question in enumerate(questions):
         if question.follows is None:
             whole.setdefault(question.live, []).append(row)
     for live, rows in whole.items():
-        answers.update(zip(rows, live.engine.answers([questions[row].asked for row in rows]), strict=True))
+        for row, found in zip(rows, live.engine.answers([asked[row] for row in rows]), strict=True):
+            answers[row] = _answer(live, found, asked[row].terms)
     for row, question in enumerate(questions):
         if question.follows is not None:
-            answers[row] = _step(question.live, question.asked, question.follows)
+            answers[row] = _step(question.live, asked[row], question.follows)
     return [answers[row] for row in range(len(questions))]
 
 
-def _step(live: Live, asked: Asked, follows: Follows) -> Recommendation | Exception:
+def _under_load(questions: Sequence[Question]) -> Iterator[Asked]:
+    """What is asked, at the budgets of the moment; requests of equal terms keep equal terms."""
+    changed: dict[tuple[Dial, Terms], Terms] = {}
+    for question in questions:
+        dial, asked = question.live.dial, question.asked
+        if dial is None:
+            yield asked
+            continue
+        terms = changed.get((dial, asked.terms))
+        if terms is None:
+            terms = changed[dial, asked.terms] = replace(asked.terms, budget=dial.of(asked.terms.budget))
+        yield replace(asked, terms=terms)
+
+
+def _answer(live: Live, found: Recommendation, terms: Terms) -> Answer:
+    return Answer(found.items, found.route, found.flops_ratio, found.unknown, live.digest, terms.budget)
+
+
+def _step(live: Live, asked: Asked, follows: Follows) -> Answer | Exception:
     try:
-        return live.sessions.follow(follows.user, asked, follows.events, follows.anew, follows.exclude_seen)
+        found = live.sessions.follow(follows.user, asked, follows.events, follows.anew, follows.exclude_seen)
     except Exception as error:
         return error
+    return _answer(live, found, asked.terms)
 
 
-def open_live(path: Path, session_mb: int) -> Live:
+def open_live(path: Path, settings: Settings) -> Live:
     """Open and try a run or an export.
 
     Raises:
         ArtifactError: It is damaged, neither, or does not pass its self-check.
         ServeError: Its runtime is not installed.
+        ConfigError: It does not fit the settings.
     """
     if is_export(path):
         from leanrec.serve.export_runner import open_export
@@ -110,5 +137,6 @@ def open_live(path: Path, session_mb: int) -> Live:
         run = open_run(path)
         engine, digest = run.engine(), run.manifest.sha256
     self_check(engine, path)
-    sessions = Sessions(engine, session_mb * 2**20)
-    return Live(path, digest[:DIGITS], engine, sessions, TitleSearch(engine.catalog))
+    dial = dial_of(engine, path, settings.adaptive_budget, settings.adaptive_wait_ms)
+    sessions = Sessions(engine, settings.session_mb * 2**20)
+    return Live(path, digest[:DIGITS], engine, sessions, TitleSearch(engine.catalog), dial)

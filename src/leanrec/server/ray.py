@@ -7,6 +7,7 @@ replicas cannot be reloaded one by one. Metrics are those of the replica that ha
 from __future__ import annotations
 
 import dataclasses
+import logging
 import signal
 import threading
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from leanrec.core.errors import ConfigError
 from leanrec.server.app import make_app
 from leanrec.server.live import open_live
 from leanrec.server.running import listen
-from leanrec.server.service import Service, dial_of
+from leanrec.server.service import Service
 from leanrec.server.settings import Settings
 from leanrec.server.stores import open_store
 
@@ -42,7 +43,7 @@ def application(run: Path, sessions: str, settings: Settings, replicas: int) -> 
     path, settings = run.resolve(), dataclasses.replace(settings, admin_key="")
 
     def replica() -> ASGIApp:
-        return make_app(Service(open_live(path, settings.session_mb), open_store(sessions), settings))
+        return make_app(Service(open_live(path, settings), open_store(sessions), settings))
 
     deployment = serve.deployment(
         name="leanrec", num_replicas=replicas, max_ongoing_requests=settings.queue, graceful_shutdown_timeout_s=20
@@ -69,19 +70,19 @@ def deploy(
         ArtifactError: The run or export is damaged.
     """
     app = application(run, sessions, settings, replicas)
-    dial_of(open_live(run, settings.session_mb), settings)  # a wrong one is refused here, not by every replica
+    open_live(run, settings)  # a wrong one is refused here, not by every replica
     with listen(host, port) as probe:
         free = probe.getsockname()[1]
     import ray
     from ray import serve
 
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True, logging_level="warning")
+    ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True, logging_level=logging.WARNING)
     try:
         serve.start(http_options={"host": host, "port": free})
         serve.run(app, name="leanrec", route_prefix="/")
+        for number in (signal.SIGINT, signal.SIGTERM):  # after Ray, which takes them for itself
+            signal.signal(number, lambda *_: stop.set())
         started(f"http://{host}:{free}")
         stop.wait()
         serve.shutdown()

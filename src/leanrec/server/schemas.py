@@ -79,7 +79,7 @@ class Answer(msgspec.Struct, frozen=True):
         flops_ratio: Its FLOPs as a share of the full model's.
         unknown: Keys that the catalogue does not have; they were skipped.
         model: The first digits of the checksum of the model that answered.
-        budget: The budget it was answered at; null for the model's usual one.
+        budget: The budget it was answered at, which under load is below the one asked for; null for the model's usual one.
     """
 
     items: list[ScoredItem]
@@ -129,7 +129,11 @@ class RouteShare(msgspec.Struct, frozen=True):
 
 
 class Budgets(msgspec.Struct, frozen=True):
-    """Mean costs that can be asked for, as shares of the full model's; ``now`` is the most that load allows at the moment."""
+    """Mean costs that can be asked for, as shares of the full model's.
+
+    Attributes:
+        now: What load makes of the usual one; null if nothing.
+    """
 
     least: float
     usual: float

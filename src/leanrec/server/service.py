@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
-from leanrec.core.errors import ConfigError, LeanrecError
-from leanrec.serve.answers import Recommendation
+from leanrec.core.errors import LeanrecError
 from leanrec.serve.sessions import BehindError
 from leanrec.server import schemas
 from leanrec.server.batcher import Batcher
-from leanrec.server.dial import Dial
 from leanrec.server.limits import Limits
 from leanrec.server.live import Follows, Live, Question, answered, open_live
 from leanrec.server.metrics import Metrics
@@ -35,23 +33,19 @@ class Service:
         live: What is served first.
         store: Histories of users.
         settings: Limits.
-
-    Raises:
-        ConfigError: The budget is to adapt and the model has no choice of routes, or none as cheap.
     """
 
     def __init__(self, live: Live, store: Store, settings: Settings) -> None:
         self.live, self.store, self.settings = live, store, settings
         self.limits, self.metrics = Limits(settings), Metrics()
-        self.dial = dial_of(live, settings)
         self.ready = False
         self._reloading = asyncio.Lock()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._batcher: Batcher[Question, Recommendation] | None = None
+        self._batcher: Batcher[Question, schemas.Answer] | None = None
         self.metrics.serves(live)
         for name, about, read in (
             ("queue_users", "Users that wait.", lambda: self._batcher.waiting if self._batcher else 0),
-            ("budget", "The largest mean cost that load allows, as a share of the full model's.", self._budget),
+            ("budget", "Mean cost at the usual budget, as load has it, as a share of the full model's.", self._budget),
             ("sessions", "Users whose next event costs one step.", lambda: len(self.live.sessions)),
             ("session_bytes", "Memory of these.", lambda: self.live.sessions.bytes),
             ("session_steps", "Events that cost one step.", lambda: self.live.sessions.steps),
@@ -68,7 +62,7 @@ class Service:
         self.ready = True
 
     @property
-    def batcher(self) -> Batcher[Question, Recommendation]:
+    def batcher(self) -> Batcher[Question, schemas.Answer]:
         """The queue of a service that is open."""
         assert self._batcher is not None, "the service is not open"
         return self._batcher
@@ -77,8 +71,8 @@ class Service:
         """See `batcher.Watch`."""
         self.metrics.batch.observe(users)
         self.metrics.wait.observe(waited)
-        if self.dial is not None:
-            self.dial.waited(waited)
+        if self.live.dial is not None:
+            self.live.dial.waited(waited)
 
     async def recommend(self, body: schemas.Recommend) -> schemas.Answer | list[schemas.Answer]:
         """Answer one user, or many with a list."""
@@ -130,7 +124,7 @@ class Service:
     def model(self) -> schemas.Model:
         """What is served."""
         live, span = self.live, self.live.engine.budgets
-        budgets = None if span is None else schemas.Budgets(*span, self.dial.most if self.dial else None)
+        budgets = None if span is None else schemas.Budgets(*span, live.dial.of(None) if live.dial else None)
         engine = live.engine
         return schemas.Model(
             live.digest, live.path.name, engine.num_items, engine.runner.max_length, live.routes(), budgets
@@ -145,13 +139,12 @@ class Service:
         async with self._reloading:
             chosen = path or self.live.path
             try:
-                live = await asyncio.to_thread(open_live, chosen, self.settings.session_mb)
-                dial = dial_of(live, self.settings)
+                live = await asyncio.to_thread(open_live, chosen, self.settings)
             except (LeanrecError, OSError) as error:
                 self.metrics.reloads.labels("failed").inc()
                 log.error("reload failed, %s is still served: %s", self.live.digest, error)
                 raise Refusal("reload-failed", f"{error}; {self.live.digest} is still served") from error
-            self.live, self.dial = live, dial
+            self.live = live
             self.metrics.reloads.labels("done").inc()
             self.metrics.serves(live)
             log.warning("serving %s from %s", live.digest, chosen)
@@ -164,11 +157,11 @@ class Service:
         await self.store.close()
 
     def _budget(self) -> float:
-        most = self.dial.most if self.dial else None
-        return most if most is not None else (self.live.engine.budgets or (0.0, 1.0, 1.0))[1]
+        under_load = self.live.dial.of(None) if self.live.dial else None
+        return under_load if under_load is not None else (self.live.engine.budgets or (1.0, 1.0, 1.0))[1]
 
     def _questions(self, live: Live, histories: Sequence[Sequence[str]], body: schemas.Terms) -> list[Question]:
-        """Checked, at the budget that load allows."""
+        """Checked."""
         asked = live.engine.ask(
             histories,
             body.k,
@@ -177,27 +170,12 @@ class Service:
             deny=body.deny,
             budget=body.budget,
         )
-        if self.dial is not None and asked:
-            terms = dataclasses.replace(asked[0].terms, budget=self.dial.of(body.budget))
-            asked = [dataclasses.replace(one, terms=terms) for one in asked]
         return [Question(live, one) for one in asked]
 
     async def _ask(self, questions: Sequence[Question], body: schemas.Terms) -> list[schemas.Answer]:
         started = time.perf_counter()
-        within = self.limits.seconds(body.deadline_ms)
-        found = await self.batcher.ask(questions, within)
+        answers = await self.batcher.ask(questions, self.limits.seconds(body.deadline_ms))
         took = time.perf_counter() - started
-        answers = [
-            schemas.Answer(
-                one.items,
-                one.route,
-                one.flops_ratio,
-                one.unknown,
-                question.live.digest,
-                question.asked.terms.budget,
-            )
-            for one, question in zip(found, questions, strict=True)
-        ]
         for answer in answers:
             self.metrics.answered(answer, took)
         return answers
@@ -241,24 +219,3 @@ class Service:
                 "the store of sessions cannot be reached; requests with a history are answered",
                 1,
             ) from error
-
-
-def dial_of(live: Live, settings: Settings) -> Dial | None:
-    """What lowers the budget of a model under load, if it may be.
-
-    Raises:
-        ConfigError: The model has no choice of routes, or none as cheap.
-    """
-    floor, span = settings.adaptive_budget, live.engine.budgets
-    if floor is None:
-        return None
-    if span is None:
-        raise ConfigError(
-            f"expected a model with a choice of routes for --adaptive-budget, got {live.path} with one; drop the option"
-        )
-    live.engine.check(1, floor)
-    if floor >= span[1]:
-        raise ConfigError(
-            f"expected --adaptive-budget below {span[1]:.3g}, the usual budget of {live.path}, got {floor}; nothing could fall"
-        )
-    return Dial(span[1], floor, settings.adaptive_wait_ms / 1000)

@@ -15,6 +15,7 @@ from leanrec.config import parse
 from leanrec.serve.engine import Engine
 from leanrec.serve.sessions import Sessions
 from leanrec.server.app import make_app
+from leanrec.server.dial import dial_of
 from leanrec.server.live import Live
 from leanrec.server.search import TitleSearch
 from leanrec.server.service import Service
@@ -26,8 +27,10 @@ from toys import chain_store
 ITEMS = 40
 
 
-def live_of(engine: Engine, digest: str = "0123456789ab") -> Live:
-    return Live(Path("model"), digest, engine, Sessions(engine), TitleSearch(engine.catalog))
+def live_of(engine: Engine, settings: Settings | None = None) -> Live:
+    own = settings or Settings()
+    dial = dial_of(engine, "model", own.adaptive_budget, own.adaptive_wait_ms)
+    return Live(Path("model"), "0123456789ab", engine, Sessions(engine), TitleSearch(engine.catalog), dial)
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +84,8 @@ def talk(
     """Serve an engine on a loop of its own while a test speaks to it."""
 
     async def whole() -> None:
-        service = Service(live_of(engine), MemoryStore() if store is None else store, Settings(**settings))
+        own = Settings(**settings)
+        service = Service(live_of(engine, own), MemoryStore() if store is None else store, own)
         await service.open()
         client = Client(service)
         try:

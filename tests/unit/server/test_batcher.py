@@ -171,7 +171,8 @@ def test_whoever_would_be_late_is_told_at_the_door() -> None:
         await entered(gate)
         waits = asyncio.create_task(batcher.ask([2, 3], 30.0))
         await asyncio.sleep(0)
-        batcher.seconds = 2.0
+        for users, seconds in ((1, 2.0), (2, 4.0)):
+            batcher.pace.took(users, seconds)
         with pytest.raises(Refusal, match=r"expected an answer within 1 s, got a queue of about 6 s; try again in 4 s"):
             await batcher.ask([4], 1.0)
         gate.open.set()

@@ -14,13 +14,14 @@ from leanrec.core.errors import ArtifactError
 from leanrec.serve.engine import Engine
 from leanrec.server.live import open_live
 from leanrec.server.selfcheck import self_check
+from leanrec.server.settings import Settings
 from unit.server.conftest import Client, problem, talk
 
 
 def test_whole_models_pass(routed: Engine, plain: Engine, runs: dict[str, Path]) -> None:
     self_check(routed, "model")
     self_check(plain, "model")
-    live = open_live(runs["routed"], 1)
+    live = open_live(runs["routed"], Settings(session_mb=1))
     assert len(live.digest) == 12 and live.sessions.most_bytes == 2**20
     shares = {share.route: share.flops_ratio for share in live.routes()}
     assert max(shares, key=shares.__getitem__) == "full" and shares["full"] >= 1  # choosing a route is counted
@@ -99,10 +100,10 @@ def _refuse(engine: Any, path: Path) -> None:
 
 
 def test_a_reload_without_the_routes_that_the_server_was_told_to_use(routed: Engine, runs: dict[str, Path]) -> None:
-    least, usual, _ = routed.budgets or (0, 0, 0)
+    least, _, largest = routed.budgets or (0, 0, 0)
 
     async def ask(client: Client) -> None:
         reply = await client.post("/v1/reload", {"path": str(runs["plain"])}, headers={"X-API-Key": "secret"})
         problem(reply, "reload-failed", 409, "expected a model with a choice of routes for --adaptive-budget")
 
-    talk(routed, ask, admin_key="secret", adaptive_budget=(least + usual) / 2)
+    talk(routed, ask, admin_key="secret", adaptive_budget=(least + largest) / 2)
