@@ -9,8 +9,8 @@ FADES = 0.9
 class Pace:
     """A line through the recent batches: a call's own time, and the time of each user in it.
 
-    One user alone may take ten times the time that a user takes among many, so a mean per user would foresee far too long a wait when
-    a crowd comes. While all batches are of one size, nothing is known of others, and the call's own time is all there is.
+    One user alone may take ten times the time that a user takes among many, so a mean per user would foresee far too long a wait
+    when a crowd comes. While all batches are of one size, nothing is known of others, and the call's own time is all there is.
 
     Args:
         most: Users of a batch.
