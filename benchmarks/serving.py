@@ -31,7 +31,7 @@ import uvloop
 
 from leanrec.cost.machine import machine
 from leanrec.tasks import open_answering
-from load import HOST, LOST, Outcome, closed, open_loop, requests
+from load import HOST, LOST, Outcome, alone, closed, open_loop, requests
 from rows import append
 
 HERE = Path(__file__).parent
@@ -58,7 +58,7 @@ def overhead(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 started = time.perf_counter()
                 engine.recommend([body["history"]], 10, budget=options.budget)
                 engine_ms.append((time.perf_counter() - started) * 1000)
-            outcome = run(closed(port, requests(some), 1, options.seconds / options.rounds))
+            outcome = alone(port, requests(some), options.seconds / options.rounds)
             server_ms += [one * 1000 for one in outcome.latencies[200]]
     for percent in (50, 99):
         bare, whole = (float(np.percentile(times, percent)) for times in (engine_ms, server_ms))

@@ -1,8 +1,9 @@
 """Micro-batching: questions that come while others are being answered are answered together.
 
-One worker thread answers; the loop never waits for it. A question that finds the worker idle and nobody else about is answered at
-once. While several clients ask, the worker waits at most ``gather`` seconds for as many users as the last batch had. Nothing is
-answered late: a question leaves with a refusal when its deadline comes, or at the door if the queue is so long that it would.
+One worker thread answers; the loop does not wait for it. A question that finds the worker idle and nobody else about is answered at
+once, by the loop itself where that takes less than `BLINK`: waking a thread twice would take longer than that. While several clients
+ask, the worker waits at most ``gather`` seconds for as many users as the last batch had. Nothing is answered late: a question leaves
+with a refusal when its deadline comes, or at the door if the queue is so long that it would.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from typing import Generic, Protocol, TypeVar
 
 from leanrec.server.pace import Pace
 from leanrec.server.problems import Refusal
+
+BLINK = 0.002
+"""Seconds for which the loop may be kept from everything else."""
 
 Question = TypeVar("Question")
 Answered = TypeVar("Answered")
@@ -63,7 +67,7 @@ class Batcher(Generic[Question, Answered]):
         self._loop = asyncio.get_running_loop()
         self._worker = ThreadPoolExecutor(1, "leanrec-answers")
         self._waiting: deque[_Waiting[Question, Answered]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+        self._begins: asyncio.Handle | None = None
         self._running = self._last = 0
         self.waiting, self.pace = 0, Pace(most)
 
@@ -102,18 +106,21 @@ class Batcher(Generic[Question, Answered]):
         raise Refusal("overloaded", f"{detail}; try again in {wait} s", wait)
 
     def _wake(self) -> None:
-        """Start a batch if the worker is idle, now or when others have had the time to come."""
+        """Start a batch if the worker is idle: as soon as all requests that are here were read, or when others had time to come."""
         if self._running:
             return
         if self._last <= 1 or self.waiting >= min(self._last, self._most) or self._gather <= 0:
-            self._start()
-        elif self._timer is None:
-            self._timer = self._loop.call_later(self._gather, self._start)
+            self._begin(self._loop.call_soon(self._start))
+        elif self._begins is None:
+            self._begin(self._loop.call_later(self._gather, self._start))
+
+    def _begin(self, handle: asyncio.Handle | None) -> None:
+        if self._begins is not None:
+            self._begins.cancel()
+        self._begins = handle
 
     def _start(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._begin(None)
         batch: list[_Waiting[Question, Answered]] = []
         users = 0
         while self._waiting and (not batch or users + len(self._waiting[0].questions) <= self._most):
@@ -126,10 +133,17 @@ class Batcher(Generic[Question, Answered]):
             return
         self._running = users
         self._watch.started(users, self._loop.time() - batch[0].came, self.waiting)
-        self._worker.submit(self._work, batch)
+        if users == 1 >= self._last and 0 < self.pace.foresees(1) < BLINK:
+            self._done(batch, *self._answered(batch))
+        else:
+            self._worker.submit(self._work, batch)
 
     def _work(self, batch: list[_Waiting[Question, Answered]]) -> None:
-        """On the worker's thread. If a batch fails, each request is tried alone, so that only the guilty one does."""
+        """On the worker's thread."""
+        self._loop.call_soon_threadsafe(self._done, batch, *self._answered(batch))
+
+    def _answered(self, batch: list[_Waiting[Question, Answered]]) -> tuple[list[list[Answered | Exception]], float]:
+        """Results and seconds. If a batch fails, each request is tried alone, so that only the guilty one does."""
         started = self._loop.time()
         results: list[list[Answered | Exception]]
         try:
@@ -137,7 +151,7 @@ class Batcher(Generic[Question, Answered]):
             results = [[next(answers) for _ in one.questions] for one in batch]
         except Exception as error:
             results = [[error]] if len(batch) == 1 else [self._alone(one) for one in batch]
-        self._loop.call_soon_threadsafe(self._done, batch, results, self._loop.time() - started)
+        return results, self._loop.time() - started
 
     def _alone(self, one: _Waiting[Question, Answered]) -> list[Answered | Exception]:
         try:

@@ -35,11 +35,13 @@ class Gate:
         self.open = threading.Event()
         self.entered = threading.Event()
         self.asked: list[list[int]] = []
+        self.threads: list[str] = []
         if is_open:
             self.open.set()
 
     def __call__(self, questions: list[int]) -> list[int | Exception]:
         self.asked.append(questions)
+        self.threads.append(threading.current_thread().name)
         self.entered.set()
         assert self.open.wait(30)
         if any(question < 0 for question in questions):
@@ -102,7 +104,7 @@ def test_after_a_batch_of_many_the_first_waits_for_others() -> None:
     async def work(batcher: Batcher[int, int], gate: Gate, seen: Seen) -> None:
         await batcher.ask([1, 2, 3], 30.0)
         late = asyncio.create_task(batcher.ask([4], 30.0))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
         assert gate.asked == [[1, 2, 3]]  # an hour is not over
         assert await asyncio.gather(late, batcher.ask([5, 6], 30.0)) == [[8], [10, 12]]
         assert gate.asked == [[1, 2, 3], [4, 5, 6]]
@@ -114,6 +116,11 @@ def test_one_alone_does_not_wait() -> None:
     async def work(batcher: Batcher[int, int], gate: Gate, seen: Seen) -> None:
         for question in range(5):
             assert await batcher.ask([question], 30.0) == [2 * question]
+        assert gate.threads[0] != threading.current_thread().name  # nothing is known of how long it takes
+        assert gate.threads[-1] == threading.current_thread().name  # it takes no time
+        batcher.pace.took(1, 3600.0)
+        await batcher.ask([5], 7200.0)
+        assert gate.threads[-1] != threading.current_thread().name
 
     batched(work, gather=3600.0)
 
