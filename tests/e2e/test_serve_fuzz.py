@@ -16,7 +16,7 @@ from e2e.serving import serving
 
 pytest.importorskip("schemathesis", reason="schemathesis is not installed; pip install schemathesis")
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,negative_data_rejection"
-OPERATIONS = 8
+OPERATIONS = 9
 CASES = int(os.environ.get("LEANREC_FUZZ_CASES", "80"))
 
 

@@ -1,15 +1,16 @@
 """Micro-batching: questions that come while others are being answered are answered together.
 
-One worker thread answers; the loop does not wait for it. A question that finds the worker idle and nobody else about is answered at
-once, by the loop itself where that takes less than `BLINK`: waking a thread twice would take longer than that. While several clients
-ask, the worker waits at most ``gather`` seconds for as many users as the last batch had. Nothing is answered late: a question leaves
-with a refusal when its deadline comes, or at the door if the queue is so long that it would.
+One worker thread answers; the loop does not wait for it. A question that finds the worker idle and nobody else about is answered
+at once, by the loop itself where that takes less than `BLINK`: waking a thread twice would take longer than that. While several
+clients ask, the worker waits at most ``gather`` seconds for as many users as the last batch had. Nothing is answered late: a
+question leaves with a refusal when its deadline comes, or at the door if the queue is so long that it would.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ from leanrec.server.problems import Refusal
 
 BLINK = 0.002
 """Seconds for which the loop may be kept from everything else."""
+RISES = 1.05
+"""How much longer one user alone may be thought to take, with every one that did take longer."""
 
 Question = TypeVar("Question")
 Answered = TypeVar("Answered")
@@ -68,8 +71,9 @@ class Batcher(Generic[Question, Answered]):
         self._worker = ThreadPoolExecutor(1, "leanrec-answers")
         self._waiting: deque[_Waiting[Question, Answered]] = deque()
         self._begins: asyncio.Handle | None = None
-        self._running = self._last = 0
+        self._running, self._last, self._since = 0, 0, 0.0
         self.waiting, self.pace = 0, Pace(most)
+        self.single = math.inf
 
     async def ask(self, questions: Sequence[Question], within: float) -> list[Answered]:
         """Answers to the questions of one request, one user each.
@@ -81,11 +85,7 @@ class Batcher(Generic[Question, Answered]):
         Raises:
             Refusal: There is no room, or no time.
         """
-        if self.waiting and self.waiting + len(questions) > self._queue:
-            self._overloaded(f"expected at most {self._queue} users to wait, got more")
-        ahead = self.pace.foresees(self.waiting + len(questions)) if self.waiting else 0.0
-        if ahead > within:
-            self._overloaded(f"expected an answer within {within:.3g} s, got a queue of about {ahead:.3g} s")
+        self.admit(len(questions), within)
         now = self._loop.time()
         one = _Waiting(questions, self._loop.create_future(), now, now + within)
         self._waiting.append(one)
@@ -97,9 +97,29 @@ class Batcher(Generic[Question, Answered]):
         finally:
             timer.cancel()
 
+    def admit(self, users: int, within: float) -> None:
+        """Refuse whom the queue has no room for, or no time.
+
+        Raises:
+            Refusal: So it is.
+        """
+        if not self.waiting:
+            return
+        if self.waiting + users > self._queue:
+            self._overloaded(f"expected at most {self._queue} users to wait, got more")
+        ahead = self._left() + self.pace.foresees(self.waiting + users)
+        if ahead > within:
+            self._overloaded(f"expected an answer within {within:.3g} s, got a queue of about {ahead:.3g} s")
+
     def close(self) -> None:
         """End the worker; call it when nobody waits."""
         self._worker.shutdown()
+
+    def _left(self) -> float:
+        """Seconds until the worker is idle."""
+        if not self._running:
+            return 0.0
+        return max(0.0, self._since + self.pace.foresees(self._running) - self._loop.time())
 
     def _overloaded(self, detail: str) -> None:
         wait = max(1, math.ceil(self.pace.foresees(self.waiting)))
@@ -121,37 +141,47 @@ class Batcher(Generic[Question, Answered]):
 
     def _start(self) -> None:
         self._begin(None)
-        batch: list[_Waiting[Question, Answered]] = []
-        users = 0
-        while self._waiting and (not batch or users + len(self._waiting[0].questions) <= self._most):
-            one = self._waiting.popleft()
-            self.waiting -= len(one.questions)
-            if not one.future.done():
-                batch.append(one)
-                users += len(one.questions)
+        batch = self._next()
         if not batch:
             return
-        self._running = users
-        self._watch.started(users, self._loop.time() - batch[0].came, self.waiting)
-        if users == 1 >= self._last and 0 < self.pace.foresees(1) < BLINK:
-            self._done(batch, *self._answered(batch))
+        now, users = self._loop.time(), sum(len(one.questions) for one in batch)
+        self._running, self._since = users, now
+        self._watch.started(users, now - batch[0].came, self.waiting)
+        if users == 1 >= self._last and self.single < BLINK:
+            self._done(batch, self._answered(batch))
         else:
             self._worker.submit(self._work, batch)
 
+    def _next(self) -> list[_Waiting[Question, Answered]]:
+        """Whoever is next. Who would be late is told now: time spent on that answer would make others late."""
+        batch: list[_Waiting[Question, Answered]] = []
+        users, now = 0, self._loop.time()
+        ready = now + self.pace.foresees(min(self.waiting, self._most))
+        while self._waiting and (not batch or users + len(self._waiting[0].questions) <= self._most):
+            one = self._waiting.popleft()
+            self.waiting -= len(one.questions)
+            if one.deadline < ready and self._waiting:
+                _expire(one.future, one.deadline - one.came)
+            if not one.future.done():
+                batch.append(one)
+                users += len(one.questions)
+        return batch
+
     def _work(self, batch: list[_Waiting[Question, Answered]]) -> None:
         """On the worker's thread."""
-        self._loop.call_soon_threadsafe(self._done, batch, *self._answered(batch))
+        self._loop.call_soon_threadsafe(self._done, batch, self._answered(batch))
 
-    def _answered(self, batch: list[_Waiting[Question, Answered]]) -> tuple[list[list[Answered | Exception]], float]:
-        """Results and seconds. If a batch fails, each request is tried alone, so that only the guilty one does."""
-        started = self._loop.time()
-        results: list[list[Answered | Exception]]
+    def _answered(self, batch: list[_Waiting[Question, Answered]]) -> list[list[Answered | Exception]]:
+        """If a batch fails, each request is tried alone, so that only the guilty one does."""
         try:
-            answers = iter(self._answer([question for one in batch for question in one.questions]))
-            results = [[next(answers) for _ in one.questions] for one in batch]
+            started = time.perf_counter()
+            found = self._answer([question for one in batch for question in one.questions])
+            if len(found) == 1:  # the least of late, for what else the machine does is not the answer's fault
+                self.single = min(time.perf_counter() - started, RISES * self.single)
+            answers = iter(found)
+            return [[next(answers) for _ in one.questions] for one in batch]
         except Exception as error:
-            results = [[error]] if len(batch) == 1 else [self._alone(one) for one in batch]
-        return results, self._loop.time() - started
+            return [[error]] if len(batch) == 1 else [self._alone(one) for one in batch]
 
     def _alone(self, one: _Waiting[Question, Answered]) -> list[Answered | Exception]:
         try:
@@ -159,14 +189,10 @@ class Batcher(Generic[Question, Answered]):
         except Exception as error:
             return [error]
 
-    def _done(
-        self,
-        batch: list[_Waiting[Question, Answered]],
-        results: list[list[Answered | Exception]],
-        took: float,
-    ) -> None:
+    def _done(self, batch: list[_Waiting[Question, Answered]], results: list[list[Answered | Exception]]) -> None:
+        """Back on the loop; what it took to come back is part of what a batch takes."""
         self._last, self._running = self._running, 0
-        self.pace.took(self._last, took)
+        self.pace.took(self._last, self._loop.time() - self._since)
         for one, result in zip(batch, results, strict=True):
             if one.future.done():
                 continue

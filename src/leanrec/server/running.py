@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import FrameType
@@ -16,6 +17,9 @@ from leanrec.core.errors import ConfigError
 from leanrec.server.app import make_app
 from leanrec.server.problems import Refusal
 from leanrec.server.service import Service
+
+SWITCH = 0.0005
+"""Seconds for which the worker may keep the loop from running Python."""
 
 log = logging.getLogger("leanrec.server")
 
@@ -95,4 +99,5 @@ def run(service: Service, at: socket.socket, started: Callable[[], None]) -> Non
         proxy_headers=False,
         timeout_graceful_shutdown=max(1, -(-service.settings.deadline_ms // 1000) + 1),
     )
+    sys.setswitchinterval(SWITCH)
     Server(config, service, started).run(sockets=[at])

@@ -74,6 +74,14 @@ class Service:
         if self.live.dial is not None:
             self.live.dial.waited(waited)
 
+    def admit(self) -> None:
+        """Refuse a request before it is read, where there is no time for it; under load reading costs as much as answering.
+
+        Raises:
+            Refusal: So it is.
+        """
+        self.batcher.admit(1, self.limits.seconds(None))
+
     async def recommend(self, body: schemas.Recommend) -> schemas.Answer | list[schemas.Answer]:
         """Answer one user, or many with a list."""
         live, many = self.live, body.histories is not None or body.users is not None

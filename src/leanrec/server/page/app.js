@@ -173,7 +173,7 @@ function latency() {
   const last = times.slice(-60);
   const most = Math.max(...last);
   const sorted = [...last].sort((one, other) => one - other);
-  at("latency-text").textContent = `${last.length} requests: median ${sorted[Math.floor(sorted.length / 2)].toFixed(1)} ms, slowest ${most.toFixed(1)} ms, network included.`;
+  at("latency-text").textContent = `${last.length} request${last.length > 1 ? "s" : ""}: median ${sorted[Math.floor(sorted.length / 2)].toFixed(1)} ms, slowest ${most.toFixed(1)} ms, network included.`;
   const bars = last.map((time, row) => {
     const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
     const height = Math.max(1, (58 * time) / most);
