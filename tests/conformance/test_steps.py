@@ -7,6 +7,7 @@ import torch
 
 from conformance.settings import BACKBONES
 from conformance.test_backbones import VARIANTS, grid, make
+from leanrec.core import stepping
 from leanrec.core.types import FULL, Batch
 
 ITEMS = 40
@@ -18,18 +19,18 @@ RECOMPUTED = {"cells"}
 def test_a_step_equals_the_whole_history(name: str, config: object) -> None:
     backbone = make(name, config)  # pyright: ignore[reportArgumentType]
     if not backbone.causal or name in RECOMPUTED:
-        assert backbone.rings() is None
+        assert stepping.rings(backbone) is None
         return
     routes = grid(backbone) if config is BACKBONES[name].config else [FULL]
     lengths = torch.tensor([1, 4, backbone.max_length - 2])
     events = torch.randint(1, ITEMS + 1, (3, backbone.max_length))
     rows = torch.arange(3)
     for route in routes:
-        sizes = backbone.rings(route)
+        sizes = stepping.rings(backbone, route)
         assert sizes is not None
         inside = torch.arange(int(lengths.max())) < lengths[:, None]
         batch = Batch(events[:, : int(lengths.max())] * inside, lengths)
-        states, remembered = backbone.remember(batch, route)
+        states, remembered = stepping.remember(backbone, batch, route)
         torch.testing.assert_close(states, backbone.encode(batch, route, last_only=True).states, atol=1e-5, rtol=0)
         memories = [torch.full((3, size, found.shape[-1]), 9.0) for size, found in zip(sizes, remembered, strict=True)]
         for row, length in enumerate(lengths.tolist()):
@@ -39,7 +40,7 @@ def test_a_step_equals_the_whole_history(name: str, config: object) -> None:
         for more in range(2):
             at = lengths + more
             ids = events[rows, at]
-            states, new = backbone.step(ids, at, memories, route)
+            states, new = stepping.step(backbone, ids, at, memories, route)
             for memory, found in zip(memories, new, strict=True):
                 memory[rows, at % memory.shape[1]] = found
             longest = int(at.max()) + 1

@@ -299,7 +299,7 @@ class Backbone(nn.Module, ABC):
                 kept.append(x)
         x = ctx.restrict(x, plan[-1], (0,)) if last_only else x
         x = self.norm(x, ctx.channels)
-        x = _open(self._output(x, route.emb), gates)
+        x = _open(self.left(x, route.emb), gates)
         return Hidden(x.squeeze(1) if last_only else x, tuple(kept))
 
     def check(self, route: Route) -> None:
@@ -326,10 +326,10 @@ class Backbone(nn.Module, ABC):
         if have is not None:
             at = ctx.at(have)
             ids = ids.gather(1, at.clamp_min(0)).masked_fill(at < 0, PAD)
-        return self._input(ids, ctx, have, emb, gates)
+        return self.entered(ids, ctx, have, emb, gates)
 
-    def _input(self, ids: Tensor, ctx: Context, have: Steps, emb: int | None, gates: Gates | None = None) -> Tensor:
-        """As `_embed`, of ids [B, S] at steps ``have``."""
+    def entered(self, ids: Tensor, ctx: Context, have: Steps, emb: int | None, gates: Gates | None = None) -> Tensor:
+        """The input [B, S, w] of the first block, of ids [B, S] at steps ``have``; the rest as in `_embed`."""
         used = emb or self.items.dim
         used = used if self.enter is not None else min(ctx.width, used)
         x = _open(self.vectors(ids, used) * self.scale, gates)
@@ -338,7 +338,7 @@ class Backbone(nn.Module, ABC):
         x = x if positions is None else x + positions
         return dropout(ctx.gate(x), self.dropout, self.training)
 
-    def _output(self, x: Tensor, emb: int | None) -> Tensor:
+    def left(self, x: Tensor, emb: int | None) -> Tensor:
         """States [B, S, e] in the space of the item table."""
         return x[..., :emb] if self.leave is None else self.leave(x, emb).to(x.dtype)
 
@@ -346,55 +346,6 @@ class Backbone(nn.Module, ABC):
         """The blocks of a route."""
         order = range(len(self.blocks)) if route.layers is None else route.layers
         return [self.blocks[i] for i in order]  # pyright: ignore[reportReturnType]
-
-    def rings(self, route: Route = FULL) -> tuple[int, ...] | None:
-        """Rows of the memories of a route's blocks, in order; None where an event cannot be computed from memories."""
-        if not self.causal:
-            return None
-        found = [block.rings(self.max_length) for block in self.chosen(route)]
-        return None if None in found else tuple(rows for some in found for rows in some or ())
-
-    def slides(self, route: Route = FULL) -> bool:
-        """Whether memories stay exact when a history outgrows ``max_length``: no state depends on an event that far back."""
-        steps: Steps = (0,)
-        for block in reversed(self.chosen(route)):
-            steps = block.needs(steps, 2 * self.max_length)
-        ids = torch.zeros(1, 1, dtype=torch.int64)
-        placed = self.positions(Context(ids[0] + 1, 1, self.width), (0,)) is not None
-        return steps is not None and max(steps) < self.max_length and not placed
-
-    def remember(self, batch: Batch, route: Route = FULL) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The newest states [B, e], and the rows [B, T, w] of every memory."""
-        ctx = Context(batch.lengths, batch.items.shape[1], route.width or self.width, reach=batch.items.shape[1])
-        x = self._input(batch.items, ctx, None, route.emb)
-        rows: list[Tensor] = []
-        for block in self.chosen(route):
-            rows += block.rows(x, ctx)
-            x = block(x, ctx, None, None)
-        x = self._output(self.norm(ctx.restrict(x, None, (0,)), None), route.emb)
-        return x.squeeze(1), tuple(rows)
-
-    def step(
-        self, ids: Tensor, at: Tensor, memories: Sequence[Tensor], route: Route = FULL
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The newest states [B, e] after one more event, and the new row [B, w] of every memory.
-
-        Args:
-            ids: int64 [B], the newest items.
-            at: int64 [B], their steps.
-            memories: [B, R, w] each, without the newest step; as `rings` says.
-            route: The sub-model, which must be that of the memories.
-        """
-        ctx = Context(at + 1, 1, route.width or self.width, reach=1)
-        x = self._input(ids[:, None], ctx, (0,), route.emb)
-        rows: list[Tensor] = []
-        taken = 0
-        for block in self.chosen(route):
-            count = len(block.rings(self.max_length) or ())
-            x, new = block.step(x, memories[taken : taken + count], at)
-            taken += count
-            rows += [row.squeeze(1) for row in new]
-        return self._output(self.norm(x, None), route.emb).squeeze(1), tuple(rows)
 
 
 def _gathered(block: Block, x: Tensor, ctx: Context, have: Steps, want: Steps, kept: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
+from leanrec.core import stepping
 from leanrec.core.errors import ArtifactError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Route
@@ -89,7 +90,7 @@ class Remember(nn.Module):
 
     def forward(self, items: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
-        states, rows = self.model.backbone.remember(Batch(items, lengths), self.route)
+        states, rows = stepping.remember(self.model.backbone, Batch(items, lengths), self.route)
         return states, *rows
 
 
@@ -102,7 +103,7 @@ class Step(nn.Module):
 
     def forward(self, ids: Tensor, at: Tensor, *memories: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
-        states, rows = self.model.backbone.step(ids, at, memories, self.route)
+        states, rows = stepping.step(self.model.backbone, ids, at, memories, self.route)
         return states, *rows
 
 
@@ -116,7 +117,7 @@ def parts(model: Recommender, sessions: bool = False) -> Iterator[Part]:
         yield Part(SCORES, None, Scores(model), ("states",), "scores")
     for route in routes:
         yield Part(f"encoder-{route}", route, Encoder(model, route), history, "states")
-        rings = model.backbone.rings(route) if sessions else None
+        rings = stepping.rings(model.backbone, route) if sessions else None
         if rings is not None:
             rows = tuple(f"row{i}" for i in range(len(rings)))
             memories = tuple(f"memory{i}" for i in range(len(rings)))
@@ -126,7 +127,7 @@ def parts(model: Recommender, sessions: bool = False) -> Iterator[Part]:
 
 def blank(model: Recommender, route: Route, users: int) -> list[Tensor]:
     """Memories of a route without an event."""
-    rings, width = model.backbone.rings(route) or (), route.width or model.backbone.width
+    rings, width = stepping.rings(model.backbone, route) or (), route.width or model.backbone.width
     return [torch.zeros(users, rows, width) for rows in rings]
 
 

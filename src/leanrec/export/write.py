@@ -29,6 +29,7 @@ from leanrec.artifact.exported import (
     titled,
 )
 from leanrec.artifact.manifest import Manifest, one_line
+from leanrec.core import stepping
 from leanrec.core.errors import ArtifactError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Catalog, Route
@@ -213,8 +214,8 @@ def _planned(model: Recommender, route: Route, flops: int, names: dict[str, str]
         _width(model, route),
         remember=names.get(f"remember-{route}", ""),
         step=step,
-        rings=model.backbone.rings(route) or () if step else (),
-        slides=bool(step) and model.backbone.slides(route),
+        rings=stepping.rings(model.backbone, route) or () if step else (),
+        slides=bool(step) and stepping.slides(model.backbone, route),
     )
 
 

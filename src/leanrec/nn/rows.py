@@ -3,10 +3,12 @@
     w = scale * round(w / scale),   scale = max |w| / 127, one a vector, in bfloat16
 
 Training sees the rounded values and passes gradients straight through, so what is trained, validated and stored is one function.
-`Rows.freeze` then puts the integers in the place of the floats.
+`freeze` then puts the integers in the place of the floats.
 """
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
@@ -17,56 +19,101 @@ WIDENED = 8192
 """Vectors of int8 that are floats at once."""
 
 
-class Rows(nn.Module):
-    """K vectors of d channels.
+def freeze(module: nn.Module) -> None:
+    """Put integers in the place of all vectors of a module that are read as int8."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, Learned) and child.int8:
+            setattr(module, name, Integers(child.weight))
+        else:
+            freeze(child)
+
+
+class Vectors(nn.Module, ABC):
+    """K vectors of d channels, in one of two forms."""
+
+    shape: torch.Size
+
+    @abstractmethod
+    def fill(self, weight: Tensor) -> None:
+        """Take vectors [K, d]."""
+
+    @abstractmethod
+    def all(self) -> Tensor:
+        """All vectors, float [K, d]."""
+
+    @abstractmethod
+    def pick(self, index: Tensor) -> Tensor:
+        """Some vectors, float [..., d], by their places [...]."""
+
+    @abstractmethod
+    def scores(self, states: Tensor) -> Tensor:
+        """Products of states [M, w] with the first channels of all vectors, [M, K]."""
+
+
+class Learned(Vectors):
+    """Vectors that can learn.
 
     Args:
         weight: float32 [K, d] at the start.
-        int8: Whether they are rounded, and kept so once they are frozen.
+        int8: Whether they are rounded when they are read.
     """
-
-    weight: nn.Parameter | None
-    integers: nn.Parameter | None
-    scales: nn.Parameter | None
 
     def __init__(self, weight: Tensor, int8: bool) -> None:
         super().__init__()
         self.shape, self.int8 = weight.shape, int8
         self.weight = nn.Parameter(weight)
-        self.integers = self.scales = None
-
-    def freeze(self) -> None:
-        """Keep integers and scales, if the vectors are to be int8; they do not learn any more."""
-        if self.int8 and self.weight is not None:
-            integers, scales = _rounded(self.weight.detach())
-            self.integers = nn.Parameter(integers.to(torch.int8), requires_grad=False)
-            self.scales = nn.Parameter(scales, requires_grad=False)
-            self.weight = None
 
     @torch.no_grad()
     def fill(self, weight: Tensor) -> None:
-        """Take vectors [K, d]."""
-        self.weight.copy_(weight)  # pyright: ignore[reportOptionalMemberAccess]
+        """See `Vectors.fill`."""
+        self.weight.copy_(weight)
 
     def all(self) -> Tensor:
-        """All vectors, float [K, d]."""
-        if self.weight is None:
-            return self.integers.float() * self.scales.float()  # pyright: ignore[reportOptionalMemberAccess]
+        """See `Vectors.all`."""
         return _straight_through(self.weight) if self.int8 else self.weight
 
     def pick(self, index: Tensor) -> Tensor:
-        """Some vectors, float [..., d], by their places [...]."""
-        if self.weight is None:
-            return F.embedding(index, self.integers).float() * F.embedding(index, self.scales).float()  # pyright: ignore[reportArgumentType]
+        """See `Vectors.pick`."""
         rows = F.embedding(index, self.weight)
         return _straight_through(rows) if self.int8 else rows
 
     def scores(self, states: Tensor) -> Tensor:
-        """Products of states [M, w] with the first channels of all vectors, [M, K]."""
+        """See `Vectors.scores`."""
+        return states @ self.all()[:, : states.shape[-1]].t()
+
+
+class Integers(Vectors):
+    """Vectors kept as int8; they do not learn any more.
+
+    Args:
+        weight: float32 [K, d] to be rounded.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.shape = weight.shape
+        integers, scales = _rounded(weight.detach())
+        self.integers = nn.Parameter(integers.to(torch.int8), requires_grad=False)
+        self.scales = nn.Parameter(scales, requires_grad=False)
+
+    @torch.no_grad()
+    def fill(self, weight: Tensor) -> None:
+        """See `Vectors.fill`."""
+        for kept, found in zip((self.integers, self.scales), _rounded(weight), strict=True):
+            kept.copy_(found)
+
+    def all(self) -> Tensor:
+        """See `Vectors.all`."""
+        return self.integers.float() * self.scales.float()
+
+    def pick(self, index: Tensor) -> Tensor:
+        """See `Vectors.pick`."""
+        return F.embedding(index, self.integers).float() * F.embedding(index, self.scales).float()
+
+    def scores(self, states: Tensor) -> Tensor:
+        """See `Vectors.scores`; few vectors are floats at once."""
         width = states.shape[-1]
-        if self.weight is not None:
-            return states @ self.all()[:, :width].t()
-        parts = zip(self.integers.split(WIDENED), self.scales.split(WIDENED), strict=True)  # pyright: ignore[reportOptionalMemberAccess]
+        parts = zip(self.integers.split(WIDENED), self.scales.split(WIDENED), strict=True)
         return torch.cat([(states @ some[:, :width].float().t()) * scale.float().t() for some, scale in parts], 1)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from leanrec.core import stepping
 from leanrec.core.recommender import WORTH_A_GROUP, Recommender, skipped
 from leanrec.core.types import Batch, Route
 from leanrec.nn.screen import Screen
@@ -73,16 +74,16 @@ class TorchRunner:
 
     def rings(self, route: Route) -> tuple[int, ...] | None:
         """See `StepRunner.rings`."""
-        return self.model.backbone.rings(route)
+        return stepping.rings(self.model.backbone, route)
 
     def slides(self, route: Route) -> bool:
         """See `StepRunner.slides`."""
-        return self.model.backbone.slides(route)
+        return stepping.slides(self.model.backbone, route)
 
     @torch.inference_mode()
     def remember(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> tuple[Tensor, list[np.ndarray]]:
         """See `StepRunner.remember`."""
-        states, rows = self.model.backbone.remember(self._batch(items, lengths), route)
+        states, rows = stepping.remember(self.model.backbone, self._batch(items, lengths), route)
         return states, [row.float().cpu().numpy() for row in rows]
 
     @torch.inference_mode()
@@ -92,7 +93,7 @@ class TorchRunner:
         """See `StepRunner.step`."""
         given = [torch.from_numpy(memory).to(self.device) for memory in memories]
         newest, steps = torch.from_numpy(ids).to(self.device), torch.from_numpy(at).to(self.device)
-        states, rows = self.model.backbone.step(newest, steps, given, route)
+        states, rows = stepping.step(self.model.backbone, newest, steps, given, route)
         return states, [row.float().cpu().numpy() for row in rows]
 
     @torch.inference_mode()

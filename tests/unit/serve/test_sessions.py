@@ -10,6 +10,7 @@ import torch
 
 from conformance.settings import BACKBONES
 from leanrec.backbones import backbones
+from leanrec.core import stepping
 from leanrec.core.errors import ServeError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL, Batch, Route
@@ -61,7 +62,7 @@ def test_events_equal_the_whole_history(name: str, kind: type[Recommender]) -> N
         new = keys(rng, 2 if turn % 5 == 4 else 1)
         history += new
         assert_same(engine, sessions.event("u", new, 5, exclude_seen=True), history, exclude_seen=True)
-    assert (sessions.steps > 0) == (engine.runner.model.backbone.rings() is not None)
+    assert (sessions.steps > 0) == (stepping.rings(engine.runner.model.backbone) is not None)
 
 
 def test_a_causal_model_steps_until_its_window_slides() -> None:
