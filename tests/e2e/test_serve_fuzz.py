@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import os
+import string
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from e2e.command import leanrec
+from e2e.conftest import TINY, write_log
 from e2e.serving import serving
 
 pytest.importorskip("schemathesis", reason="schemathesis is not installed; pip install schemathesis")
@@ -20,9 +23,13 @@ OPERATIONS = 9
 CASES = int(os.environ.get("LEANREC_FUZZ_CASES", "80"))
 
 
-def test_generated_requests(routed: Path, tmp_path: Path) -> None:
-    report = tmp_path / "report.txt"
-    with serving(routed, "--admin-key", "nobody-knows", "--deadline-ms", "60000") as server, report.open("w") as out:
+def test_generated_requests(tmp_path: Path) -> None:
+    keys = tuple(string.digits + string.ascii_letters)  # which generated texts often are
+    log, data, run, report = (tmp_path / name for name in ("log.csv", "data", "run", "report.txt"))
+    write_log(log, keys)
+    assert leanrec("data", "import", log, "--out", data).code == 0
+    assert leanrec("train", data, "--backbone", "sasrec", *TINY, "train.epochs=1", "--out", run).code == 0
+    with serving(run, "--admin-key", "nobody-knows", "--deadline-ms", "60000") as server, report.open("w") as out:
         each = max(1, CASES // OPERATIONS)
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json", f"--checks={CHECKS}"]
         command += [f"--max-examples={each}", "--phases=examples,coverage,fuzzing", "--generation-database=none"]
