@@ -55,6 +55,7 @@ class Batcher(Generic[Question, Answered]):
         gather: Seconds.
         most: Users of a batch.
         queue: Users that may wait.
+        longest: Seconds that a batch may take; when one takes more, the next ones are smaller.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Batcher(Generic[Question, Answered]):
         gather: float,
         most: int,
         queue: int,
+        longest: float,
     ) -> None:
         self._answer, self._watch = answer, watch
         self._gather, self._most, self._queue = gather, most, queue
@@ -72,7 +74,8 @@ class Batcher(Generic[Question, Answered]):
         self._waiting: deque[_Waiting[Question, Answered]] = deque()
         self._begins: asyncio.Handle | None = None
         self._running, self._last, self._since = 0, 0, 0.0
-        self.waiting, self.pace = 0, Pace(most)
+        self._longest, self.size = longest, most
+        self.waiting, self.pace = 0, Pace()
         self.single = math.inf
 
     async def ask(self, questions: Sequence[Question], within: float) -> list[Answered]:
@@ -107,7 +110,7 @@ class Batcher(Generic[Question, Answered]):
             return
         if self.waiting + users > self._queue:
             self._overloaded(f"expected at most {self._queue} users to wait, got more")
-        ahead = self._left() + self.pace.foresees(self.waiting + users)
+        ahead = self._left() + self.pace.foresees(self.waiting + users, self.size)
         if ahead > within:
             self._overloaded(f"expected an answer within {within:.3g} s, got a queue of about {ahead:.3g} s")
 
@@ -119,17 +122,17 @@ class Batcher(Generic[Question, Answered]):
         """Seconds until the worker is idle."""
         if not self._running:
             return 0.0
-        return max(0.0, self._since + self.pace.foresees(self._running) - self._loop.time())
+        return max(0.0, self._since + self.pace.foresees(self._running, self._running) - self._loop.time())
 
     def _overloaded(self, detail: str) -> None:
-        wait = max(1, math.ceil(self.pace.foresees(self.waiting)))
+        wait = max(1, math.ceil(self.pace.foresees(self.waiting, self.size)))
         raise Refusal("overloaded", f"{detail}; try again in {wait} s", wait)
 
     def _wake(self) -> None:
         """Start a batch if the worker is idle: as soon as all requests that are here were read, or when others had time to come."""
         if self._running:
             return
-        if self._last <= 1 or self.waiting >= min(self._last, self._most) or self._gather <= 0:
+        if self._last <= 1 or self.waiting >= min(self._last, self.size) or self._gather <= 0:
             self._begin(self._loop.call_soon(self._start))
         elif self._begins is None:
             self._begin(self._loop.call_later(self._gather, self._start))
@@ -156,8 +159,8 @@ class Batcher(Generic[Question, Answered]):
         """Whoever is next. Who would be late is told now: time spent on that answer would make others late."""
         batch: list[_Waiting[Question, Answered]] = []
         users, now = 0, self._loop.time()
-        ready = now + self.pace.foresees(min(self.waiting, self._most))
-        while self._waiting and (not batch or users + len(self._waiting[0].questions) <= self._most):
+        ready = now + self.pace.foresees(min(self.waiting, self.size), self.size)
+        while self._waiting and (not batch or users + len(self._waiting[0].questions) <= self.size):
             one = self._waiting.popleft()
             self.waiting -= len(one.questions)
             if one.deadline < ready and self._waiting:
@@ -192,7 +195,12 @@ class Batcher(Generic[Question, Answered]):
     def _done(self, batch: list[_Waiting[Question, Answered]], results: list[list[Answered | Exception]]) -> None:
         """Back on the loop; what it took to come back is part of what a batch takes."""
         self._last, self._running = self._running, 0
-        self.pace.took(self._last, self._loop.time() - self._since)
+        took = self._loop.time() - self._since
+        self.pace.took(self._last, took)
+        if took > self._longest:
+            self.size = max(1, int(self._last * self._longest / took))
+        elif self._last >= self.size:
+            self.size = min(self._most, self.size + max(1, self.size // 4))
         for one, result in zip(batch, results, strict=True):
             if one.future.done():
                 continue

@@ -11,13 +11,9 @@ class Pace:
 
     One user alone may take ten times the time that a user takes among many, so a mean per user would foresee far too long a wait
     when a crowd comes. While all batches are of one size, nothing is known of others, and the call's own time is all there is.
-
-    Args:
-        most: Users of a batch.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._weight = self._users = self._seconds = self._squares = self._products = 0.0
 
     def took(self, users: int, seconds: float) -> None:
@@ -28,12 +24,12 @@ class Pace:
         self._squares = FADES * self._squares + users * users
         self._products = FADES * self._products + users * seconds
 
-    def foresees(self, users: int) -> float:
-        """Seconds until so many are answered, in full batches and a last one."""
+    def foresees(self, users: int, most: int) -> float:
+        """Seconds until so many are answered, in batches of ``most`` and a last one."""
         if not self._weight or not users:
             return 0.0
         size, time = self._users / self._weight, self._seconds / self._weight
         spread = self._squares / self._weight - size * size
         slope = (self._products / self._weight - size * time) / spread if spread > 1e-6 * size * size else 0.0
         slope = min(max(slope, 0.0), time / size)
-        return -(-users // self._most) * (time - slope * size) + slope * users
+        return -(-users // most) * (time - slope * size) + slope * users

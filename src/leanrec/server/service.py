@@ -22,6 +22,9 @@ from leanrec.server.problems import Refusal, refusal
 from leanrec.server.settings import Settings
 from leanrec.server.stores import MemoryStore, Past, Store, Unavailable
 
+BATCHES = 4
+"""A deadline is that of so many batches at least, so that nobody is late for the size of one."""
+
 T = TypeVar("T")
 log = logging.getLogger("leanrec.server")
 
@@ -58,7 +61,8 @@ class Service:
     async def open(self) -> None:
         """Take requests, on the loop that this is called on."""
         own = self.settings
-        self._batcher = Batcher(answered, self, own.gather_ms / 1000, own.batch, own.queue)
+        longest = own.deadline_ms / 1000 / BATCHES
+        self._batcher = Batcher(answered, self, own.gather_ms / 1000, own.batch, own.queue, longest)
         self.ready = True
 
     @property
@@ -88,7 +92,7 @@ class Service:
         self.limits.check(body)
         if body.users is not None or body.user is not None:
             users = body.users if body.users is not None else [body.user or ""]
-            histories: Sequence[Sequence[str]] = [await self._history(user) for user in users]
+            histories: Sequence[Sequence[str]] = await asyncio.gather(*map(self._history, users))
         else:
             histories = body.histories if body.histories is not None else [body.history or []]
         questions = self._questions(live, histories, body)
@@ -148,10 +152,12 @@ class Service:
             chosen = path or self.live.path
             try:
                 live = await asyncio.to_thread(open_live, chosen, self.settings)
-            except (LeanrecError, OSError) as error:
+            except Exception as error:
                 self.metrics.reloads.labels("failed").inc()
-                log.error("reload failed, %s is still served: %s", self.live.digest, error)
-                raise Refusal("reload-failed", f"{error}; {self.live.digest} is still served") from error
+                expected = isinstance(error, LeanrecError)
+                log.error("reload failed, %s is still served: %s", self.live.digest, error, exc_info=not expected)
+                detail = str(error) if expected else f"a fault of leanrec at {chosen}; the log of the server says more"
+                raise Refusal("reload-failed", f"{detail}; {self.live.digest} is still served") from error
             self.live = live
             self.metrics.reloads.labels("done").inc()
             self.metrics.serves(live)

@@ -52,10 +52,12 @@ class Gate:
 Work = Callable[[Batcher[int, int], Gate, Seen], Coroutine[Any, Any, None]]
 
 
-def batched(work: Work, is_open: bool = True, gather: float = 0.0, most: int = 8, queue: int = 100) -> None:
+def batched(
+    work: Work, is_open: bool = True, gather: float = 0.0, most: int = 8, queue: int = 100, longest: float = 3600.0
+) -> None:
     async def whole() -> None:
         gate, seen = Gate(is_open), Seen()
-        batcher: Batcher[int, int] = Batcher(gate, seen, gather, most, queue)
+        batcher: Batcher[int, int] = Batcher(gate, seen, gather, most, queue, longest)
         try:
             await work(batcher, gate, seen)
         finally:
@@ -202,3 +204,16 @@ def test_no_time_is_spent_on_who_would_be_late() -> None:
         assert isinstance(found[1], Refusal) and found[1].kind == "deadline"
 
     batched(work, is_open=False)
+
+
+def test_batches_that_take_too_long_get_smaller_and_grow_again() -> None:
+    async def work(batcher: Batcher[int, int], gate: Gate, seen: Seen) -> None:
+        batcher._longest = 1e-9
+        await batcher.ask([1] * 8, 30.0)
+        assert batcher.size == 1
+        batcher._longest = 3600.0
+        for _ in range(12):
+            await asyncio.gather(*(batcher.ask([question], 30.0) for question in range(10)))
+        assert batcher.size == 8 and max(seen.users[1:4]) < 8
+
+    batched(work)
