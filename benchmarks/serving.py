@@ -6,9 +6,10 @@
     python benchmarks/serving.py bursts RUN_OR_EXPORT [--minutes 10]
 
 ``overhead``: one client, beside the bare engine in this process. ``clients``: many, beside a plain FastAPI handler
-(`plain_server.py`). ``overload``: three times what the server can do, with and without --adaptive-budget, at the same deadline.
-``bursts``: overload for five seconds and five of rest, again and again, with the memory of the server. Everything that is compared
-takes turns. Histories are drawn by popularity, 5 to 50 items. One CSV row for each thing measured.
+(`plain_server.py`), by the clock and by the time that the servers compute, which does not depend on who else uses the machine.
+``overload``: three times what the server can do, with and without --adaptive-budget, at the same deadline. ``bursts``: overload
+for five seconds and five of rest, again and again, with the memory of the server. Everything that is compared takes turns.
+Histories are drawn by popularity, 5 to 50 items. One CSV row for each thing measured.
 """
 
 from __future__ import annotations
@@ -68,24 +69,27 @@ def overhead(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def clients(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Many clients, in turns with a plain handler."""
     sent = requests(questions(options))
-    found: dict[str, list[tuple[float, float, float]]] = {"leanrec": [], "plain": []}
-    with served(options) as (port, _), plain(options) as other:
+    found: dict[str, list[tuple[float, float, float, float]]] = {"leanrec": [], "plain": []}
+    with served(options) as ours, plain(options) as theirs:
         for _ in range(options.rounds):
-            for name, at in (("leanrec", port), ("plain", other)):
-                outcome = run(closed(at, sent, options.clients, options.seconds / options.rounds))
+            for name, (port, pid) in (("leanrec", ours), ("plain", theirs)):
+                before = cpu_ms(pid)
+                outcome = run(closed(port, sent, options.clients, options.seconds / options.rounds))
                 assert set(outcome.statuses) == {200}, outcome.statuses
-                found[name].append((outcome.served, outcome.ms(50), outcome.ms(99)))
-    medians = {name: np.median(rounds, axis=0).tolist() for name, rounds in found.items()}
-    for name, (rate, p50, p99) in medians.items():
+                each = (cpu_ms(pid) - before) / outcome.statuses[200]
+                found[name].append((outcome.served, outcome.ms(50), outcome.ms(99), each))
+    pairs = {name: list(zip(rounds, found["plain"], strict=True)) for name, rounds in found.items()}
+    for name, rounds in found.items():
+        rate, p50, p99, each = np.median(rounds, axis=0).tolist()
         yield {
             "server": name,
             "clients": options.clients,
             "requests_per_s": rate,
             "p50_ms": p50,
             "p99_ms": p99,
-            "times": float(
-                np.median([ours[0] / theirs[0] for ours, theirs in zip(found[name], found["plain"], strict=True)])
-            ),
+            "cpu_ms": each,
+            "times": float(np.median([one[0] / other[0] for one, other in pairs[name]])),
+            "times_by_cpu": float(np.median([other[3] / one[3] for one, other in pairs[name]])),
         }
 
 
@@ -190,14 +194,14 @@ def served(options: argparse.Namespace, *more: str) -> Iterator[tuple[int, int]]
 
 
 @contextmanager
-def plain(options: argparse.Namespace) -> Iterator[int]:
-    """Port of a plain handler."""
+def plain(options: argparse.Namespace) -> Iterator[tuple[int, int]]:
+    """Port and process of a plain handler."""
     with socket.create_server((HOST, 0)) as probe:
         port = probe.getsockname()[1]
     with subprocess.Popen([sys.executable, str(HERE / "plain_server.py"), str(options.run), str(port)]) as process:
         try:
             _reached(port)
-            yield port
+            yield port, process.pid
         finally:
             process.terminate()
 
@@ -210,6 +214,12 @@ def _reached(port: int) -> None:
         except OSError:
             time.sleep(0.1)
     raise SystemExit("the plain server does not start")
+
+
+def cpu_ms(pid: int) -> float:
+    """Time that a process has computed: what it costs, whatever else the machine does."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def resident(pid: int) -> float:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from leanrec.core.errors import LeanrecError
@@ -48,6 +48,8 @@ class Door:
                 response = self._refused(refused)
             except LeanrecError as error:
                 response = self._refused(refusal(error))
+            except ClientDisconnect:
+                response = Response(status_code=400)  # nobody is there to read it
             except Exception:
                 log.exception("a fault of leanrec at %s", path)
                 response = self._refused(
@@ -67,7 +69,8 @@ class Door:
         Raises:
             Refusal: It is too large, not JSON, or not what was expected.
         """
-        kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        # a page of another site cannot send this type without being asked first, so it cannot speak for its reader
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise Refusal("not-json-type", f"expected a body of application/json, got {kind!r:.80}")
         raw = await self._read(request)

@@ -64,8 +64,8 @@ class Client:
     """Speaks to an application without a socket."""
 
     def __init__(self, service: Service) -> None:
-        self.service = service
-        transport = httpx.ASGITransport(make_app(service))  # pyright: ignore[reportArgumentType]
+        self.service, self.app = service, make_app(service)
+        transport = httpx.ASGITransport(self.app)  # pyright: ignore[reportArgumentType]
         self.http = httpx.AsyncClient(transport=transport, base_url="http://test")
 
     async def post(self, path: str, body: Any = None, **more: Any) -> httpx.Response:

@@ -247,3 +247,26 @@ def test_a_server_that_stops_is_alive_and_not_ready(routed: Engine) -> None:
         assert (await client.post("/v1/recommend", {"history": ["i1"]})).status_code == 200  # those that still come
 
     talk(routed, what)
+
+
+def test_a_client_that_leaves_is_no_fault(routed: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    async def what(client: Client) -> None:
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/recommend",
+            "headers": [(b"content-type", b"application/json")],
+        }
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, str]:
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await client.app(scope, receive, send)
+        assert sent[0]["status"] == 400
+
+    talk(routed, what)
+    assert "a fault of leanrec" not in caplog.text
