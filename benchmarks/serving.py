@@ -103,7 +103,7 @@ def overload(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "fixed": stack.enter_context(served(options))[0],
             "adaptive": stack.enter_context(served(options, *adaptive))[0],
         }
-        capacity = run(closed(ports["fixed"], sent, options.clients, 5)).served
+        capacity = able(ports["fixed"], sent, options)
         for _ in range(options.rounds):
             for name, port in ports.items():
                 seconds = options.seconds / options.rounds
@@ -134,7 +134,7 @@ def bursts(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Overload and rest, with the server's memory."""
     sent, spread = requests(questions(options)), np.random.default_rng(0)
     with served(options) as (port, pid):
-        capacity = run(closed(port, sent, options.clients, 5)).served
+        capacity = able(port, sent, options)
         end, turn = time.monotonic() + 60 * options.minutes, 0
         while time.monotonic() < end:
             outcome = run(open_loop(port, sent, TIMES * capacity, 5, options.connections, spread))
@@ -152,6 +152,11 @@ def bursts(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 "deadline_ms": options.deadline_ms,
                 "rss_mb": resident(pid),
             }
+
+
+def able(port: int, sent: list[bytes], options: argparse.Namespace) -> float:
+    """What a server serves in a second, once it is warm."""
+    return [run(closed(port, sent, options.clients, 4)).served for _ in range(2)][1]
 
 
 def run(load: Any) -> Outcome:
