@@ -37,7 +37,7 @@ class TorchRunner:
     def __init__(self, model: Recommender, precision: Precision = "float32") -> None:
         self.model = self.encoder = model.eval()
         self.num_items, self.max_length = model.items.num_items, model.backbone.max_length
-        self.device = next(model.parameters()).device
+        self.device, self.pricing = next(model.parameters()).device, model.pricing()
         matrix = model.items.matrix
         self.screen = None
         if matrix is not None and matrix.is_cpu and matrix.dtype == torch.float32 and matrix.nbytes >= LARGE:
