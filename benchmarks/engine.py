@@ -42,6 +42,7 @@ from leanrec.export.weights import Weights
 from leanrec.nn.screen import Screen
 from leanrec.nn.topk import top_k_of
 from leanrec.serve.export_runner import cores, open_export
+from leanrec.serve.memories import Memories
 from leanrec.serve.parts import opener
 from leanrec.serve.torch_runner import TorchRunner
 from rows import append
@@ -181,7 +182,9 @@ def event(options: argparse.Namespace) -> list[dict[str, Any]]:
             for users in (1, 32):
                 items = np.random.default_rng(0).integers(1, 1001, (users, options.length + 1))
                 lengths, at = np.full(users, options.length + 1), np.full(users, options.length)
-                memories = [np.zeros((users, size, width), np.float32) for size in runner.rings(FULL) or ()]
+                layout = runner.layout(FULL)
+                assert layout is not None
+                memories = Memories(layout, users, width)
                 newest, whole = items[:, -1].copy(), Batch(torch.from_numpy(items), torch.from_numpy(lengths))
 
                 @torch.inference_mode()
@@ -191,13 +194,17 @@ def event(options: argparse.Namespace) -> list[dict[str, Any]]:
                 def torch_step(
                     newest: Any = newest, at: Any = at, memories: Any = memories, runner: TorchRunner = runner
                 ) -> int:
-                    return len(runner.step(newest, at, memories, FULL)[0])
+                    states, rows = runner.step(newest, at, memories.read(at), FULL)
+                    memories.write(at, rows)
+                    return len(states)
 
                 def anew(graphs: Any = graphs, items: Any = items, lengths: Any = lengths) -> int:
                     return len(graphs["encoder-full"](items, lengths)[0])
 
                 def step(graphs: Any = graphs, newest: Any = newest, at: Any = at, memories: Any = memories) -> int:
-                    return len(graphs["step-full"](newest, at, *memories)[0])
+                    states, rows = graphs["step-full"](newest, at, *memories.read(at))
+                    memories.write(at, rows)
+                    return len(states)
 
                 calls = {
                     "eager, all steps": eager,
