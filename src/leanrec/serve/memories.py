@@ -71,7 +71,9 @@ class Memories:
         if layout.near:
             new = rows if not layout.whole else rows[:, layout.near]
             self.near[self.users, at[:, None] % layout.sizes + layout.starts] = new
-        users, steps = (0, int(at[0])) if len(at) == 1 else (self.users[:, 0], at)  # numbers are faster than arrays of one
+        users, steps = (
+            (0, int(at[0])) if len(at) == 1 else (self.users[:, 0], at)
+        )  # numbers are faster than arrays of one
         for i, memory in zip(layout.whole, self.whole, strict=True):
             memory[users, :, steps] = rows[users, i].reshape(*memory[users, :, steps].shape)
 
