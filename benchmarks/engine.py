@@ -79,7 +79,7 @@ def main() -> None:
         found = machine()
         out = options.out or RESULTS / f"engine-{what}-{found['date']}-cpu-torch{found['torch']}.csv"
         for row in ROWS[what](asked):
-            append(out, {"what": what} | row | {"clock": options.clock} | found)
+            append(out, {"what": what, "clock": options.clock} | row | found)
 
 
 def timed(options: argparse.Namespace, calls: Mapping[str, Callable[[], int]], rounds: int, warmup: int = 2) -> Any:
@@ -102,7 +102,8 @@ def request(options: argparse.Namespace) -> list[dict[str, Any]]:
         timing = measure({"ours": call}, options.seconds, 10**6, warmup=50)["ours"]
         return {"median_ms": timing.p50_ms, "p99_ms": timing.p99_ms}
 
-    return beside({"leanrec": ours}, options.peer, ("latency_own_history", "openvino_latency"), "median_ms")
+    rows = beside({"leanrec": ours}, options.peer, ("latency_own_history", "openvino_latency"), "median_ms")
+    return [row | {"clock": "wall"} for row in rows]
 
 
 def everyone(options: argparse.Namespace) -> list[dict[str, Any]]:
