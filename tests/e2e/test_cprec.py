@@ -76,6 +76,10 @@ def test_layers_that_share_weights_are_stored_once(shop: Path, whole: Path, tmp_
             "expected technique.cprec.codes to divide the 64 channels of the item table, got 7; 4 would work",
         ),
         (
+            "technique.cprec.codes=[8, 16]",
+            "expected bytes that do not grow in technique.cprec.codes, the most popular items first, got [8, 16]",
+        ),
+        (
             "technique.cprec.dims=[64, 32]",
             "expected 3 dimensions, one a block, in technique.cprec.dims, got [64, 32]; [64, 16, 4] would work",
         ),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from leanrec.core.backbone import ItemTable
 from leanrec.core.types import PAD
+from leanrec.nn.blocks import look_up
 from leanrec.nn.rows import Learned, Vectors
 from leanrec.nn.softmax import softmax_loss
 
@@ -45,29 +46,8 @@ class Factors(nn.Module):
         self.maps = nn.ParameterList(torch.randn(d, dims[0]) * d**-0.5 for d in dims[1:])
 
     def vectors(self, ids: Tensor, width: int) -> Tensor:
-        """The first ``width`` channels [..., w] of ids [...]; zeros for padding. Every id is looked up in its own block only."""
-        flat = ids.reshape(-1)
-        out = torch.zeros(flat.shape[0], width, device=ids.device)
-        if flat.is_meta:  # only shapes matter; as if all items were of the first block that is projected
-            block = min(1, len(self.maps))
-            return self._mapped(block, out.new_empty(len(flat), self.rows[block].shape[1]), width).view(
-                *ids.shape, width
-            )
-        if torch.compiler.is_exporting():  # a graph has no branches: every block is looked up for every id
-            for block, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
-                rows = self.rows[block].pick((flat - start - 1).clamp(0, end - start - 1))
-                inside = ((flat > start) & (flat <= end)).unsqueeze(-1)
-                out = torch.where(inside, self._mapped(block, rows, width).to(out.dtype), out)
-            return out.view(*ids.shape, width)
-        found, places = [], []
-        for block, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
-            at = ((flat > start) & (flat <= end)).nonzero().squeeze(1)
-            if len(at):
-                found.append(self._mapped(block, self.rows[block].pick(flat[at] - start - 1), width).to(out.dtype))
-                places.append(at)
-        if found:
-            out = out.index_copy(0, torch.cat(places), torch.cat(found))
-        return out.view(*ids.shape, width)
+        """The first ``width`` channels [..., w] of ids [...]; zeros for padding."""
+        return look_up(ids, self.ends, width, lambda block, at: self._mapped(block, self.rows[block].pick(at), width))
 
     def dense(self, width: int) -> Tensor:
         """The first ``width`` channels of all vectors, [N, w]."""

@@ -1,8 +1,11 @@
-"""Cut a catalogue into blocks by popularity: where to cut, and how many dimensions every block has."""
+"""Cut a catalogue into blocks by popularity: where to cut, how many dimensions or bytes every block has, and looking items up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
 
 from leanrec.core.errors import ConfigError
 
@@ -45,6 +48,30 @@ def block_ends(items: int, cuts: Sequence[float]) -> tuple[int, ...]:
     return (*ends, items)
 
 
+def code_counts(dim: int, codes: Sequence[int], cuts: Sequence[float]) -> tuple[int, ...]:
+    """Bytes an item of every block, checked; a byte a channel is the most there is to keep.
+
+    Raises:
+        ConfigError: They do not divide the channels, grow, or are not one more than the cuts.
+    """
+    codes = [min(parts, dim) for parts in codes]
+    for parts in codes:
+        if parts < 1 or dim % parts:
+            works = max(p for p in range(1, max(parts, 2)) if dim % p == 0)
+            raise ConfigError(
+                f"expected technique.cprec.codes to divide the {dim} channels of the item table, got {parts}; {works} would work"
+            )
+    if codes != sorted(codes, reverse=True):
+        raise ConfigError(
+            f"expected bytes that do not grow in technique.cprec.codes, the most popular items first, got {codes}"
+        )
+    if cuts and len(codes) != len(cuts) + 1:
+        raise ConfigError(
+            f"expected {len(cuts) + 1} numbers in technique.cprec.codes, one more than in technique.cprec.cuts, got {codes}"
+        )
+    return tuple(codes)
+
+
 def size(ends: Sequence[int], dims: Sequence[int]) -> int:
     """Parameters of a block-wise table: k_1 d + sum of k_b d_b + d_b d."""
     starts = (0, *ends[:-1])
@@ -52,8 +79,17 @@ def size(ends: Sequence[int], dims: Sequence[int]) -> int:
     return rows + sum(dim * dims[0] for dim in dims[1:])
 
 
-def ends_within(items: int, dims: Sequence[int], budget: int) -> tuple[int, ...]:
-    """The cuts with the largest first block whose table has at most ``budget`` parameters; each block is f times the one before.
+def ends_within(
+    items: int, dims: Sequence[int], dense: float, shrink: float, size_of: Callable[[Sequence[int]], int]
+) -> tuple[int, ...]:
+    """The cuts with the largest first block whose table is ``shrink`` times smaller; each block is f times the one before.
+
+    Args:
+        items: N.
+        dims: Dimensions, or bytes, of every block.
+        dense: Size of the table as one matrix.
+        shrink: How many times smaller the blocks are to be.
+        size_of: Size of blocks with such ends.
 
     Raises:
         ConfigError: Not even single items in all blocks but the last fit.
@@ -67,13 +103,43 @@ def ends_within(items: int, dims: Sequence[int], budget: int) -> tuple[int, ...]
             found.append(min(max(round(total), block + 1), items - len(dims) + 1 + block))
         return (*found, items)
 
-    if size(ends(1.0), dims) > budget:
+    if size_of(ends(1.0)) > dense / shrink:
         raise ConfigError(
-            f"expected technique.cprec.shrink of at most {items * dims[0] / size(ends(1.0), dims):.1f} with dimensions "
-            f"{list(dims)}, got {items * dims[0] / budget:.1f}; lower it, or give the last block fewer dimensions"
+            f"expected technique.cprec.shrink of at most {dense / size_of(ends(1.0)):.1f} with {list(dims)} dimensions or bytes a "
+            f"block, got {shrink:.1f}; lower it, or give the last block fewer"
         )
     low, high = 1.0, float(items)
     for _ in range(STEPS):
         middle = (low + high) / 2
-        low, high = (middle, high) if size(ends(middle), dims) <= budget else (low, middle)
+        low, high = (middle, high) if size_of(ends(middle)) <= dense / shrink else (low, middle)
     return ends(low)
+
+
+def look_up(ids: Tensor, ends: Sequence[int], width: int, pick: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """Vectors [..., w] of ids [...], zeros for padding; every id is looked up in its own block only.
+
+    Args:
+        ids: Item ids.
+        ends: Last item of every block.
+        width: Channels w.
+        pick: Vectors [M, w] of a block's items by their places [M] in it.
+    """
+    flat = ids.reshape(-1)
+    starts = (0, *ends[:-1])
+    if flat.is_meta:  # only shapes matter; as if all items were of the first block beyond the most popular one
+        return pick(min(1, len(ends) - 1), flat).view(*ids.shape, width)
+    out = torch.zeros(flat.shape[0], width, device=ids.device)
+    if torch.compiler.is_exporting():  # a graph has no branches: every block is looked up for every id
+        for block, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            inside = ((flat > start) & (flat <= end)).unsqueeze(-1)
+            out = torch.where(inside, pick(block, (flat - start - 1).clamp(0, end - start - 1)).to(out.dtype), out)
+        return out.view(*ids.shape, width)
+    found, places = [], []
+    for block, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        at = ((flat > start) & (flat <= end)).nonzero().squeeze(1)
+        if len(at):
+            found.append(pick(block, flat[at] - start - 1).to(out.dtype))
+            places.append(at)
+    if found:
+        out = out.index_copy(0, torch.cat(places), torch.cat(found))
+    return out.view(*ids.shape, width)

@@ -1,28 +1,23 @@
-"""Item vectors from product-quantised codes: RecJPQ (Petrov and Macdonald, WSDM 2024, arXiv 2312.06165), after Jegou et al. (2011).
+"""Item vectors from quantised codes, in blocks by popularity: rarer items have fewer bytes.
 
-    e(x) = [C_1[code_1(x)], ..., C_m[code_m(x)]]       C_j [256, D / m], one byte a code
-    score(x) = sum_j (C_j h_j)[code_j(x)]              so scoring needs 256 products a part, then m look-ups an item
-
-The codes are fixed, the centroids learn. Codes of a trained model come from k-means on the parts of its item vectors; from scratch
-they are random (the paper's ablation; its SVD codes need the log, which a table does not see).
+One block is RecJPQ's table; several are CpRec's idea with bytes in the place of dimensions. Every block has centroids of its own,
+so the many rare items do not decide how the few frequent ones are rounded. Codes of a trained model come from k-means on its item
+vectors; from scratch they are random (RecJPQ's ablation; its SVD codes need the log, which a table does not see).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leanrec.core.backbone import ItemTable
-from leanrec.core.errors import ConfigError
-from leanrec.core.types import PAD
-from leanrec.nn.rows import Learned, Vectors
+from leanrec.nn.blocks import look_up
+from leanrec.nn.codes import CENTROIDS, Codes
 from leanrec.nn.softmax import softmax_loss
 from leanrec.nn.topk import top_k_by
 
-CENTROIDS = 256
-ROUNDS = 20
-"""Of k-means."""
 ROWS = 64
 """States whose scores of the whole catalogue are held at once."""
 
@@ -32,30 +27,26 @@ class CodeTable(ItemTable):
 
     Args:
         num_items: Items N.
-        dim: Channels D.
-        parts: m, bytes an item.
+        dim: Channels D, a multiple of all ``codes``.
+        ends: Last item of every block, the last one N.
+        codes: Bytes an item of every block.
         std: Standard deviation of the centroids at the start.
         int8: Whether centroids are kept as int8 (`nn.rows`).
-
-    Raises:
-        ConfigError: D does not divide by m.
     """
 
-    def __init__(self, num_items: int, dim: int, parts: int, std: float, int8: bool = False) -> None:
+    def __init__(
+        self, num_items: int, dim: int, ends: Sequence[int], codes: Sequence[int], std: float, int8: bool = False
+    ) -> None:
         super().__init__()
-        if dim % parts:
-            works = max(p for p in range(1, parts) if dim % p == 0)
-            raise ConfigError(
-                f"expected technique.cprec.codes to divide the {dim} channels of the item table, got {parts}; {works} would work"
-            )
-        self.num_items, self.dim, self.parts = num_items, dim, parts
-        self.centroids: Vectors = Learned(torch.randn(parts * CENTROIDS, dim // parts) * std, int8)
-        self.codes = nn.Parameter(torch.randint(CENTROIDS, (num_items, parts), dtype=torch.uint8), requires_grad=False)
+        self.num_items, self.dim, self.ends = num_items, dim, tuple(ends)
+        counts = [end - start for start, end in zip((0, *ends[:-1]), ends, strict=True)]
+        blocks = (Codes(count, dim, parts, std, int8) for count, parts in zip(counts, codes, strict=True))
+        self.blocks: Sequence[Codes] = nn.ModuleList(blocks)  # pyright: ignore[reportAttributeAccessIssue]
 
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:
         """See `ItemTable.embed`."""
-        vectors = self._vectors(self.codes[ids.clamp_min(1) - 1], width or self.dim)
-        return vectors * (ids != PAD).unsqueeze(-1)
+        channels = width or self.dim
+        return look_up(ids, self.ends, channels, lambda block, at: self.blocks[block].pick(at, channels))
 
     def score(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
         """See `ItemTable.score`."""
@@ -68,7 +59,8 @@ class CodeTable(ItemTable):
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """See `ItemTable.nll`."""
-        return softmax_loss(hidden, self._vectors(self.codes, hidden.shape[-1]), targets - 1, self.loss_dtype)
+        vectors = torch.cat([block.all(hidden.shape[-1]) for block in self.blocks])
+        return softmax_loss(hidden, vectors, targets - 1, self.loss_dtype)
 
     @torch.no_grad()
     def top_k(self, hidden: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -77,42 +69,17 @@ class CodeTable(ItemTable):
 
     @torch.no_grad()
     def approximate(self, dense: Tensor) -> None:
-        """Codes and centroids of item vectors [N, D], by k-means on every part."""
-        clusters = [
-            k_means(vectors.float(), CENTROIDS, ROUNDS) for vectors in dense.unflatten(1, (self.parts, -1)).unbind(1)
-        ]
-        centroids, codes = zip(*clusters, strict=True)
-        self.centroids.fill(torch.cat(centroids))
-        self.codes.copy_(torch.stack(codes, 1))
-
-    def _vectors(self, codes: Tensor, width: int) -> Tensor:
-        """Vectors [..., w] of codes [..., m]."""
-        used = -(-width // (self.dim // self.parts))
-        centroids = self.centroids.all().unflatten(0, (self.parts, CENTROIDS))
-        parts = [F.embedding(codes[..., j].long(), centroids[j]) for j in range(used)]
-        return torch.cat(parts, -1)[..., :width]
+        """Codes and centroids of item vectors [N, D]."""
+        for block, start, end in zip(self.blocks, (0, *self.ends[:-1]), self.ends, strict=True):
+            block.fill(dense[start:end])
 
     def _all(self, hidden: Tensor) -> Tensor:
         """Scores [M, N]."""
-        size, centroids = self.dim // self.parts, self.centroids.all().unflatten(0, (self.parts, CENTROIDS))
-        scores = hidden.new_zeros(hidden.shape[0], self.num_items)
-        for j, states in enumerate(hidden.split(size, dim=-1)):
-            products = states @ centroids[j, :, : states.shape[-1]].t()
-            scores += products.index_select(1, self.codes[:, j].long())
-        return scores
+        return torch.cat([block.scores(hidden) for block in self.blocks], 1)
 
 
-def k_means(vectors: Tensor, count: int, rounds: int) -> tuple[Tensor, Tensor]:
-    """Lloyd's algorithm from evenly spread rows: centroids [K, d] and the nearest one of every vector [N, d], int64 [N].
-
-    A centroid without vectors stays where it is. Fewer vectors than centroids leave the last ones unused.
-    """
-    start = torch.linspace(0, len(vectors) - 1, count).long()
-    centroids = vectors[start].clone()
-    nearest = torch.zeros(len(vectors), dtype=torch.int64)
-    for _ in range(rounds):
-        nearest = torch.cat([torch.cdist(some, centroids).argmin(1) for some in vectors.split(8192)])
-        sums = torch.zeros_like(centroids).index_add_(0, nearest, vectors)
-        counts = torch.bincount(nearest, minlength=count)[:, None]
-        centroids = torch.where(counts > 0, sums / counts.clamp_min(1), centroids)
-    return centroids, nearest
+def code_bytes(ends: Sequence[int], codes: Sequence[int], dim: int, int8: bool) -> int:
+    """Bytes of a table: m_b an item, and 256 centroids a part, float32, or int8 with a scale each."""
+    starts = (0, *ends[:-1])
+    items = sum((end - start) * parts for start, end, parts in zip(starts, ends, codes, strict=True))
+    return items + sum(CENTROIDS * (dim + 2 * parts if int8 else 4 * dim) for parts in codes)

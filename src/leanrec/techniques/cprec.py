@@ -8,8 +8,9 @@ Rarer blocks of items have fewer dimensions (`nn.block_table`); the layers of bl
   start at the mean of their weights; a short training mends what that broke. The tokens of a two-level softmax start at the mean
   of their blocks' items.
 
-``codes`` above 0 replaces the blocks by product-quantised codes (`nn.code_table`; RecJPQ, Petrov and Macdonald, 2024, arXiv
-2312.06165). ``int8`` keeps a byte for every number of either; training rounds as serving does (`nn.rows`).
+``codes`` above 0 replaces dimensions by product-quantised codes (`nn.code_table`; RecJPQ, Petrov and Macdonald, 2024, arXiv
+2312.06165). Several numbers are for blocks: ``codes = [128, 32]`` keeps a byte a channel for popular items, 32 bytes for others.
+``int8`` keeps a byte for every number of either; training rounds as serving does (`nn.rows`).
 
 Deviations from the paper: without ``parts = "both"`` input and softmax use one set of factors, by default (``parts = "tied"``)
 under one softmax over all items, which a trained model survives better (`nn.low_rank_table`); without ``cuts`` the blocks are
@@ -19,6 +20,7 @@ counts of the store, and selection by validation.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -30,8 +32,8 @@ from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Kind, Technique
 from leanrec.nn.block_table import BlockTable
-from leanrec.nn.blocks import block_dims, block_ends, ends_within
-from leanrec.nn.code_table import CodeTable
+from leanrec.nn.blocks import block_dims, block_ends, code_counts, ends_within, size
+from leanrec.nn.code_table import CodeTable, code_bytes
 from leanrec.nn.low_rank_table import LowRankTable
 from leanrec.nn.rows import freeze
 from leanrec.nn.sharing import Scheme, average, share
@@ -53,7 +55,8 @@ class CpRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             "shared" one set at the input and in the paper's two-level softmax, "both" two sets, as in the paper; "input", "softmax"
             and "none" leave dense matrices of their own.
         sharing: Which layers share weights: "none", "cross-layer", "cross-block", "adjacent-layer" or "adjacent-block".
-        codes: If above 0, quantised codes of so many bytes an item instead of blocks.
+        codes: If above 0, quantised codes of so many bytes an item instead of dimensions; several numbers for as many
+            blocks. A byte a channel is the most.
         int8: Keep item vectors, or the centroids of codes, as int8.
         std: Standard deviation of the vectors at the start.
     """
@@ -65,7 +68,7 @@ class CpRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     decay: Positive = 4.0
     parts: Literal["tied", "shared", "both", "input", "softmax", "none"] = "tied"
     sharing: Scheme = "none"
-    codes: Whole = 0
+    codes: Whole | tuple[Whole, ...] = 0
     int8: bool = False
     std: Positive = 0.02
 
@@ -116,11 +119,27 @@ class CpRecTechnique(Technique):
     def _table(self, items: int, dim: int) -> BlockTable | CodeTable | LowRankTable:
         config = self.config
         if config.codes:
-            return CodeTable(items, dim, config.codes, config.std, config.int8)
+            return self._code_table(items, dim)
         blocks = len(config.cuts) + 1 if config.cuts else max(1, config.blocks)
         dims = block_dims(dim, blocks, config.decay, config.dims)
-        budget = int(items * dim / config.shrink)
-        ends = block_ends(items, config.cuts) if config.cuts else ends_within(items, dims, budget)
+        ends = self._ends(items, dims, items * dim, lambda ends: size(ends, dims))
         if config.parts == "tied":
             return LowRankTable(items, ends, dims, config.std, config.int8)
         return BlockTable(items, ends, dims, config.std, config.parts, config.int8)
+
+    def _code_table(self, items: int, dim: int) -> CodeTable:
+        config = self.config
+        listed = (config.codes,) if isinstance(config.codes, int) else config.codes
+        codes = code_counts(dim, listed, config.cuts)
+        if len(codes) == 1:
+            ends: tuple[int, ...] = (items,)
+        else:
+            ends = self._ends(items, codes, 4 * items * dim, lambda ends: code_bytes(ends, codes, dim, config.int8))
+        return CodeTable(items, dim, ends, codes, config.std, config.int8)
+
+    def _ends(
+        self, items: int, dims: tuple[int, ...], dense: int, size_of: Callable[[Sequence[int]], int]
+    ) -> tuple[int, ...]:
+        if self.config.cuts:
+            return block_ends(items, self.config.cuts)
+        return ends_within(items, dims, dense, self.config.shrink, size_of)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from leanrec.core.errors import ConfigError
 from leanrec.nn.block_table import BlockTable
-from leanrec.nn.blocks import block_dims, block_ends, ends_within, size
+from leanrec.nn.blocks import block_dims, block_ends, code_counts, ends_within, size
 
 ITEMS, DIM = 50, 8
 ENDS, DIMS = (10, 25, 50), (8, 4, 2)
@@ -167,9 +167,9 @@ def test_dimensions_fall_geometrically_on_any_number_of_blocks() -> None:
 @given(st.integers(60, 100_000), st.integers(1, 5), st.floats(1.2, 12), st.sampled_from([16, 64, 128]))
 @settings(max_examples=100, deadline=None)
 def test_automatic_cuts_use_the_budget_and_no_more(items: int, blocks: int, shrink: float, dim: int) -> None:
-    dims, budget = block_dims(dim, blocks, 4.0), int(items * dim / shrink)
+    dims, budget = block_dims(dim, blocks, 4.0), items * dim / shrink
     try:
-        ends = ends_within(items, dims, budget)
+        ends = ends_within(items, dims, items * dim, shrink, lambda ends: size(ends, dims))
     except ConfigError as error:
         assert str(error).startswith("expected technique.cprec.shrink of at most")
         return
@@ -203,9 +203,25 @@ def test_automatic_cuts_use_the_budget_and_no_more(items: int, blocks: int, shri
             "expected ascending cuts inside the 100 items in technique.cprec.cuts, got [20, 100]; [5, 20] would work",
         ),
         (
-            lambda: ends_within(1000, (64, 16, 4), 100),
-            "expected technique.cprec.shrink of at most 11.9 with dimensions [64, 16, 4], got 640.0; lower it, or give the last "
-            "block fewer dimensions",
+            lambda: ends_within(1000, (64, 16, 4), 64000, 640.0, lambda ends: size(ends, (64, 16, 4))),
+            "expected technique.cprec.shrink of at most 11.9 with [64, 16, 4] dimensions or bytes a block, got 640.0; lower it, or "
+            "give the last block fewer",
+        ),
+        (
+            lambda: code_counts(12, (5,), ()),
+            "expected technique.cprec.codes to divide the 12 channels of the item table, got 5; 4 would work",
+        ),
+        (
+            lambda: code_counts(12, (0,), ()),
+            "expected technique.cprec.codes to divide the 12 channels of the item table, got 0; 1 would work",
+        ),
+        (
+            lambda: code_counts(12, (2, 6), ()),
+            "expected bytes that do not grow in technique.cprec.codes, the most popular items first, got [2, 6]",
+        ),
+        (
+            lambda: code_counts(12, (6, 2), (5, 20)),
+            "expected 3 numbers in technique.cprec.codes, one more than in technique.cprec.cuts, got [6, 2]",
         ),
     ],
 )
@@ -213,6 +229,10 @@ def test_bad_blocks_are_refused(call, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         call()
     assert str(caught.value) == message
+
+
+def test_a_byte_a_channel_is_the_most() -> None:
+    assert code_counts(16, (128, 8), ()) == (16, 8)
 
 
 def test_a_start_from_item_vectors_is_their_best_approximation() -> None:

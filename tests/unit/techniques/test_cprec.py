@@ -31,6 +31,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "shared": {"cuts": [10, 30], "parts": "shared"},
     "both": {"cuts": [10, 30], "parts": "both"},
     "codes": {"codes": 4},
+    "codes in blocks": {"codes": [4, 2], "cuts": [5]},
     "tied int8": {"cuts": [10, 30], "int8": True},
     "shared int8": {"cuts": [10, 30], "parts": "shared", "int8": True},
     "int8 codes": {"codes": 4, "int8": True},
