@@ -77,7 +77,7 @@ def main() -> None:
         asked.length = options.length or (200 if what == "event" else 50)
         asked.items = options.items or (1_000_000 if what == "million" else 23_715)
         found = machine()
-        out = options.out or RESULTS / f"engine-{what}-{found['date']}-cpu-torch{found['torch']}.csv"
+        out = options.out or RESULTS / f"engine-{what}-{found['date']}-cpu-torch{str(found['torch']).split('+')[0]}.csv"
         for row in ROWS[what](asked):
             append(out, {"what": what, "clock": options.clock} | row | found)
 
@@ -119,12 +119,12 @@ def everyone(options: argparse.Namespace) -> list[dict[str, Any]]:
         started, processor = time.perf_counter(), time.process_time()
         for at in range(0, len(order), 1024):
             engine.recommend_ids([histories[user] for user in order[at : at + 1024]], 10)
-        return {"wall": time.perf_counter() - started, "cpu": time.process_time() - processor}
+        return {"wall_s": time.perf_counter() - started, "cpu_s": time.process_time() - processor}
 
     calls = {f"leanrec, {name}": lambda engine=engine: ours(engine) for name, engine in engines.items()}
     for call in calls.values():
         call()
-    return beside(calls, options.peer, ("score_all",), options.clock)
+    return beside(calls, options.peer, ("score_all",), f"{options.clock}_s")
 
 
 def batch(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -190,7 +190,7 @@ def routes(options: argparse.Namespace) -> list[dict[str, Any]]:
             def calls_of(
                 name: str, limit: float | None, users: int = users, engines: Any = engines, histories: Any = histories
             ) -> Callable[[], int]:
-                starts = itertools.cycle(range(0, len(histories) - users + 1, users))
+                starts = itertools.cycle(range(0, max(1, len(histories) - users + 1), users))
 
                 def call() -> int:
                     first = next(starts)
@@ -390,7 +390,7 @@ def beside(
             print(f"{name} does not measure {fields[0]}")
             continue
         if "user" in theirs:
-            theirs["cpu"] = theirs["user"] + theirs["sys"]
+            theirs |= {"wall_s": theirs["wall"], "cpu_s": theirs["user"] + theirs["sys"]}
         for who, figures in before.items():
             mean = {figure: (value + after[who][figure]) / 2 for figure, value in figures.items()}
             times = round(theirs[compared] / mean[compared], 2)

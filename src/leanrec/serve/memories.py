@@ -67,7 +67,7 @@ class Memories:
     def write(self, at: np.ndarray, rows: np.ndarray) -> None:
         """Keep the new rows [B, M * w] of the steps ``at`` int64 [B]."""
         layout = self.layout
-        rows = rows.reshape(len(at), -1, self.width)
+        rows = rows.reshape(len(at), len(layout.memories), self.width)
         if layout.near:
             new = rows if not layout.whole else rows[:, layout.near]
             self.near[self.users, at[:, None] % layout.sizes + layout.starts] = new
@@ -85,5 +85,5 @@ class Memories:
                 newest = np.arange(max(0, length - size), length)
                 self.near[user, start + newest % size] = rows[i][user, newest]
             for i, memory in zip(layout.whole, self.whole, strict=True):
-                first = rows[i][user, :length].reshape(length, memory.shape[1], -1)
+                first = rows[i][user, :length].reshape(length, memory.shape[1], memory.shape[3])
                 memory[user, :, :length] = first.swapaxes(0, 1)
