@@ -348,7 +348,7 @@ def memory(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Resident memory of a process that serves an export without torch."""
     command = [sys.executable, "-c", RESIDENT, str(options.export)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [{"export": str(options.export), "resident MB": round(int(done.stdout.split()[-1]) * 1024 / 1e6, 1)}]
+    return [{"export": options.export.name, "resident MB": round(int(done.stdout.split()[-1]) * 1024 / 1e6, 1)}]
 
 
 RESULTS = Path(__file__).parent / "results"
