@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_OUT ?= leanrec-demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench clean
+.PHONY: help demo test test-all check format docs bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,8 +41,15 @@ format: $(VENV)/dev  ## format and fix what can be fixed
 	$(BIN)/ruff format src tests benchmarks
 	$(BIN)/ruff check --fix src tests benchmarks
 
+$(VENV)/docs: $(VENV)/core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
+	@touch $@
+
+docs: $(VENV)/docs  ## build the site in site/; a link that leads nowhere is an error
+	$(BIN)/mkdocs build --strict
+
 bench: $(VENV)/core  ## the speed figures of benchmarks/README.md
 	$(BIN)/python benchmarks/epoch.py
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) $(DEMO_OUT) .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(DEMO_OUT) site .pytest_cache .ruff_cache .hypothesis .coverage

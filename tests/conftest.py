@@ -22,10 +22,10 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture
-def tiny_store(tmp_path: Path) -> Store:
-    """60 users, 30 items, histories of 3 to 20 events in which an item mostly decides the next one."""
-    return chain_store(tmp_path / "tiny", users=60, items=30)
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """60 users, 30 items, histories of 3 to 20 events in which an item mostly decides the next one; nothing is written to it."""
+    return chain_store(tmp_path_factory.mktemp("tiny") / "store", users=60, items=30)
 
 
 @pytest.fixture

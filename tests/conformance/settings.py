@@ -178,7 +178,7 @@ TECHNIQUES: dict[str, Setting] = {
             "decay": 3.0,
             "parts": "both",
             "sharing": "cross-block",
-            "codes": 3,
+            "codes": (4, 3),
             "int8": True,
             "std": 0.05,
         },

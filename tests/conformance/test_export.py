@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conformance.settings import BACKBONES
-from conformance.test_models import make, models
+from conformance.test_models import dear_models, make
 from leanrec.core.recommender import Recommender
 from leanrec.export.onnx import converted, save
 from leanrec.export.parity import BATCHES, LIMIT, compared
@@ -46,7 +46,7 @@ def trained(backbone: str, chosen: Sequence[str]) -> Recommender:
     return frozen(model.eval())
 
 
-@models
+@dear_models
 def test_exported_parts_equal_the_model(backbone: str, chosen: Sequence[str], tmp_path: Path) -> None:
     model = trained(backbone, chosen)
     assert_same(model, list(parts(model))[:QUICK], tmp_path)

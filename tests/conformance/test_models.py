@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -45,9 +47,35 @@ def fits(technique: str, backbone: str) -> bool:
 PAIRS = [(name, ()) for name in BACKBONES] + [
     (backbone, (technique,)) for technique in TECHNIQUES for backbone in BACKBONES if fits(technique, backbone)
 ]
-models = pytest.mark.parametrize(
-    ("backbone", "chosen"), PAIRS, ids=lambda part: part if isinstance(part, str) else "+".join(part)
-)
+
+
+def usual(pairs: Sequence[tuple[str, tuple[str, ...]]]) -> dict[tuple[str, ...], str]:
+    """For every technique one backbone that it fits; the next technique takes another one where it can."""
+    taken: dict[tuple[str, ...], str] = {}
+    for technique in TECHNIQUES:
+        fitting = [backbone for backbone, chosen in pairs if chosen == (technique,)]
+        taken[(technique,)] = next((name for name in fitting if name not in taken.values()), fitting[0])
+    return taken
+
+
+USUAL = usual(PAIRS)
+
+
+def over_models(dear: bool = False) -> pytest.MarkDecorator:
+    """Try every model. What is ``dear`` tries backbones alone and every technique once; the other pairs are slow tests."""
+    pairs = [
+        pytest.param(
+            backbone,
+            chosen,
+            id=f"{backbone}-{'+'.join(chosen)}",
+            marks=[pytest.mark.slow] if dear and chosen and USUAL[chosen] != backbone else [],
+        )
+        for backbone, chosen in PAIRS
+    ]
+    return pytest.mark.parametrize(("backbone", "chosen"), pairs)
+
+
+models, dear_models = over_models(), over_models(dear=True)
 
 
 def make(
@@ -188,22 +216,40 @@ def without_times(history: list[dict[str, int | float]]) -> list[dict[str, int |
     return [{key: value for key, value in row.items() if "seconds" not in key} for row in history]
 
 
-EVERYTHING = {"epochs": 3, "patience": 0, "plateau": 1, "warmup": 5, "weight_decay": 0.1, "clip": 1.0, "seed": 3}
+EVERYTHING = {
+    "epochs": 3,
+    "patience": 0,
+    "plateau": 1,
+    "warmup": 5,
+    "weight_decay": 0.1,
+    "clip": 1.0,
+    "seed": 3,
+    "batch_users": 16,
+}
 
 
-@models
-@pytest.mark.parametrize("every", [0.0, 1e9], ids=["after every step", "after epochs"])
-@pytest.mark.parametrize("stop", [2, 4, 6, 11], ids="stopped at {}".format)
+@cache
+def uninterrupted(backbone: str, chosen: tuple[str, ...], store: Store) -> tuple[Recommender, checkpoint.Progress]:
+    """What the tests of interruptions compare with."""
+    with TemporaryDirectory() as out:
+        return fit(backbone, chosen, store, Path(out), **EVERYTHING)
+
+
+@dear_models
+@pytest.mark.parametrize(
+    ("every", "stops"), [(0.0, (2, 2, 2, 5)), (1e9, (2, 6, 7))], ids=["after every step", "after epochs"]
+)
 def test_resumed_equals_uninterrupted(
-    backbone: str, chosen: Sequence[str], stop: int, every: float, tiny_store: Store, tmp_path: Path
+    backbone: str, chosen: tuple[str, ...], every: float, stops: Sequence[int], tiny_store: Store, tmp_path: Path
 ) -> None:
-    config = {**EVERYTHING, "batch_users": 16, "checkpoint_seconds": every}
-    whole, expected = fit(backbone, chosen, tiny_store, tmp_path / "whole", **config)
-    out = tmp_path / "stopped"
-    with pytest.raises(KeyboardInterrupt):
-        fit(backbone, chosen, tiny_store, out, stop, **config)
-    torch.manual_seed(12345)
-    resumed, progress = fit(backbone, chosen, tiny_store, out, resume=True, **config)
+    """Stopped in every epoch, inside it and at its end, before the first checkpoint and between two of them."""
+    whole, expected = uninterrupted(backbone, chosen, tiny_store)
+    config = {**EVERYTHING, "checkpoint_seconds": every}
+    for number, stop in enumerate(stops):
+        with pytest.raises(KeyboardInterrupt):
+            fit(backbone, chosen, tiny_store, tmp_path / "run", stop, resume=number > 0, **config)
+        torch.manual_seed(12345)
+    resumed, progress = fit(backbone, chosen, tiny_store, tmp_path / "run", resume=True, **config)
     assert same(resumed.state_dict(), whole.state_dict())
     assert without_times(progress.history) == without_times(expected.history)
     assert (progress.best, progress.best_epoch, progress.decays, progress.users) == (
@@ -214,7 +260,7 @@ def test_resumed_equals_uninterrupted(
     )
 
 
-@models
+@dear_models
 def test_it_learns_more_than_popularity(backbone: str, chosen: Sequence[str], tmp_path: Path) -> None:
     store = chain_store(tmp_path / "chain", users=300, items=ITEMS)
     model, _ = fit(backbone, chosen, store, tmp_path / "run", epochs=9, patience=0, batch_users=16, learning_rate=1e-2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,15 @@ def test_everything_registered_has_a_card() -> None:
     for card in cards:
         lines = card.read_text(encoding="utf-8").splitlines()
         assert [line for line in lines if line.startswith("## ")] == HEADINGS, card
+
+
+def test_all_cards_are_listed_in_one_place() -> None:
+    rows = [line for line in (DOCS / "cards.md").read_text(encoding="utf-8").splitlines() if line.startswith("| [")]
+    assert rows == [
+        f"| [{name}]({folder}/{name}.md) | {registry.get(name).summary} |"
+        for folder, registry in (("backbones", backbones), ("techniques", techniques))
+        for name in registry.names()
+    ]
 
 
 @pytest.mark.parametrize("name", BACKBONES | TECHNIQUES)
@@ -127,12 +137,19 @@ def routed_scores(model: Recommender, batch: Batch) -> Tensor:
     return by_route(model, batch, model.routes(batch), lambda states, rows: (model.items.score(states),))[0]
 
 
+@cache
+def repeatable(name: str, config: msgspec.Struct, store: Store) -> tuple[list[Any], Tensor, Tensor]:
+    """`behaviour`, checked to be the same twice."""
+    shapes, scores, loss = behaviour(name, config, store)
+    again = behaviour(name, config, store)
+    assert again[0] == shapes and torch.equal(again[1], scores) and torch.equal(again[2], loss)
+    return shapes, scores, loss
+
+
 @pytest.mark.parametrize(("name", "field"), FIELDS)
 def test_every_field_is_read(name: str, field: str, tiny_store: Store) -> None:
     setting = (BACKBONES | TECHNIQUES)[name]
     config = changed(setting.config, **setting.along.get(field, {}))
-    shapes, scores, loss = behaviour(name, config, tiny_store)
-    again = behaviour(name, config, tiny_store)
-    assert again[0] == shapes and torch.equal(again[1], scores) and torch.equal(again[2], loss)
+    shapes, scores, loss = repeatable(name, config, tiny_store)
     other = behaviour(name, changed(config, **{field: setting.other[field]}), tiny_store)
     assert other[0] != shapes or not torch.equal(other[1], scores) or not torch.equal(other[2], loss)

@@ -55,6 +55,13 @@ def leanrec(*arguments: object) -> Result:
     return Result(code, out.getvalue(), err.getvalue())
 
 
+def trained(data: Path, out: Path, *settings: object) -> Path:
+    """A run."""
+    ended = leanrec("train", data, *settings, "--out", out)
+    assert ended.code == 0, ended.err
+    return out
+
+
 def listing(folder: Path) -> dict[str, bytes | None]:
     """Every path below a folder and what is in it, to see that a refused command changed nothing."""
     found = sorted(folder.rglob("*"))

@@ -6,10 +6,11 @@ import csv
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from e2e.command import leanrec
+from e2e.command import leanrec, trained
 
 AWKWARD = (
     "two words",
@@ -69,10 +70,7 @@ def store(log: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def run(store: Path) -> Path:
-    out = store.parent / "run"
-    result = leanrec("train", store, "--backbone", "sasrec", *TINY, "train.epochs=2", "--out", out)
-    assert result.code == 0, result.err
-    return out
+    return trained(store, store.parent / "run", "--backbone", "sasrec", *TINY, "train.epochs=2")
 
 
 @pytest.fixture(scope="session")
@@ -82,21 +80,24 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def trained(shop: Path, out: Path, *settings: str) -> Path:
-    ended = leanrec("train", shop, *SMALL, *settings, "--out", out)
-    assert ended.code == 0, ended.err
-    return out
-
-
 @pytest.fixture(scope="session")
 def routed(shop: Path) -> Path:
     """A routed run; nothing but its controls is written into it, other tests that write take a `fresh` copy."""
-    return trained(shop, shop.parent / "routed", *ROUTED)
+    return trained(shop, shop.parent / "routed", *SMALL, *ROUTED)
 
 
 @pytest.fixture(scope="session")
 def plain(shop: Path) -> Path:
-    return trained(shop, shop.parent / "plain", "train.epochs=1")
+    return trained(shop, shop.parent / "plain", *SMALL, "train.epochs=1")
+
+
+@pytest.fixture(scope="session")
+def reported(plain: Path, routed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A report on both, as `leanrec report --json` tells of it."""
+    out = tmp_path_factory.mktemp("report") / "deep" / "report.html"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("leanrec.tasks.report.facts.SECONDS", 0.1)
+        return leanrec("report", plain, routed, "--out", out, "--json").json
 
 
 @pytest.fixture

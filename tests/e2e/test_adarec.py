@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from e2e.command import leanrec, listing, refused
+from e2e.command import leanrec, listing, refused, trained
 from leanrec.artifact.manifest import read_manifest
 
 EXACT = ("train.loss_precision=float32", "train.encoder_precision=float32", "train.epochs=1")
@@ -16,12 +16,6 @@ STUDENT = (
     *("--recipe", "adarec", "backbone.width=8", "backbone.layers=2", "backbone.max_length=6", *EXACT),
     *("technique.adarec.search_epochs=1", "technique.adarec.warmup=0"),
 )
-
-
-def trained(shop: Path, out: Path, *settings: object) -> Path:
-    ended = leanrec("train", shop, *settings, "--out", out)
-    assert ended.code == 0, ended.err
-    return out
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 import torch
 
-from e2e.command import Result, leanrec, listing
-from e2e.conftest import ROUTED, ROUTES, SMALL, trained
+from e2e.command import Result, leanrec, listing, trained
+from e2e.conftest import ROUTED, ROUTES, SMALL
 from leanrec.artifact.manifest import read_manifest
 from leanrec.build import open_run
 from leanrec.data.store import Store
@@ -169,7 +169,7 @@ def test_models_alone_can_be_given(fresh: Path, plain: Path) -> None:
 
 
 def test_the_full_model_that_a_run_started_from_is_its_control(shop: Path, plain: Path, tmp_path: Path) -> None:
-    out = trained(shop, tmp_path / "run", *ROUTED, f"train.init={plain}", "train.epochs=1")
+    out = trained(shop, tmp_path / "run", *SMALL, *ROUTED, f"train.init={plain}", "train.epochs=1")
     result = leanrec("evaluate", out, "--controls", "--json")
     alone = leanrec("evaluate", plain, "--json").json
     assert result.json["controls"]["full"]["metrics"] == alone["metrics"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.command import leanrec, listing, refused
-from e2e.conftest import ROUTED, ROUTES, SMALL, trained
+from e2e.command import leanrec, listing, refused, trained
+from e2e.conftest import ROUTED, ROUTES, SMALL
 from leanrec.artifact.manifest import read_manifest
 
 GRIDS = {
@@ -61,7 +61,7 @@ def test_a_grid_that_would_work_works(shop: Path, tmp_path: Path) -> None:
     works = re.search(r"; (\[.*\]) would work", message)
     assert works is not None
     widths = f"{setting.split('=')[0]}={works[1]}"
-    out = trained(shop, tmp_path / "run", *ROUTED, widths, "train.epochs=1")
+    out = trained(shop, tmp_path / "run", *SMALL, *ROUTED, widths, "train.epochs=1")
     assert [route.route for route in read_manifest(out).routes] == [route.replace("w8", "w6") for route in ROUTES]
 
 
@@ -119,7 +119,7 @@ def test_a_small_model_alone_on_other_items_is_refused_before_anything_is_writte
 
 
 def test_a_full_model_alone_of_another_split(shop: Path, plain: Path, fresh: Path, tmp_path: Path) -> None:
-    timed = trained(shop, tmp_path / "timed", "train.epochs=1", "data.split=time")
+    timed = trained(shop, tmp_path / "timed", *SMALL, "train.epochs=1", "data.split=time")
     ended = leanrec("evaluate", fresh, "--controls", "--full", timed, "--small", plain, "--json")
     assert ended.error.startswith(
         "expected the full model's run to be split as the routed one, got one with other test users"

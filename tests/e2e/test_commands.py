@@ -81,7 +81,8 @@ def test_describe(store: Path) -> None:
     assert facts["length"]["max"] == 12
     shown = leanrec("data", "describe", store)
     assert "120" in shown.out
-    assert "5-9 events" in shown.out
+    assert "5-9 events" in shown.out and "  2 events" in shown.out
+    assert "│ time " in shown.out and "2020-09-13 12:26:40 to 2020-09-13 12:37:40" in shown.out
 
 
 def test_simulate(tmp_path: Path) -> None:

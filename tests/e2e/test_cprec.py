@@ -7,19 +7,13 @@ from typing import Any
 
 import pytest
 
-from e2e.command import leanrec, refused
+from e2e.command import leanrec, refused, trained
 from leanrec.artifact.manifest import MODEL, read_manifest
 
 WIDE = (
     *("--backbone", "sasrec", "backbone.width=64", "backbone.layers=2", "backbone.max_length=6"),
     *("train.loss_precision=float32", "train.encoder_precision=float32"),
 )
-
-
-def trained(shop: Path, out: Path, *settings: object) -> Path:
-    ended = leanrec("train", shop, *settings, "--out", out)
-    assert ended.code == 0, ended.err
-    return out
 
 
 @pytest.fixture(scope="module")

@@ -7,32 +7,43 @@ from pathlib import Path
 
 import pytest
 
-from e2e.command import leanrec
+from e2e.command import Result, leanrec
 
 
-@pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leanrec.tasks.slim.search.MEASURE", 0.1)
     monkeypatch.setattr("leanrec.tasks.report.facts.SECONDS", 0.1)
     monkeypatch.setattr("leanrec.cli.demo.MAX_LOSS", 0.9)
 
 
-def test_demo_as_json(tmp_path: Path) -> None:
-    out = tmp_path / "demo"
-    result = leanrec("demo", "--users", 60, "--epochs", 2, "--out", out, "--json")
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """The demo, once."""
+    with pytest.MonkeyPatch.context() as patch:
+        short(patch)
+        out = tmp_path_factory.mktemp("demo") / "demo"
+        return out, leanrec("demo", "--users", 60, "--epochs", 2, "--out", out, "--json")
+
+
+def test_demo_as_json(ended: tuple[Path, Result]) -> None:
+    out, result = ended
     found = result.json
     assert found["out"] == str(out)
     assert {"chosen", "baseline", "candidates", "saving", "test_loss", "report", "headline", "oracle"} <= found.keys()
     assert result.err.startswith("simulating a shop of 60 users")
-    assert {path.name for path in out.iterdir()} == {"shop", "slim"}
+    assert {path.name for path in out.iterdir()} == {"shop", "slim"} and found["export"] is None
     assert Path(found["report"]).read_text().startswith("<!doctype html>")
     assert json.loads((out / "slim" / "slim.json").read_text()) == {k: v for k, v in found.items() if k != "out"}
     for run in filter(None, (found["baseline"], found["chosen"])):
         assert leanrec("evaluate", run["run"], "--json").json["metrics"] == run["metrics"]
 
 
-def test_demo_for_people_opens_with_the_sentence(tmp_path: Path) -> None:
-    shown = leanrec("demo", "--users", 60, "--epochs", 1, "--out", tmp_path / "demo")
+def test_demo_for_people_opens_with_the_sentence(
+    ended: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = ended[1].json
+    monkeypatch.setattr("leanrec.cli.demo.searched", lambda *_: found)
+    shown = leanrec("demo", "--users", 20, "--out", tmp_path / "demo")
     assert shown.code == 0
     first = shown.out.splitlines()[0]
     assert "x cheaper, quality" in first or first.startswith("No cheaper model was found")
@@ -42,6 +53,7 @@ def test_demo_for_people_opens_with_the_sentence(tmp_path: Path) -> None:
         "tiny",
         "a router that knows the easy users would save",
         "try: leanrec evaluate",
+        "leanrec export",
     ):
         assert word in shown.out
 

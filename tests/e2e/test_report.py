@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from e2e.command import leanrec, listing, refused
-from e2e.conftest import TINY, trained, write_log
+from e2e.command import leanrec, listing, refused, trained
+from e2e.conftest import SMALL, TINY, write_log
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -103,12 +103,8 @@ def test_a_hostile_log_is_shown_and_does_nothing(hostile: Path, tmp_path: Path) 
 
 
 @pytest.fixture(scope="module")
-def compared(plain: Path, routed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
-    out = tmp_path_factory.mktemp("report") / "deep" / "report.html"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("leanrec.tasks.report.facts.SECONDS", 0.1)
-        found = leanrec("report", plain, routed, "--out", out, "--json").json
-    return found, out.read_text("utf-8")
+def compared(reported: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    return reported, Path(reported["report"]).read_text("utf-8")
 
 
 def test_it_says_what_evaluate_says(compared: tuple[dict[str, Any], str], plain: Path, routed: Path) -> None:
@@ -167,7 +163,7 @@ def test_runs_of_other_items(plain: Path, run: Path, tmp_path: Path) -> None:
 
 
 def test_runs_of_another_split(plain: Path, shop: Path, tmp_path: Path) -> None:
-    other = trained(shop, tmp_path / "timed", "train.epochs=1", "data.split=time")
+    other = trained(shop, tmp_path / "timed", *SMALL, "train.epochs=1", "data.split=time")
     error = refused(tmp_path, "report", plain, other, "--out", tmp_path / "r.html")
     assert error == f"expected runs with the same test users, got others in {other}; use one data.split"
 

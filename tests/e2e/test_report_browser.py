@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from e2e.command import leanrec
-
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; pip install playwright")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LUMINANCE = """
@@ -35,12 +33,8 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def report(plain: Path, routed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("browser") / "report.html"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("leanrec.tasks.report.facts.SECONDS", 0.1)
-        assert leanrec("report", plain, routed, "--out", out).code == 0
-    return out
+def report(reported: dict[str, Any]) -> Path:
+    return Path(reported["report"])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

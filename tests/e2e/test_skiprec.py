@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from e2e.command import Result, leanrec, listing, refused
+from e2e.command import Result, leanrec, listing, refused, trained
 from leanrec.artifact.manifest import read_manifest
 from leanrec.cli.reports import SHADES
 from leanrec.data.store import Store
@@ -23,12 +23,6 @@ SKIPPING = (
     *("--technique", "skiprec", f"technique.skiprec.patterns={PATTERNS}", "technique.skiprec.keep=0.5"),
     "technique.skiprec.training=sandwich",
 )
-
-
-def trained(shop: Path, out: Path, *settings: object) -> Path:
-    ended = leanrec("train", shop, *settings, "--out", out)
-    assert ended.code == 0, ended.err
-    return out
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 
 from e2e.command import Result, leanrec, listing, refused
+from leanrec.core.errors import ArtifactError
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 
+GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "from-your-log-to-a-lean-model.md"
 FULL = (
     *("--backbone", "sasrec", "backbone.width=16", "backbone.layers=2", "backbone.heads=2", "backbone.max_length=8"),
     *("train.epochs=3", "train.patience=0", "train.learning_rate=1e-2", "train.batch_users=16"),
@@ -29,8 +32,11 @@ def short_bench(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leanrec.tasks.report.facts.SECONDS", 0.1)
 
 
+SMALL = ("--max-loss", 0.9, "--techniques", "cprec", "--cost", "bytes", "--hours", 0.1)
+
+
 def search(shop: Path, out: Path, *options: object) -> Result:
-    return leanrec("slim", shop, *FULL, *(options or LENIENT), "--out", out, "--json")
+    return leanrec("slim", shop, *FULL, *(options or LENIENT), "--export", "none", "--out", out, "--json")
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +47,16 @@ def ended(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, R
         patch.setattr("leanrec.tasks.report.facts.SECONDS", 0.1)
         out = tmp_path_factory.mktemp("slim") / "search"
         return out, search(shop, out)
+
+
+@pytest.fixture(scope="module")
+def plain_winner(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """A search whose winner has one route, and is exported. Nothing is written into it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("leanrec.tasks.slim.search.MEASURE", 0.1)
+        patch.setattr("leanrec.tasks.report.facts.SECONDS", 0.1)
+        out = tmp_path_factory.mktemp("small") / "search"
+        return out, leanrec("slim", shop, *FULL, *SMALL, "--out", out, "--json")
 
 
 def numbers(found: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +77,13 @@ def test_json_keeps_the_contract(ended: tuple[Path, Result]) -> None:
     low, high = found["test_loss"]["ci95"]
     assert low <= found["test_loss"]["mean"] <= high
     assert found == json.loads((out / "slim.json").read_text())
-    assert {path.name for path in out.iterdir()} == {"search.json", "slim.json", "runs", "chosen", "report.html"}
+    assert {path.name for path in out.iterdir()} == {
+        "search.json",
+        "slim.json",
+        "runs",
+        "chosen",
+        "report.html",
+    }
 
 
 def test_every_candidate_is_accounted_for(ended: tuple[Path, Result]) -> None:
@@ -103,11 +125,15 @@ def test_training_never_sees_the_users_that_confirm(ended: tuple[Path, Result], 
     )
 
 
-def test_what_happens_is_told_as_lines_of_json(ended: tuple[Path, Result]) -> None:
-    events = [json.loads(line) for line in ended[1].err.splitlines()]
+def test_what_happens_is_told_as_lines_of_json(ended: tuple[Path, Result], plain_winner: tuple[Path, Result]) -> None:
+    events = [json.loads(line) for line in (ended[1].err + plain_winner[1].err).splitlines()]
     kinds = [event["event"] for event in events]
-    assert kinds[0] == "trial" and kinds[-2:] == ["confirmed", "test"]
-    assert {"trial", "epoch", "trained", "confirmed", "test"} == set(kinds)
+    assert kinds[0] == "trial" and kinds[-3:] == ["confirmed", "test", "export"]
+    assert {"trial", "epoch", "trained", "confirmed", "test", "export"} == set(kinds)
+    table = re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", GUIDE.read_text("utf-8"), re.MULTILINE)
+    told = {kind: set(re.findall(r"`([^`]+)`", fields)) for kind, fields in table}
+    for event in events:
+        assert event.keys() - {"event"} <= told[event["event"]], event
     assert all(event["left"] > 0 for event in events if event["event"] == "trial")
 
 
@@ -120,16 +146,63 @@ def test_the_same_command_again_trains_nothing(ended: tuple[Path, Result], shop:
 
 
 def test_for_people(ended: tuple[Path, Result], shop: Path) -> None:
-    shown = leanrec("slim", shop, *FULL, *LENIENT, "--out", ended[0])
+    shown = leanrec("slim", shop, *FULL, *LENIENT, "--export", "none", "--out", ended[0])
     assert shown.code == 0, shown.err
     assert shown.out.splitlines()[0] == ended[1].json["headline"]
-    assert "what was tried" in shown.out and "a router that knows the easy users would save" in shown.out
+    for word in ("what was tried", "a router that knows the easy users would save", "NDCG@10, test, seen kept"):
+        assert word in shown.out
+
+
+def test_the_winner_is_exported(plain_winner: tuple[Path, Result], shop: Path) -> None:
+    folder, result = plain_winner
+    found = result.json["export"]
+    assert found["path"] == str(folder / "exported") and (found["format"], found["why"]) == ("onnx", "")
+    assert found["parity"] <= 1e-4 and found["bytes"] > 0
+    keys = ",".join(Store.open(shop).catalog.keys[:3])
+    run, graphs = (
+        leanrec("recommend", folder / name, "--history", keys, "--json").json for name in ("chosen", "exported")
+    )
+    assert [item["item"] for item in graphs["items"]] == [item["item"] for item in run["items"]]
+    before = listing(folder)
+    again = leanrec("slim", shop, *FULL, *SMALL, "--out", folder, "--json")
+    assert again.json == result.json and again.err == ""
+    assert listing(folder) == before
+
+
+def test_a_search_is_not_lost_where_its_winner_cannot_be_exported(
+    plain_winner: tuple[Path, Result], shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = plain_winner[1].json
+    out = shutil.copytree(plain_winner[0], tmp_path / "search", ignore=shutil.ignore_patterns("exported"))
+    command = ("slim", shop, *FULL, *SMALL, "--out", out)
+
+    def ends(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("leanrec.tasks.slim.exported.export_run", ends)
+        error: BaseException = KeyboardInterrupt()
+        assert leanrec(*command).code == 130
+        assert json.loads((out / "slim.json").read_text())["headline"] == whole["headline"]
+        error = AssertionError("Guard failed")
+        assert leanrec(*command, "--json").json["export"]["why"] == "a fault of leanrec: AssertionError: Guard failed"
+        error = ArtifactError("expected more of it, got less; buy some")
+        found = leanrec(*command, "--json").json
+        assert found["chosen"]["name"] == whole["chosen"]["name"]
+        assert found["export"]["path"] is None and found["export"]["why"] == str(error)
+        assert leanrec(*command).err.count("not exported: expected more of it, got less; buy some\n") == 1
+    with monkeypatch.context() as patch:
+        patch.setattr("leanrec.tasks.exporting.find_spec", lambda name: None)
+        shown = leanrec(*command)
+    assert "exported as pt2" in shown.err and "pip install 'leanrec[onnx]' and --export onnx make one" in shown.err
+    assert json.loads((out / "slim.json").read_text())["export"]["format"] == "pt2"
+    assert leanrec(*command, "--export", "none", "--json").json["export"] is None
 
 
 KILLED = """
 import os, signal
 from leanrec.cli.main import main
-from leanrec.tasks.slim import journal, search, watch
+from leanrec.tasks.slim import journal, search, trying, watch
 from leanrec.tasks.report import facts
 search.MEASURE = facts.SECONDS = 0.1
 {place}
@@ -140,7 +213,7 @@ PLACES = {
     "in a candidate": (
         "watch.Guard.step = lambda self, p: self.name != 'full' and p.epoch == 1 and os.kill(os.getpid(), signal.SIGKILL)"
     ),
-    "before a candidate is judged": "search.points = lambda *a: os.kill(os.getpid(), signal.SIGKILL)",
+    "before a candidate is judged": "trying.points = lambda *a: os.kill(os.getpid(), signal.SIGKILL)",
     "before the proposals are confirmed": "search.confirm = lambda *a: os.kill(os.getpid(), signal.SIGKILL)",
     "before the test part is opened": "search.tested = lambda *a: os.kill(os.getpid(), signal.SIGKILL)",
 }
@@ -169,14 +242,18 @@ def test_a_killed_search_goes_on_to_the_same_result(
 
 def test_nothing_is_chosen_where_nothing_is_sure(shop: Path, ended: tuple[Path, Result], tmp_path: Path) -> None:
     out = tmp_path / "search"
-    found = search(shop, out, "--max-loss", 1e-4, "--techniques", "none", "--limit", "flops=1").json
+    found = search(shop, out, "--max-loss", 1e-4, "--techniques", "none", "--limit", "flops=1", "--exclude-seen").json
     assert found["chosen"] is found["saving"] is found["test_loss"] is None
     assert found["proposals"] == []
     assert found["headline"].startswith(
         "No cheaper model was found that keeps the promise (less than 0.01 % of NDCG@10"
     )
     assert not (out / "chosen").exists() and (out / "report.html").exists()
+    assert found["export"] is None and not (out / "exported").exists()
     assert {t["name"] for t in found["candidates"]} == {"shallow", "narrow", "small", "tiny"}
+    left_out = leanrec("evaluate", out / "runs" / "full", "--exclude-seen", "--json").json
+    assert found["exclude_seen"] and found["baseline"]["metrics"] == left_out["metrics"]
+    assert "seen items are left out" in (out / "report.html").read_text("utf-8")
 
 
 def test_a_search_that_found_nothing_in_time_can_go_on(
@@ -184,7 +261,7 @@ def test_a_search_that_found_nothing_in_time_can_go_on(
 ) -> None:
     out = tmp_path / "search"
     with monkeypatch.context() as patch:
-        patch.setattr("leanrec.tasks.slim.search.Search._too_long", lambda self, trial: True)
+        patch.setattr("leanrec.tasks.slim.trying.Trials._too_long", lambda self, trial: True)
         found = search(shop, out).json
     assert found["chosen"] is None and found["headline"].endswith("repeat with more --hours.")
     assert {trial["status"] for trial in found["candidates"]} == {"no time"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from leanrec.cli.output import Json, emit, human, note, stages, table
+from leanrec.cli.output import Json, emit, note, stages, table
 from leanrec.data import sniff
 from leanrec.data.datasets import fetch as fetch_set
 from leanrec.data.datasets import find
@@ -17,8 +18,13 @@ from leanrec.data.describe import describe as describe_store
 from leanrec.data.importer import import_log
 from leanrec.data.simulate import Shop, simulate
 from leanrec.data.store import Store
+from leanrec.tasks.words import human
 
 app = typer.Typer(help="Import, fetch, simulate and describe interaction logs.", no_args_is_help=True)
+
+
+SECONDS = (10**8, 10**10)
+"""Times in between, from 1973 to 2286, are shown as dates."""
 
 
 class Duplicates(StrEnum):
@@ -132,6 +138,8 @@ def describe(
         emit(facts)
     else:
         histogram = facts["length"].pop("histogram")
+        if facts["time"]:
+            facts["time"] = " to ".join(map(_date, facts["time"].values()))
         table(facts.pop("name"), ["", ""], [(key, _short(value)) for key, value in facts.items()], numbers=False)
         _draw(histogram)
 
@@ -169,9 +177,17 @@ def _short(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
+def _date(time: int) -> str:
+    """A time in words where it looks like seconds since 1970, else the number."""
+    if not SECONDS[0] <= time < SECONDS[1]:
+        return str(time)
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
 def _draw(histogram: list[dict[str, Any]]) -> None:
     """History lengths as bars of text."""
     most = max((row["users"] for row in histogram), default=0)
     for row in histogram:
-        span = f"{row['from']}+" if row["below"] is None else f"{row['from']}-{row['below'] - 1}"
+        low, high = row["from"], row["below"]
+        span = f"{low}+" if high is None else str(low) if high == low + 1 else f"{low}-{high - 1}"
         typer.echo(f"{span:>12} events {'█' * round(40 * row['users'] / max(most, 1)):<40} {human(row['users'])} users")

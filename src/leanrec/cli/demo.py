@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from leanrec.cli.output import Json, emit, note
-from leanrec.cli.slim import searched, show
+from leanrec.cli.slim import Form, searched, show
 from leanrec.config import override, parse, read_recipe
 from leanrec.core.errors import ConfigError
 from leanrec.data.simulate import Shop, simulate
@@ -18,8 +17,10 @@ from leanrec.tasks import slim as searches
 RECIPE = "demo-full"
 TRIED = ("canet",)
 """Techniques of the demo, beside small models."""
+USERS = 5000
+"""Of the shop."""
 MAX_LOSS = 0.02
-"""About the least that 1,000 users can confirm."""
+"""About the least that half of them can confirm."""
 HOURS = 1.0
 """A limit for slow or busy machines; two free cores need a few minutes."""
 
@@ -31,7 +32,7 @@ def add(app: typer.Typer) -> None:
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Directory for the shop and the search.")] = Path("leanrec-demo"),
-    users: Annotated[int | None, typer.Option(help="Users of the simulated shop.", min=20)] = None,
+    users: Annotated[int, typer.Option(help="Users of the simulated shop.", min=20)] = USERS,
     epochs: Annotated[
         int | None, typer.Option(help="Most epochs of the full model; fewer is quicker and worse.", min=1)
     ] = None,
@@ -43,16 +44,18 @@ def demo(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} exists and is not empty; delete it or choose another --out")
-    shop = Shop() if users is None else msgspec.structs.replace(Shop(), users=users)
+    shop = Shop(users=users)
     note(f"simulating a shop of {shop.users:,} users and {shop.items:,} items in {out / 'shop'}")
     simulate(shop, out / "shop")
     settings = [f"train.epochs={epochs}"] if epochs else []
     config = parse(override(read_recipe(RECIPE), settings))
     plan = searches.plan_of(config, out / "shop", MAX_LOSS, {}, TRIED)
-    result = {"out": str(out), **searched(plan, out / "slim", HOURS, as_json)}
+    result = {"out": str(out), **searched(plan, out / "slim", HOURS, as_json, Form.none)}
     if as_json:
         emit(result)
         return
     show(result)
     lean = result["chosen"]["run"] if result["chosen"] else result["baseline"]["run"]
-    typer.echo(f"open {result['report']}, or try: leanrec evaluate {lean} --controls")
+    typer.echo(
+        f"open {result['report']}, or try: leanrec evaluate {lean} --controls, leanrec export {lean} --out exported"
+    )

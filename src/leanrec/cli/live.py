@@ -13,6 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from leanrec.tasks.words import labelled
+
+TEST = "opened once, for the full model and the chosen one"
 MARKS = {"done": "✓", "running": "▸", "skipped": "–", "abandoned": "✗", "failed": "✗", "no time": "…"}
 
 
@@ -77,8 +80,9 @@ class Display(AbstractContextManager["Display"]):
             ]
             self.rows["confirmed on users held back"] = ("done", "; ".join(lines) or "nothing to confirm")
             return "confirmed on users held back: " + ("; ".join(lines) or "nothing to confirm")
-        self.rows["test"] = ("running", "opened once, for the full model and the chosen one")
-        return "test: opened once, for the full model and the chosen one"
+        state = f"writing graphs as {event['format']}" if kind == "export" else TEST
+        self.rows[kind] = ("running", state)
+        return f"{kind}: {state}"
 
     def _ended(self, event: dict[str, Any]) -> str:
         if event.get("why"):
@@ -98,9 +102,8 @@ class Display(AbstractContextManager["Display"]):
 
 def point(found: dict[str, Any]) -> str:
     """A point in words."""
-    budget = "" if found["budget"] is None else f" at a budget of {found['budget']:g}"
     loss = found["loss"]
-    return f"{found['name']}{budget} loses {100 * loss['mean']:+.2f} %, at most {100 * loss['upper']:+.2f} %"
+    return f"{labelled(found['name'], found['budget'])} loses {100 * loss['mean']:+.2f} %, at most {100 * loss['upper']:+.2f} %"
 
 
 def minutes(seconds: float) -> str:

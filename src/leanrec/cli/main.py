@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from leanrec.cli import data, demo, evaluate, models, report, slim
+from leanrec.cli import data, demo, evaluate, models, report, serve, slim
 from leanrec.cli.output import Json, emit, table
 from leanrec.core.errors import LeanrecError
 
@@ -30,6 +30,7 @@ models.add(app)
 evaluate.add(app)
 slim.add(app)
 report.add(app)
+serve.add(app)
 
 
 def _version(asked: bool) -> None:

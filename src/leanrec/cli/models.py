@@ -14,13 +14,14 @@ from leanrec.backbones import backbones
 from leanrec.build import open_run, saved_config
 from leanrec.cli import drawing, reports
 from leanrec.cli.options import Budget, Data, Run
-from leanrec.cli.output import Json, emit, note, size, stages, table
+from leanrec.cli.output import Json, emit, note, stages, table
 from leanrec.config import override, parse, read_recipe, recipe_names
 from leanrec.core.errors import ConfigError
 from leanrec.core.registry import did_you_mean
 from leanrec.data.datasets import DATASETS
 from leanrec.export.parity import LIMIT
 from leanrec.objectives import objectives
+from leanrec.tasks.words import size
 from leanrec.techniques import techniques
 from leanrec.train.log import Bar, CsvLog, Several
 

@@ -43,20 +43,6 @@ def note(text: str) -> None:
     errors.print(text, markup=False, emoji=False, soft_wrap=True)
 
 
-def human(number: float) -> str:
-    """A number with a unit prefix: 1234567 is 1.23M."""
-    for unit in ("", "k", "M", "G"):
-        if abs(number) < 1000:
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.3g}T"
-
-
-def size(count: int) -> str:
-    """Bytes in MB."""
-    return f"{count / 1e6:.2f} MB"
-
-
 @contextmanager
 def stages(quiet: bool, byte_unit: bool = False) -> Iterator[Any]:
     """A progress callback ``(stage, done, total)`` that draws one bar a stage on stderr.
@@ -70,12 +56,17 @@ def stages(quiet: bool, byte_unit: bool = False) -> Iterator[Any]:
         return
     middle = (DownloadColumn(),) if byte_unit else (TextColumn("{task.percentage:>3.0f} %"),)
     columns = (TextColumn("{task.description}"), BarColumn(), *middle, TimeRemainingColumn())
-    with Progress(*columns, console=errors) as bar:
-        tasks: dict[str, TaskID] = {}
+    bar, tasks = Progress(*columns, console=errors), dict[str, TaskID]()
 
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done, total=total or None)
+    def report(stage: str, done: int, total: int) -> None:
+        if not tasks:
+            bar.start()
+        if stage not in tasks:
+            tasks[stage] = bar.add_task(stage, total=total)
+        bar.update(tasks[stage], completed=done, total=total or None)
 
+    try:
         yield report
+    finally:
+        if tasks:  # an error before the first stage stands alone
+            bar.stop()

@@ -21,6 +21,10 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Runs, the first to hold the others against; or one search.")],
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
     data: Data = None,
+    exclude_seen: Annotated[
+        bool,
+        typer.Option("--exclude-seen", help="Leave out each user's own items; a search is shown as it was judged."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write one self-contained page: quality against cost, routes, who pays and who gains, single users, training.
@@ -29,7 +33,7 @@ def report(
 
     Example: leanrec report search --out report.html
     """
-    about = subject(runs, out, data)
+    about = subject(runs, out, data, exclude_seen)
     with stages(as_json) as progress:
         facts = write_report(about, progress)
     result = {

@@ -13,13 +13,14 @@ import polars as pl
 from leanrec.artifact.exported import Exported
 from leanrec.artifact.manifest import Manifest
 from leanrec.build import OpenRun
-from leanrec.cli.output import human, size, table
+from leanrec.cli.output import table
 from leanrec.core.errors import ConfigError
 from leanrec.data.simulate import ceiling
 from leanrec.data.store import Store, write_parquet
 from leanrec.evaluate.metrics import CUTOFFS, intervals, summarise
 from leanrec.evaluate.patterns import decided, information, keep_rates
 from leanrec.tasks import Evaluation, Part
+from leanrec.tasks.words import human, size
 
 
 def keys(text: str) -> list[str]:

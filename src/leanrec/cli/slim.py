@@ -10,12 +10,14 @@ import msgspec
 import typer
 
 from leanrec.cli.live import Display
-from leanrec.cli.output import Json, emit, human, note, size, stages, table
+from leanrec.cli.output import Json, emit, note, stages, table
 from leanrec.config import override, parse, read_recipe
 from leanrec.core.errors import ConfigError
+from leanrec.export.write import Format
 from leanrec.tasks import slim as searches
 from leanrec.tasks.report import subject, write_report
 from leanrec.tasks.slim.journal import write
+from leanrec.tasks.words import human, size
 
 
 class Cost(StrEnum):
@@ -23,6 +25,14 @@ class Cost(StrEnum):
 
     flops = "flops"
     bytes = "bytes"
+
+
+class Form(StrEnum):
+    """What the winner is exported as."""
+
+    onnx = "onnx"
+    pt2 = "pt2"
+    none = "none"
 
 
 def add(app: typer.Typer) -> None:
@@ -46,6 +56,14 @@ def slim(
     ] = None,
     hours: Annotated[float, typer.Option(help="Time to train and judge in, over all interruptions.")] = 1.0,
     cost: Annotated[Cost, typer.Option(help="What to make small.")] = Cost.flops,
+    exclude_seen: Annotated[
+        bool,
+        typer.Option("--exclude-seen", help="Judge with each user's own items left out, as `leanrec evaluate` can."),
+    ] = False,
+    export: Annotated[
+        Form | None,
+        typer.Option(help="Export the winner as this; by default as onnx where leanrec[onnx] is installed."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the cheapest model that loses less than --max-loss, and prove it: the full model, small ones, techniques, pairs of them.
@@ -67,8 +85,9 @@ def slim(
         searches.parse_limits(limit),
         names(techniques),
         msgspec.convert(cost.value, searches.Cost),
+        exclude_seen,
     )
-    result = searched(plan, out, hours, as_json)
+    result = searched(plan, out, hours, as_json, export)
     if as_json:
         emit(result)
     else:
@@ -85,17 +104,20 @@ def names(text: str | None) -> tuple[str, ...] | None:
     return () if found == ("none",) else tuple(sorted(set(found)))
 
 
-def searched(plan: searches.Plan, out: Path, hours: float, as_json: bool) -> dict[str, Any]:
-    """Search, keep the winner, and write ``slim.json``."""
+def searched(plan: searches.Plan, out: Path, hours: float, as_json: bool, export: Form | None = None) -> dict[str, Any]:
+    """Search, keep and export the winner, and write ``slim.json`` and the report."""
     with Display(as_json) as display:
-        search = searches.Search(plan, out, hours, display)
-        finished = search.journal.finished
-        journal = search.run()
-    full = search.open("full")
-    if journal.chosen is not None:
-        searches.keep(journal, search.path(journal.chosen.name), out)
-    found = searches.result(journal, full, out, search.store)
-    write(out / searches.RESULT, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+        state = searches.State(plan, out, hours, display)
+        finished = state.journal.finished
+        journal = searches.run(state)
+        if journal.chosen is not None:
+            searches.keep(journal, state.path(journal.chosen.name), out)
+        found = searches.result(journal, state.full, out, state.store)
+        if journal.chosen is not None and export != Form.none:
+            _save(found, out)  # whatever becomes of the export
+            form = None if export is None else msgspec.convert(export.value, Format)
+            found["export"] = searches.export_chosen(out, form, display)
+        _save(found, out)
     if not finished or not (out / "report.html").exists():
         about = subject([out], out / "report.html")
         with stages(as_json) as progress:
@@ -103,15 +125,19 @@ def searched(plan: searches.Plan, out: Path, hours: float, as_json: bool) -> dic
     return found
 
 
+def _save(found: dict[str, Any], out: Path) -> None:
+    write(out / searches.RESULT, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+
+
 def show(result: dict[str, Any]) -> None:
     """The sentence, the two models side by side, and what was tried."""
-    typer.echo(result["headline"])
-    base, lean = result["baseline"], result["chosen"]
+    typer.echo("\n".join(filter(None, (result["headline"], result["hint"]))))
+    base, lean, seen = result["baseline"], result["chosen"], "left out" if result["exclude_seen"] else "kept"
     if lean is not None:
         kind = "a plain small model of the same kind" if not lean["techniques"] else " and ".join(lean["techniques"])
         typer.echo(f"chosen: {lean['name']} ({kind}): {lean['summary']}")
         rows = [
-            ("NDCG@10, test", *(f"{side['metrics']['ndcg@10']:.4f}" for side in (base, lean))),
+            (f"NDCG@10, test, seen {seen}", *(f"{side['metrics']['ndcg@10']:.4f}" for side in (base, lean))),
             ("FLOPs per user (counted)", *(human(side["flops_per_user"]) for side in (base, lean))),
             ("size (counted)", *(size(side["bytes"]) for side in (base, lean))),
             ("p99 ms, one user (measured)", *(f"{side['p99_ms']:.3f}" for side in (base, lean))),
@@ -124,7 +150,22 @@ def show(result: dict[str, Any]) -> None:
         typer.echo(
             f"a router that knows the easy users would save {allowed:.0%}; the chosen model saves {share:.0%} of that"
         )
+    _show_export(result["export"])
     note(f"report: {result['report']}")
+
+
+def _show_export(export: dict[str, Any] | None) -> None:
+    if export is None:
+        return
+    if export["path"] is None:
+        note(f"not exported: {export['why']}")
+        return
+    more = (
+        ""
+        if export["format"] == "onnx"
+        else "; pip install 'leanrec[onnx]' and --export onnx make one that needs no torch"
+    )
+    note(f"exported as {export['format']}, {size(export['bytes'])}: {export['path']}{more}")
 
 
 def _standing(trial: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@
     ├── CompositionError   techniques and backbones that cannot be combined
     ├── ArtifactError      a run directory that is missing, damaged, hostile or of another version
     └── ServeError         a request that cannot be answered
+        └── UnknownItemError   because the catalogue has none of its items
 
 Every message says what was expected, what came, where, and what to do, in one line. The command line
 prints it without a traceback and exits with 2; any other exception is a fault of ours and exits with 1.
@@ -34,3 +35,7 @@ class ArtifactError(LeanrecError):
 
 class ServeError(LeanrecError):
     """A request cannot be answered."""
+
+
+class UnknownItemError(ServeError):
+    """A request names no item that the catalogue has."""

@@ -55,12 +55,25 @@ class Pricing:
     prices: np.ndarray
     usual: float
 
+    def price(self, budget: float | None) -> float:
+        """The lambda of a budget, or the usual one.
+
+        Raises:
+            ConfigError: The budget is below what the cheapest route costs.
+        """
+        return self.usual if budget is None else price_of(self.budgets.tolist(), self.prices.tolist(), budget)
+
+    def span(self) -> tuple[float, float, float]:
+        """The least budget, that of the usual price, and the largest."""
+        usual = float(np.interp(-self.usual, -self.prices, self.budgets))  # prices fall as budgets rise
+        return float(self.budgets[0]), usual, float(self.budgets[-1])
+
     def choose(self, scores: np.ndarray, lengths: np.ndarray, budget: float | None) -> list[Route]:
         """The routes of users with route scores float32 [B, K] and ``lengths`` int64 [B].
 
         Raises:
             ConfigError: The budget is below what the cheapest route costs.
         """
-        price = self.usual if budget is None else price_of(self.budgets.tolist(), self.prices.tolist(), budget)
+        price = self.price(budget)
         costs = self.costs[np.minimum(lengths, len(self.costs) - 1)]
         return [self.routes[i] for i in (scores - np.float32(price) * costs).argmax(1)]

@@ -49,7 +49,8 @@ def add_titles(
     layout = sniff(path, format, (item, title))
     if layout.unit == "line" and layout.format != "jsonl":
         raise DataError(f"expected a table with an item and a title column, got words in {path}; add a header")
-    columns = {role: resolve(role, name, layout.columns, path) for role, name in (("item", item), ("title", title))}
+    asked = (("item", item, "title-item"), ("title", title, "title-column"))
+    columns = {role: resolve(role, name, layout.columns, path, option=option) for role, name, option in asked}
     known = catalog.select("item")
     parts = []
     for batch in read_columns(path, layout, {role: name for role, name in columns.items() if name}, lenient=True):

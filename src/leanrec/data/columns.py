@@ -39,20 +39,20 @@ GUESSES = {
 }
 
 
-_NAME_IT = "name it, or give its position from 1 if the file has no header"
-
-
 def guess(role: str, names: Sequence[str]) -> str | None:
     """The column that most likely plays the role ("user", "item", "time" or "title"), or None."""
     plain = {"".join(c for c in name.lower() if c.isalnum()): name for name in reversed(names)}
     return next((plain[known] for known in GUESSES[role] if known in plain), None)
 
 
-def resolve(role: str, given: str | None, names: Sequence[str], path: Path, *, optional: bool = False) -> str | None:
+def resolve(
+    role: str, given: str | None, names: Sequence[str], path: Path, *, optional: bool = False, option: str = ""
+) -> str | None:
     """The column named by the user, or else the guessed one.
 
     Args:
         optional: Answer None instead of raising when nothing was named and no column looks right.
+        option: That names it; as the role by default.
 
     Raises:
         DataError: There is no such column, more than one, or none that looks right.
@@ -63,7 +63,10 @@ def resolve(role: str, given: str | None, names: Sequence[str], path: Path, *, o
         if optional:
             return None
         article = "an" if role == "item" else "a"
-        raise DataError(f"expected {article} {role} column, got the columns {have} in {path}; {_NAME_IT}")
+        raise DataError(
+            f"expected {article} {role} column, got the columns {have} in {path}; name it with --{option or role}, or give its "
+            "position from 1 there if the file has no header"
+        )
     if names.count(column) != 1:
         got = "no such column" if column not in names else "several of that name"
         raise DataError(f"expected the {role} column {column!r}, got {got} in {path}; it has the columns {have}")

@@ -10,6 +10,7 @@ import numpy as np
 from leanrec.core.errors import ServeError
 from leanrec.core.plain import PAD, Catalog, Route
 from leanrec.serve.answers import Recommendation, ScoredItem
+from leanrec.serve.asking import Asked, Terms, in_order, together
 from leanrec.serve.batches import by_length, padded
 from leanrec.serve.keys import Keys
 from leanrec.serve.runner import Runner
@@ -46,6 +47,11 @@ class Engine:
         """N."""
         return self.runner.num_items
 
+    @property
+    def budgets(self) -> tuple[float, float, float] | None:
+        """The least, the usual and the largest mean cost that can be asked for; None where there is one route."""
+        return None if self.runner.pricing is None else self.runner.pricing.span()
+
     def recommend(
         self,
         histories: Sequence[Sequence[str]],
@@ -69,22 +75,46 @@ class Engine:
         Raises:
             ServeError: A history is empty or has no known item, or k, budget or allow cannot be met.
         """
+        return self.answers(
+            self.ask(histories, k, exclude_seen=exclude_seen, allow=allow, deny=deny, budget=budget),
+        )
+
+    def ask(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        exclude_seen: bool = False,
+        allow: Collection[str] | None = None,
+        deny: Collection[str] | None = None,
+        budget: float | None = None,
+    ) -> list[Asked]:
+        """Check a request, see `recommend`, and read its keys: one `Asked` per history, which `answers` cannot refuse."""
         self.check(k, budget)
         known, unknown = self.keys.read(histories)
         denied = sorted(self.keys.some(deny)) if deny else []
-        allowed = None
-        if allow is not None:
-            allowed = np.array(sorted(self.keys.allowed(allow) - set(denied)), np.int64)
+        allowed = tuple(sorted(self.keys.allowed(allow) - set(denied))) if allow is not None else None
+        terms = Terms(k, budget, allowed)
+        return [
+            Asked(ids, missing, [*ids, *denied] if exclude_seen else denied, terms)
+            for ids, missing in zip(known, unknown, strict=True)
+        ]
+
+    def answers(self, asked: Sequence[Asked]) -> list[Recommendation]:
+        """Answer checked requests, those of equal terms together. Whoever else is asked for changes no answer."""
+        parts = [(rows, self._answers([asked[row] for row in rows], terms)) for terms, rows in together(asked)]
+        return in_order(parts) if parts else []
+
+    def _answers(self, asked: Sequence[Asked], terms: Terms) -> list[Recommendation]:
+        allowed = None if terms.allowed is None else np.array(terms.allowed, np.int64)
         answers: list[Recommendation] = []
-        for start in range(0, len(known), CHUNK):
-            chunk = known[start : start + CHUNK]
-            exclude = None
-            if exclude_seen or denied:
-                exclude = padded([[*ids, *denied] if exclude_seen else denied for ids in chunk])
-            found = self._best([np.array(ids) for ids in chunk], k, exclude, allowed, budget)
-            ids, scores, routes = found
-            for row in zip(ids.tolist(), scores.tolist(), routes, unknown[start : start + CHUNK], strict=True):
-                answers.append(self._answer(*row))
+        for start in range(0, len(asked), CHUNK):
+            chunk = asked[start : start + CHUNK]
+            exclude = padded([one.gone for one in chunk]) if any(one.gone for one in chunk) else None
+            histories = [np.array(one.ids) for one in chunk]
+            ids, scores, routes = self._best(histories, terms.k, exclude, allowed, terms.budget)
+            for best, score, route, one in zip(ids.tolist(), scores.tolist(), routes, chunk, strict=True):
+                answers.append(self._answer(best, score, route, one.unknown))
         return answers
 
     def recommend_ids(
@@ -117,17 +147,13 @@ class Engine:
         ids, scores, routes = zip(*parts, strict=True)
         return np.concatenate(ids), np.concatenate(scores), [route for some in routes for route in some]
 
-    def answer(
-        self, states: Any, route: Route, k: int, exclude: np.ndarray | None, unknown: list[str]
-    ) -> Recommendation:
-        """The best items for the state [1, e] of one user on a route, without ``exclude`` int64 [1, S].
-
-        Raises:
-            ServeError: k cannot be met.
-        """
-        self.check(k)
-        ids, scores = self.runner.best(states, k, exclude, None)
-        return self._answer(ids[0].tolist(), scores[0].tolist(), route, unknown)
+    def answer(self, states: Any, route: Route, asked: Asked, seen: Sequence[int] = ()) -> Recommendation:
+        """The best items for the state [1, e] of one user on a route, without those ``seen``."""
+        terms = asked.terms
+        allowed = None if terms.allowed is None else np.array(terms.allowed, np.int64)
+        gone = [*seen, *asked.gone]
+        ids, scores = self.runner.best(states, terms.k, np.array([gone], np.int64) if gone else None, allowed)
+        return self._answer(ids[0].tolist(), scores[0].tolist(), route, asked.unknown)
 
     def _best(
         self,
@@ -187,8 +213,11 @@ class Engine:
 
         Raises:
             ServeError: k is not within the catalogue, or the budget not above 0.
+            ConfigError: The budget is below what the cheapest route costs.
         """
         if not 1 <= k <= self.runner.num_items:
             raise ServeError(f"expected k in 1..{self.runner.num_items}, the items of the catalogue, got {k}")
         if budget is not None and not budget > 0:
             raise ServeError(f"expected a budget above 0, as a share of the full model's FLOPs, got {budget}")
+        if budget is not None and self.runner.pricing is not None:
+            self.runner.pricing.price(budget)

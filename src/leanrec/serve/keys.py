@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Sequence
 
-from leanrec.core.errors import ServeError
+from leanrec.core.errors import ServeError, UnknownItemError
 from leanrec.core.plain import Catalog
 
 SEARCHED = 20_000
@@ -27,7 +27,8 @@ class Keys:
         """Ids of the known keys, and the unknown keys, each once, of every history.
 
         Raises:
-            ServeError: A history is no list, empty, or has no known key.
+            ServeError: A history is no list or empty.
+            UnknownItemError: It has no known key.
         """
         known: list[list[int]] = []
         unknown: list[list[str]] = []
@@ -44,7 +45,9 @@ class Keys:
             missing = len(found) < len(history)
             unknown.append([key for key in dict.fromkeys(history) if key not in self.ids] if missing else [])
             if not found:
-                raise ServeError(f"expected at least one known item key, got {self._resembling(unknown[-1])}{where}")
+                raise UnknownItemError(
+                    f"expected at least one known item key, got {self._resembling(unknown[-1])}{where}"
+                )
         return known, unknown
 
     def some(self, keys: Collection[str]) -> set[int]:
@@ -55,12 +58,12 @@ class Keys:
         """Ids of the only items that may be recommended.
 
         Raises:
-            ServeError: None of the keys is known.
+            UnknownItemError: None of the keys is known.
         """
         known = self.some(allow)
         if not known:
             got = self._resembling(list(allow)) if allow else "none"
-            raise ServeError(f"expected at least one known item key in allow, got {got}")
+            raise UnknownItemError(f"expected at least one known item key in allow, got {got}")
         return known
 
     def _resembling(self, unknown: list[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from leanrec.core.plain import Route
+from leanrec.core.pricing import Pricing
 
 
 class Runner(Protocol):
@@ -16,10 +17,12 @@ class Runner(Protocol):
     Attributes:
         num_items: N.
         max_length: Longest history it reads.
+        pricing: What turns a budget into routes, or None where there is nothing to choose.
     """
 
     num_items: int
     max_length: int
+    pricing: Pricing | None
 
     def routes(self, items: np.ndarray, lengths: np.ndarray, budget: float | None) -> Sequence[Route]:
         """The route of each user, for histories int64 [B, T] with ``lengths`` int64 [B]."""

@@ -13,6 +13,7 @@ import numpy as np
 from leanrec.core.errors import ServeError
 from leanrec.core.plain import Route
 from leanrec.serve.answers import Recommendation
+from leanrec.serve.asking import Asked
 from leanrec.serve.engine import Engine
 from leanrec.serve.memories import Layout, Memories
 from leanrec.serve.runner import Runner
@@ -56,12 +57,14 @@ class Session:
     Attributes:
         items: Newest items, oldest first.
         length: Events since the start of what the memories know.
+        events: Of the user all in all, as counted by whoever keeps the history.
         route: Of the memories.
         memories: None before the first event, or where there are none.
     """
 
     items: list[int] = field(default_factory=list)
     length: int = 0
+    events: int = 0
     route: Route | None = None
     memories: Memories | None = None
 
@@ -69,6 +72,10 @@ class Session:
     def nbytes(self) -> int:
         """Bytes held, about."""
         return 200 + 32 * len(self.items) + (self.memories.nbytes if self.memories else 0)
+
+
+class BehindError(ServeError):
+    """What is kept of a user is not of the events that it was taken for."""
 
 
 class Sessions:
@@ -118,12 +125,36 @@ class Sessions:
         Raises:
             ServeError: No item is known, or k or budget cannot be met.
         """
-        self.engine.check(k, budget)
-        (ids,), (unknown,) = self.engine.keys.read([items])
+        (asked,) = self.engine.ask([items], k, budget=budget)
+        states, route, seen = self.advance(user, asked.ids, budget)
+        return self.engine.answer(states, route, asked, seen if exclude_seen else [])
+
+    def knows(self, user: Hashable, events: int) -> bool:
+        """Whether what is kept of a user is of that many events. Never waits for a step that is being taken."""
+        session = self._users.get(user)
+        return session is not None and session.events == events
+
+    def follow(self, user: Hashable, asked: Asked, events: int, anew: bool, exclude_seen: bool) -> Recommendation:
+        """As `event`, for a history that is kept elsewhere and may have changed there.
+
+        Args:
+            user: Any key.
+            asked: The newest events, or with ``anew`` all that are known.
+            events: Of the user all in all, these included.
+            anew: Whether what is kept of the user is to be replaced.
+            exclude_seen: As in `event`.
+
+        Raises:
+            BehindError: What is kept of the user does not end where these events begin.
+        """
         with self._lock:
-            states, route, seen = self.advance(user, ids, budget)
-        exclude = np.array([seen], np.int64) if exclude_seen else None
-        return self.engine.answer(states, route, k, exclude, unknown)
+            if anew:
+                self.forget(user)
+            elif not self.knows(user, events - len(asked.ids)):
+                raise BehindError(f"expected {events - len(asked.ids)} events of {user!r} to be known, got others")
+            states, route, seen = self.advance(user, asked.ids, asked.terms.budget)
+            self._users[user].events = events
+        return self.engine.answer(states, route, asked, seen if exclude_seen else [])
 
     def advance(self, user: Hashable, ids: Sequence[int], budget: float | None = None) -> tuple[Any, Route, list[int]]:
         """Append item ids to a user's history: the state [1, e] that scores the next item, the route, and the items known."""
@@ -134,7 +165,7 @@ class Sessions:
             (route,) = self.runner.routes(window, np.array([window.shape[1]]), budget)
             self.bytes -= session.nbytes if user in self._users else 0
             self._users.pop(user, None)
-            session.items = items
+            session.items, session.events = items, session.events + len(ids)
             if session.memories is not None and self._knows(session, route, len(ids)):
                 states = None
                 for item in ids:

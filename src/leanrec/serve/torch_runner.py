@@ -38,7 +38,7 @@ class TorchRunner:
     def __init__(self, model: Recommender, precision: Precision = "float32") -> None:
         self.model = self.encoder = model.eval()
         self.num_items, self.max_length = model.items.num_items, model.backbone.max_length
-        self.device = next(model.parameters()).device
+        self.device, self.pricing = next(model.parameters()).device, model.pricing()
         matrix = model.items.matrix
         self._layouts: dict[Route, Layout | None] = {}
         self.screen = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,11 @@ from leanrec.serve.parts import Graph, opener
 
 JUDGED = 5000
 """Most validation users on whom int8 weights are judged."""
+
+
+def best_format() -> Format:
+    """ONNX where its packages are installed, otherwise pt2, which needs torch alone."""
+    return "onnx" if all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")) else "pt2"
 
 
 def export_run(

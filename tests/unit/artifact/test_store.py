@@ -10,6 +10,7 @@ import re
 import resource
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -331,20 +332,23 @@ def test_full_disk_keeps_the_run_that_was_there(
     assert content(run) == before
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """The system refuses to write files above 1000 bytes."""
+    """The system refuses to write files above 1000 bytes; for a moment only, since pytest may be writing into one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("name", [MODEL, CATALOG])
-def test_a_limit_of_the_system_is_one_line(tmp_path: Path, manifest: Manifest, small_files: None, name: str) -> None:
+def test_a_limit_of_the_system_is_one_line(tmp_path: Path, manifest: Manifest, name: str) -> None:
     state = {"w": torch.ones(10_000 if name == MODEL else 1)}
     keys = tuple(str(i**5) for i in range(9999))
-    with pytest.raises(ArtifactError, match=rf"cannot write .*{re.escape(name)}: .*; free some space"):
+    message = rf"cannot write .*{re.escape(name)}: .*; free some space"
+    with pytest.raises(ArtifactError, match=message), small_files():
         save_run(tmp_path, state, Catalog(keys, keys, tuple(range(9999))), manifest)
     assert not list(tmp_path.iterdir())
 

@@ -22,6 +22,7 @@ EVENTS: list[dict[str, Any]] = [
         "chosen": None,
     },
     {"event": "test", "name": None, "left": 80.0},
+    {"event": "export", "name": "exported", "format": "onnx"},
 ]
 
 
@@ -43,6 +44,7 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
         "canet: done: canet at a budget of 0.5 loses +1.20 %, at most +2.50 %",
         "confirmed on users held back: canet at a budget of 0.5 loses +1.20 %, at most +4.00 %: not sure enough",
         "test: opened once, for the full model and the chosen one",
+        "export: writing graphs as onnx",
     ]
 
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from leanrec.cli.output import emit, human, note, size, stages, table
+from leanrec.cli.output import emit, note, stages, table
 
 
 def test_emit_writes_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,18 +30,6 @@ def test_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.out.count(text) == 4  # title, heading, cell and caption
 
 
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(0, "0"), (999, "999"), (1000, "1k"), (1_234_567, "1.23M"), (2.5e9, "2.5G"), (7e12, "7T"), (-1500, "-1.5k")],
-)
-def test_human(number: float, text: str) -> None:
-    assert human(number) == text
-
-
-def test_size() -> None:
-    assert size(3_616_000) == "3.62 MB"
-
-
 def test_stages_draw_on_stderr_or_not_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     for quiet in (True, False):
         with stages(quiet) as report:
@@ -51,3 +39,9 @@ def test_stages_draw_on_stderr_or_not_at_all(capsys: pytest.CaptureFixture[str])
         shown = capsys.readouterr()
         assert shown.out == ""
         assert ("read" in shown.err) != quiet
+
+
+def test_stages_without_one_draw_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with stages(quiet=False):
+        pass
+    assert capsys.readouterr() == ("", "")

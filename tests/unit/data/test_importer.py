@@ -139,7 +139,7 @@ def test_repeats_without_times_are_events(tmp_path: Path) -> None:
         ("user,item\n", r"expected an interaction log, got a header and no rows in .*log\.csv"),
         (
             "user,rating\na,1\n",
-            r"expected an item column, got the columns user, rating in .*log\.csv; name it, or give its",
+            r"expected an item column, got the columns user, rating in .*log\.csv; name it with --item, or give its position",
         ),
         (
             "user,item,ts\na,x,1\na,y,soon\n",

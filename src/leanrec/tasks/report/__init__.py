@@ -30,21 +30,24 @@ class Subject:
         runs: By name; the first is what the others are held against.
         store: Their interactions.
         search: What ``leanrec slim`` found, if it is about a search.
+        exclude_seen: Whether users' own items are left out.
     """
 
     out: Path
     runs: dict[str, OpenRun]
     store: Store
     search: dict[str, Any] | None
+    exclude_seen: bool = False
 
 
-def subject(runs: Sequence[Path], out: Path, data: Path | None = None) -> Subject:
+def subject(runs: Sequence[Path], out: Path, data: Path | None = None, exclude_seen: bool = False) -> Subject:
     """Open what is reported, before any work is done.
 
     Args:
         runs: Directories of runs, or one of a search.
         out: The page.
         data: The store, if it is no longer where the runs were trained.
+        exclude_seen: Leave users' own items out; a search is reported as it was judged.
 
     Raises:
         ConfigError: A search is named with other runs, or ``out`` is a directory.
@@ -61,12 +64,13 @@ def subject(runs: Sequence[Path], out: Path, data: Path | None = None) -> Subjec
         paths = [runs[0] / "runs" / "full"] + ([runs[0] / CHOSEN] if search["chosen"] else [])
     else:
         paths = list(runs)
-    return Subject(out, *opened(paths, data), search)
+    left_out = bool(search["exclude_seen"]) if search else exclude_seen
+    return Subject(out, *opened(paths, data), search, left_out)
 
 
 def write_report(about: Subject, progress: Report = silent) -> Facts:
     """Evaluate and measure the runs, and write the page."""
-    facts = gather(about.runs, about.store, progress)
+    facts = gather(about.runs, about.store, progress, about.exclude_seen)
     write(about.out, page(facts, about.search).encode())
     return facts
 
@@ -74,7 +78,7 @@ def write_report(about: Subject, progress: Report = silent) -> Facts:
 def _search(folder: Path) -> dict[str, Any]:
     try:
         found = msgspec.json.decode((folder / RESULT).read_bytes())
-        _ = found["headline"], found["candidates"], found["users"]
+        _ = found["headline"], found["candidates"], found["users"], found["exclude_seen"]
     except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
         raise ArtifactError(f"cannot read the search in {folder / RESULT}: {error}; repeat leanrec slim") from error
     return found

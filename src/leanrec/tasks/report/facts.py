@@ -23,6 +23,18 @@ from leanrec.tasks.progress import Report, silent
 from leanrec.tasks.report.groups import Group, groupings
 from leanrec.train.log import NAME as LOG
 
+NDCG = "NDCG@10, test"
+CONTROLS = {
+    "learned": "learned routes",
+    "whole": "whole network for all",
+    "static": "best static route of that cost",
+    "matched": "same routes, drawn at random",
+    "uniform": "all routes alike",
+    "rates": "blocks at random, learned rates",
+    "coin": "a coin for every block",
+    "oracle": "oracle of user groups",
+}
+"""What routes are held against, in words."""
 BATCHES = (1, 32)
 SECONDS = 3.0
 CONTROLLED = 2000
@@ -83,12 +95,14 @@ class Facts:
         runs: The first is what the others are held against.
         timing: Rows of `leanrec bench`.
         machine: Where it was measured, and when.
+        exclude_seen: Whether users' own items were left out.
     """
 
     store: dict[str, Any]
     runs: list[RunFacts]
     timing: list[dict[str, Any]]
     machine: dict[str, str | int]
+    exclude_seen: bool = False
 
 
 def opened(paths: Sequence[Path], data: Path | None = None) -> tuple[dict[str, OpenRun], Store]:
@@ -112,11 +126,11 @@ def opened(paths: Sequence[Path], data: Path | None = None) -> tuple[dict[str, O
     return dict(zip(names, runs, strict=True)), store
 
 
-def gather(named: dict[str, OpenRun], store: Store, progress: Report = silent) -> Facts:
+def gather(named: dict[str, OpenRun], store: Store, progress: Report = silent, exclude_seen: bool = False) -> Facts:
     """Evaluate and measure runs; the first is what the others are held against."""
     found: list[RunFacts] = []
     for name, run in named.items():
-        found.append(_facts(name, run, store, found[0] if found else None, progress))
+        found.append(_facts(name, run, store, found[0] if found else None, progress, exclude_seen))
     runs = list(named.values())
     bench = run_bench(
         [open_answering(run.path) for run in runs], store.path, BATCHES, SECONDS, min(10, store.num_items)
@@ -128,7 +142,7 @@ def gather(named: dict[str, OpenRun], store: Store, progress: Report = silent) -
     ]
     meta = store.meta
     about = {"name": meta.name, "users": meta.users, "items": meta.items, "events": meta.events}
-    return Facts(about, found, timing, bench.machine)
+    return Facts(about, found, timing, bench.machine, exclude_seen)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -143,8 +157,10 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def _facts(name: str, run: OpenRun, store: Store, base: RunFacts | None, progress: Report) -> RunFacts:
-    evaluation = evaluate_run(run, store, "test", progress=progress)
+def _facts(
+    name: str, run: OpenRun, store: Store, base: RunFacts | None, progress: Report, exclude_seen: bool
+) -> RunFacts:
+    evaluation = evaluate_run(run, store, "test", exclude_seen, progress=progress)
     ndcg = gains(METRIC, evaluation.ranking.ranks)
     loss = None
     if base is not None:
@@ -168,9 +184,9 @@ def _facts(name: str, run: OpenRun, store: Store, base: RunFacts | None, progres
         groups=groupings(evaluation, ndcg, whole, store),
         about=_about(run),
     )
-    facts.examples = _examples(run, store, evaluation)
+    facts.examples = _examples(run, store, evaluation, exclude_seen)
     if run.model.budgets() is not None:
-        test, valid = (RoutedPart(run, store, part, most=CONTROLLED, progress=progress) for part in ("test", "valid"))
+        test, valid = (RoutedPart(run, store, part, exclude_seen, progress, CONTROLLED) for part in ("test", "valid"))
         facts.controls = controls_of(test, valid, None, {}, groups_of(store))
         facts.curve = _curve(test)
     return facts
@@ -209,7 +225,7 @@ def _about(run: OpenRun) -> dict[str, str]:
     }
 
 
-def _examples(run: OpenRun, store: Store, evaluation: Evaluation) -> list[dict[str, Any]]:
+def _examples(run: OpenRun, store: Store, evaluation: Evaluation, exclude_seen: bool) -> list[dict[str, Any]]:
     """Single users: one of every route at first, the most frequent routes first, then more of them."""
     routes = list(map(str, evaluation.ranking.routes))
     order = sorted(evaluation.route_shares(), key=lambda route: -evaluation.route_shares()[route])
@@ -224,7 +240,7 @@ def _examples(run: OpenRun, store: Store, evaluation: Evaluation) -> list[dict[s
     for row in rows[:SHOWN]:
         user = int(evaluation.users[row])
         history = store.items[store.offsets[user] : positions[user]]
-        answer = engine.recommend([[keys[item - 1] for item in history]], BEST)[0]
+        answer = engine.recommend([[keys[item - 1] for item in history]], BEST, exclude_seen=exclude_seen)[0]
         found.append(
             {
                 "user": str(users[user]),

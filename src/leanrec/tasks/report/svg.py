@@ -109,6 +109,17 @@ def lines(series: Sequence[tuple[str, Sequence[float]]], x: str, y: str, title: 
     return _svg(title, drawn)
 
 
+def figure(title: str, plot: Element, caption: str = "", names: Sequence[str] = ()) -> Element:
+    """A plot with its title, the names of its series and what it shows in a sentence."""
+    return el(
+        "figure",
+        el("h3", title),
+        legend(names) if names else None,
+        plot,
+        el("figcaption", caption) if caption else None,
+    )
+
+
 def legend(names: Sequence[str]) -> Element:
     """Names of series beside their shapes."""
     items = []

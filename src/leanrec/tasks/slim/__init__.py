@@ -1,8 +1,10 @@
 """Find the cheapest recommender that stays good: see `leanrec.tasks.slim.search`."""
 
-from leanrec.tasks.slim.plan import Cost, Plan, parse_limits
+from leanrec.tasks.slim.exported import export_chosen
+from leanrec.tasks.slim.plan import Cost, Plan, parse_limits, plan_of
 from leanrec.tasks.slim.result import CHOSEN, RESULT, headline, keep, result
-from leanrec.tasks.slim.search import Search, plan_of
+from leanrec.tasks.slim.search import run
+from leanrec.tasks.slim.state import State
 from leanrec.tasks.slim.watch import Tell
 
 __all__ = [
@@ -10,11 +12,13 @@ __all__ = [
     "RESULT",
     "Cost",
     "Plan",
-    "Search",
+    "State",
     "Tell",
+    "export_chosen",
     "headline",
     "keep",
     "parse_limits",
     "plan_of",
     "result",
+    "run",
 ]

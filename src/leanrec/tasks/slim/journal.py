@@ -10,6 +10,7 @@ import msgspec
 from leanrec.core.errors import ArtifactError, DataError
 from leanrec.evaluate.losses import Loss
 from leanrec.tasks.slim.plan import Plan
+from leanrec.tasks.words import labelled
 
 NAME = "search.json"
 Status = Literal["waiting", "running", "done", "abandoned", "skipped", "failed", "no time"]
@@ -33,6 +34,16 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     params: int
     loss: Loss
+
+    @property
+    def key(self) -> str:
+        """Names it in the journal."""
+        return f"{self.name}@{self.budget}"
+
+    @property
+    def label(self) -> str:
+        """Names it to people."""
+        return labelled(self.name, self.budget)
 
 
 class Trial(msgspec.Struct, kw_only=True):

@@ -8,9 +8,13 @@ from typing import Literal
 
 import msgspec
 
-from leanrec.config import Tree
-from leanrec.core.errors import ConfigError
+from leanrec.build import split_of
+from leanrec.config import RunConfig, Tree
+from leanrec.core.errors import ConfigError, DataError
 from leanrec.core.registry import did_you_mean
+from leanrec.data.split import Part
+from leanrec.data.store import Store
+from leanrec.tasks.slim.candidates import recipes
 
 Cost = Literal["flops", "bytes"]
 COUNTED = ("flops", "bytes", "params")
@@ -18,6 +22,9 @@ MEASURED = ("p50_ms", "p99_ms")
 UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 CONFIRM = 0.5
 """Share of the validation users on whom nothing but the proposals is judged."""
+LEAST = 10
+"""Fewest users to choose on, and to confirm on; a promise of use needs many more."""
+PARTS: tuple[Part, Part] = ("valid", "confirm")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +38,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         limits: What the winner may cost at most, by name.
         techniques: What may be tried; None for all.
         cost: What is made small.
+        exclude_seen: Whether users' own items are left out where quality is judged; `leanrec evaluate` keeps them by default.
     """
 
     data: str
@@ -40,6 +48,51 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     limits: dict[str, float]
     techniques: tuple[str, ...] | None
     cost: Cost = "flops"
+    exclude_seen: bool = False
+
+
+def plan_of(
+    config: RunConfig,
+    data: Path,
+    max_loss: float,
+    limits: dict[str, float],
+    techniques: tuple[str, ...] | None,
+    cost: Cost = "flops",
+    exclude_seen: bool = False,
+) -> Plan:
+    """What to search for, checked.
+
+    Raises:
+        LeanrecError: The configuration, the data or a number is not usable.
+    """
+    if config.technique:
+        named = ", ".join(choice.name for choice in config.technique)
+        raise ConfigError(f"expected a full model without techniques, got {named}; --techniques says what to try")
+    checked(max_loss, 1.0)
+    recipes(techniques)  # refuses unknown names
+    store = Store.open(data)
+    if not config.data.confirm:
+        config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, confirm=CONFIRM))
+    split = split_of(store, config)
+    users = {part: len(split.targets(part)[0]) for part in PARTS}
+    if min(users.values()) < LEAST:
+        got = " and ".join(
+            f"{count:,} to {part} on" for part, count in zip(("choose", "confirm"), users.values(), strict=True)
+        )
+        raise DataError(
+            f"expected at least {LEAST} validation users to choose on and as many to confirm on, got {got} in {store.path}; "
+            "bring more users with three events or more"
+        )
+    return Plan(
+        data=str(store.path.resolve()),
+        catalog_sha256=store.meta.catalog_sha256,
+        config=config.tree(),
+        max_loss=max_loss,
+        limits=limits,
+        techniques=techniques,
+        cost=cost,
+        exclude_seen=exclude_seen,
+    )
 
 
 def parse_limits(text: str | None) -> dict[str, float]:

@@ -18,16 +18,17 @@ from leanrec.tasks.evaluation import Evaluation, evaluate_run
 from leanrec.tasks.slim.journal import Journal, Point
 from leanrec.tasks.slim.judge import gain
 from leanrec.tasks.slim.plan import Plan
+from leanrec.tasks.words import change
 
 CHOSEN, RESULT = "chosen", "slim.json"
 
 
 def tested(full: OpenRun, lean: OpenRun | None, chosen: Point | None, store: Store, plan: Plan) -> dict[str, Any]:
     """The test part's word on the full model and on the chosen one."""
-    whole = evaluate_run(full, store, "test")
+    whole = evaluate_run(full, store, "test", plan.exclude_seen)
     found: dict[str, Any] = {"users": len(whole.users), "full": _figures(whole)}
     if lean is not None and chosen is not None:
-        here = evaluate_run(lean, store, "test", budget=chosen.budget)
+        here = evaluate_run(lean, store, "test", plan.exclude_seen, chosen.budget)
         loss = paired_loss(gain(here), gain(whole), plan.max_loss)
         found |= {"chosen": _figures(here), "loss": msgspec.to_builtins(loss)}
     return found
@@ -72,7 +73,7 @@ def at_budget(tree: dict[str, Any], budget: float | None) -> dict[str, Any]:
 def result(journal: Journal, full: OpenRun, out: Path, store: Store) -> dict[str, Any]:
     """What ``slim --json`` prints and ``slim.json`` holds."""
     plan, chosen, test = journal.plan, journal.chosen, journal.test or {}
-    timing = journal.timing.get(f"{chosen.name}@{chosen.budget}", {}) if chosen else {}
+    timing = journal.timing.get(chosen.key, {}) if chosen else {}
     baseline = {
         "run": str(out / "runs" / "full"),
         "flops_per_user": test["full"]["flops"],
@@ -87,6 +88,7 @@ def result(journal: Journal, full: OpenRun, out: Path, store: Store) -> dict[str
         "max_loss": plan.max_loss,
         "limits": plan.limits,
         "cost": plan.cost,
+        "exclude_seen": plan.exclude_seen,
         "candidates": _candidates(journal),
         "proposals": [msgspec.to_builtins(proposal) for proposal in journal.proposals or ()],
         "saving": None,
@@ -101,6 +103,7 @@ def result(journal: Journal, full: OpenRun, out: Path, store: Store) -> dict[str
         "seed": full.manifest.train.seed,
         "started": journal.started,
         "seconds": {name: round(seconds, 2) for name, seconds in journal.seconds.items()},
+        "export": None,
         "report": str(out / "report.html"),
     }
     if chosen is not None:
@@ -128,7 +131,7 @@ def result(journal: Journal, full: OpenRun, out: Path, store: Store) -> dict[str
         }
     if store.meta.simulation is not None:
         found["oracle"] = _oracle(journal, store, found)
-    found["headline"] = headline(found)
+    found["headline"], found["hint"] = headline(found), hint(journal, found["users"]["confirm"])
     return found
 
 
@@ -156,6 +159,19 @@ def _oracle(journal: Journal, store: Store, found: dict[str, Any]) -> dict[str, 
     return {"saving": allowed, "share": saved / allowed if allowed > 0 else 0.0}
 
 
+def hint(journal: Journal, users: int) -> str:
+    """What would help where candidates look good enough, but nothing is sure; empty otherwise."""
+    most = journal.plan.max_loss
+    near = [point for trial in journal.trials for point in trial.points if point.loss.mean < most <= point.loss.upper]
+    if journal.chosen is not None or not near:
+        return ""
+    best = min(near, key=lambda point: point.loss.upper)
+    return (
+        f"{best.label} is the surest: {-100 * best.loss.mean:+.1f} % on validation, but for all that {users:,} users can tell it "
+        f"may be {-100 * best.loss.upper:+.1f} %. Bring more users, or allow more with --max-loss and another --out."
+    )
+
+
 def headline(found: dict[str, Any]) -> str:
     """The sentence on top: how much cheaper, and how quality changed."""
     promise = f"less than {100 * found['max_loss']:.3g} % of NDCG@10 lost"
@@ -167,7 +183,4 @@ def headline(found: dict[str, Any]) -> str:
         )
     times = found["times"][found["cost"]]
     what = "cheaper" if found["cost"] == "flops" else "smaller"
-    low, high = (-100 * x for x in reversed(found["test_loss"]["ci95"]))
-    mean = -100 * found["test_loss"]["mean"]
-    word = "unchanged" if low <= 0 <= high else f"{abs(mean):.1f} % {'better' if mean > 0 else 'lower'}"
-    return f"{times:.1f}x {what}, quality {word} (difference {low:+.1f} % .. {high:+.1f} %)"
+    return f"{times:.1f}x {what}, quality {change(found['test_loss']['mean'], *found['test_loss']['ci95'])}"

@@ -13,7 +13,7 @@ from leanrec.train.log import NAME as LOG
 from leanrec.train.loop import METRIC
 
 Tell = Callable[[dict[str, Any]], None]
-"""Told events: {"event": "trial" | "epoch" | "trained" | "proposed" | "confirmed" | "tested", "name": ..., ...}."""
+"""Told events, in the order trial, epoch, trained (again and again), confirmed, test, export; docs/guide says what is in each."""
 
 
 def quiet(event: dict[str, Any]) -> None:

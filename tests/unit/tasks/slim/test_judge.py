@@ -9,10 +9,10 @@ import pytest
 from leanrec.core.errors import ConfigError
 from leanrec.core.stage import Stage
 from leanrec.evaluate.losses import Loss
-from leanrec.tasks.slim.journal import Point
+from leanrec.tasks.slim.journal import Journal, Point, Trial
 from leanrec.tasks.slim.judge import front, proposed
 from leanrec.tasks.slim.plan import Plan, over, parse_limits
-from leanrec.tasks.slim.result import at_budget, headline
+from leanrec.tasks.slim.result import at_budget, headline, hint
 from leanrec.tasks.slim.watch import GivenUp, Guard, NoTime
 from leanrec.train.checkpoint import Progress
 
@@ -97,6 +97,18 @@ def test_the_budget_becomes_the_default_of_what_has_one() -> None:
     assert at_budget(tree, 0.5) == {"technique": {"a": {"budget": 0.5, "x": 1}, "b": {"y": 2}}}
     assert tree["technique"]["a"]["budget"] == 0.3
     assert at_budget(tree, None) is tree
+
+
+def test_where_users_are_too_few_it_says_what_would_help() -> None:
+    def judged(mean: float, upper: float, **more: Any) -> Journal:
+        sure = Point(name="canet", budget=0.5, flops=1, bytes=1, params=1, loss=Loss(mean, 0, 0, upper, 0.1))
+        return Journal(plan=plan(), started="", trials=[Trial(name="canet", points=[sure])], **more)
+
+    assert hint(judged(0.02, 0.14), 471) == (
+        "canet at a budget of 0.5 is the surest: -2.0 % on validation, but for all that 471 users can tell it may be -14.0 %. "
+        "Bring more users, or allow more with --max-loss and another --out."
+    )
+    assert hint(judged(0.2, 0.3), 471) == hint(judged(0.02, 0.14, chosen=point("a", 1, 0.01)), 471) == ""
 
 
 def found(low: float, high: float, **more: Any) -> dict[str, Any]:

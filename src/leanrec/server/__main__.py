@@ -1,0 +1,19 @@
+"""``python -m leanrec.server EXPORT``: as ``leanrec serve``, without what only training needs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from leanrec.core.errors import LeanrecError
+from leanrec.server.command import serve
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(serve)
+    try:
+        app(prog_name="leanrec serve")
+    except LeanrecError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)

@@ -1,0 +1,220 @@
+"""Micro-batching: questions that come while others are being answered are answered together.
+
+One worker thread answers; the loop does not wait for it. A question that finds the worker idle and nobody else about is answered
+at once, by the loop itself where that takes less than `BLINK`: waking a thread twice would take longer than that. While several
+clients ask, the worker waits at most ``gather`` seconds for as many users as the last batch had. Nothing is answered late: a
+question leaves with a refusal when its deadline comes, or at the door if the queue is so long that it would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from leanrec.server.pace import Pace
+from leanrec.server.problems import Refusal
+
+BLINK = 0.002
+"""Seconds for which the loop may be kept from everything else."""
+RISES = 1.05
+"""How much longer one user alone may be thought to take, with every one that did take longer."""
+
+Question = TypeVar("Question")
+Answered = TypeVar("Answered")
+
+
+class Watch(Protocol):
+    """Told what the batcher does, on the loop's thread."""
+
+    def started(self, users: int, waited: float, waiting: int) -> None:
+        """A batch of so many users starts, whose first has waited for so many seconds; others still wait."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting(Generic[Question, Answered]):
+    questions: Sequence[Question]
+    future: asyncio.Future[list[Answered]]
+    came: float
+    deadline: float
+
+
+class Batcher(Generic[Question, Answered]):
+    """Answers questions in batches. All methods are called on one event loop.
+
+    Args:
+        answer: From questions to as many answers, on the worker's thread. An exception among them, or raised for a request alone,
+            is raised to whoever asked.
+        watch: Told of every batch.
+        gather: Seconds.
+        most: Users of a batch.
+        queue: Users that may wait.
+        longest: Seconds that a batch may take; when one takes more, the next ones are smaller.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[list[Question]], list[Answered | Exception]],
+        watch: Watch,
+        gather: float,
+        most: int,
+        queue: int,
+        longest: float,
+    ) -> None:
+        self._answer, self._watch = answer, watch
+        self._gather, self._most, self._queue = gather, most, queue
+        self._loop = asyncio.get_running_loop()
+        self._worker = ThreadPoolExecutor(1, "leanrec-answers")
+        self._waiting: deque[_Waiting[Question, Answered]] = deque()
+        self._begins: asyncio.Handle | None = None
+        self._running, self._last, self._since = 0, 0, 0.0
+        self._longest, self.size = longest, most
+        self.waiting, self.pace = 0, Pace()
+        self.single = math.inf
+
+    async def ask(self, questions: Sequence[Question], within: float) -> list[Answered]:
+        """Answers to the questions of one request, one user each.
+
+        Args:
+            questions: At least one.
+            within: Seconds until the deadline.
+
+        Raises:
+            Refusal: There is no room, or no time.
+        """
+        self.admit(len(questions), within)
+        now = self._loop.time()
+        one = _Waiting(questions, self._loop.create_future(), now, now + within)
+        self._waiting.append(one)
+        self.waiting += len(questions)
+        timer = self._loop.call_at(one.deadline, _expire, one.future, within)
+        self._wake()
+        try:
+            return await one.future
+        finally:
+            timer.cancel()
+
+    def admit(self, users: int, within: float) -> None:
+        """Refuse whom the queue has no room for, or no time.
+
+        Raises:
+            Refusal: So it is.
+        """
+        if not self.waiting:
+            return
+        if self.waiting + users > self._queue:
+            self._overloaded(f"expected at most {self._queue} users to wait, got more")
+        ahead = self._left() + self.pace.foresees(self.waiting + users, self.size)
+        if ahead > within:
+            self._overloaded(f"expected an answer within {within:.3g} s, got a queue of about {ahead:.3g} s")
+
+    def close(self) -> None:
+        """End the worker; call it when nobody waits."""
+        self._worker.shutdown()
+
+    def _left(self) -> float:
+        """Seconds until the worker is idle."""
+        if not self._running:
+            return 0.0
+        return max(0.0, self._since + self.pace.foresees(self._running, self._running) - self._loop.time())
+
+    def _overloaded(self, detail: str) -> None:
+        wait = max(1, math.ceil(self.pace.foresees(self.waiting, self.size)))
+        raise Refusal("overloaded", f"{detail}; try again in {wait} s", wait)
+
+    def _wake(self) -> None:
+        """Start a batch if the worker is idle: as soon as all requests that are here were read, or when others had time to come."""
+        if self._running:
+            return
+        if self._last <= 1 or self.waiting >= min(self._last, self.size) or self._gather <= 0:
+            self._begin(self._loop.call_soon(self._start))
+        elif self._begins is None:
+            self._begin(self._loop.call_later(self._gather, self._start))
+
+    def _begin(self, handle: asyncio.Handle | None) -> None:
+        if self._begins is not None:
+            self._begins.cancel()
+        self._begins = handle
+
+    def _start(self) -> None:
+        self._begin(None)
+        batch = self._next()
+        if not batch:
+            return
+        now, users = self._loop.time(), sum(len(one.questions) for one in batch)
+        self._running, self._since = users, now
+        self._watch.started(users, now - batch[0].came, self.waiting)
+        if users == 1 >= self._last and self.single < BLINK:
+            self._done(batch, self._answered(batch))
+        else:
+            self._worker.submit(self._work, batch)
+
+    def _next(self) -> list[_Waiting[Question, Answered]]:
+        """Whoever is next. Who would be late is told now: time spent on that answer would make others late."""
+        batch: list[_Waiting[Question, Answered]] = []
+        users, now = 0, self._loop.time()
+        ready = now + self.pace.foresees(min(self.waiting, self.size), self.size)
+        while self._waiting and (not batch or users + len(self._waiting[0].questions) <= self.size):
+            one = self._waiting.popleft()
+            self.waiting -= len(one.questions)
+            if one.deadline < ready and self._waiting:
+                _expire(one.future, one.deadline - one.came)
+            if not one.future.done():
+                batch.append(one)
+                users += len(one.questions)
+        return batch
+
+    def _work(self, batch: list[_Waiting[Question, Answered]]) -> None:
+        """On the worker's thread."""
+        self._loop.call_soon_threadsafe(self._done, batch, self._answered(batch))
+
+    def _answered(self, batch: list[_Waiting[Question, Answered]]) -> list[list[Answered | Exception]]:
+        """If a batch fails, each request is tried alone, so that only the guilty one does."""
+        try:
+            started = time.perf_counter()
+            found = self._answer([question for one in batch for question in one.questions])
+            if len(found) == 1:  # the least of late, for what else the machine does is not the answer's fault
+                self.single = min(time.perf_counter() - started, RISES * self.single)
+            answers = iter(found)
+            return [[next(answers) for _ in one.questions] for one in batch]
+        except Exception as error:
+            return [[error]] if len(batch) == 1 else [self._alone(one) for one in batch]
+
+    def _alone(self, one: _Waiting[Question, Answered]) -> list[Answered | Exception]:
+        try:
+            return self._answer(list(one.questions))
+        except Exception as error:
+            return [error]
+
+    def _done(self, batch: list[_Waiting[Question, Answered]], results: list[list[Answered | Exception]]) -> None:
+        """Back on the loop; what it took to come back is part of what a batch takes."""
+        self._last, self._running = self._running, 0
+        took = self._loop.time() - self._since
+        self.pace.took(self._last, took)
+        if took > self._longest:
+            self.size = max(1, int(self._last * self._longest / took))
+        elif self._last >= self.size:
+            self.size = min(self._most, self.size + max(1, self.size // 4))
+        for one, result in zip(batch, results, strict=True):
+            if one.future.done():
+                continue
+            good = [answer for answer in result if not isinstance(answer, Exception)]
+            if len(good) == len(result):
+                one.future.set_result(good)
+            else:
+                one.future.set_exception(next(answer for answer in result if isinstance(answer, Exception)))
+        if self._waiting:
+            self._start()
+
+
+def _expire(future: asyncio.Future[list[Answered]], within: float) -> None:
+    if not future.done():
+        future.set_exception(
+            Refusal("deadline", f"expected an answer within {within:.3g} s, got none; ask again later", 1)
+        )

@@ -1,0 +1,66 @@
+"""Under load the mean cost falls, within a floor, before anybody is refused."""
+
+from __future__ import annotations
+
+from leanrec.core.errors import ConfigError
+from leanrec.serve.engine import Engine
+
+SMOOTH = 0.3
+"""Weight of the newest wait."""
+STILL = 0.05
+"""Strain below which budgets are left alone."""
+
+
+class Dial:
+    """What load makes of a budget.
+
+    Every budget falls in proportion to how long requests wait: untouched while nobody does, at the floor from a wait of ``full``
+    on. It settles where waiting and cost balance.
+
+    Args:
+        span: The least, the usual and the largest budget of the model.
+        floor: The least budget that load may lead to.
+        full: Seconds of waiting at which the floor is reached.
+    """
+
+    def __init__(self, span: tuple[float, float, float], floor: float, full: float) -> None:
+        _, self.usual, self.largest = span
+        self.floor, self.full = floor, full
+        self._wait = 0.0
+
+    def waited(self, seconds: float) -> None:
+        """The first request of a batch waited so long."""
+        self._wait = (1 - SMOOTH) * self._wait + SMOOTH * seconds
+
+    @property
+    def strain(self) -> float:
+        """0 while nobody waits, 1 at the floor."""
+        strain = min(1.0, self._wait / self.full)
+        return strain if strain >= STILL else 0.0
+
+    def of(self, asked: float | None) -> float | None:
+        """The budget of a request that asked for one, or for none; never above it, nor below the floor unless it was."""
+        strain = self.strain
+        wanted = self.usual if asked is None else min(asked, self.largest)
+        return asked if strain == 0 or wanted <= self.floor else wanted - (wanted - self.floor) * strain
+
+
+def dial_of(engine: Engine, path: object, floor: float | None, wait_ms: float) -> Dial | None:
+    """What lowers the budgets of a model under load, if that is wanted.
+
+    Raises:
+        ConfigError: The model has no choice of routes, or none as cheap.
+    """
+    if floor is None:
+        return None
+    span = engine.budgets
+    if span is None:
+        raise ConfigError(
+            f"expected a model with a choice of routes for --adaptive-budget, got {path} with one; drop the option"
+        )
+    engine.check(1, floor)
+    if floor >= span[2]:
+        raise ConfigError(
+            f"expected --adaptive-budget below {span[2]:.3g}, the largest budget of {path}, got {floor}; nothing could fall"
+        )
+    return Dial(span, floor, wait_ms / 1000)

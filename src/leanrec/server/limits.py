@@ -1,0 +1,44 @@
+"""How much one request may ask for."""
+
+from __future__ import annotations
+
+from leanrec.server import schemas
+from leanrec.server.problems import Refusal
+from leanrec.server.settings import Settings, option
+
+
+class Limits:
+    """Checks what the schema of a body cannot say."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def seconds(self, asked: int | None) -> float:
+        """Until the deadline of a request."""
+        most = self.settings.deadline_ms
+        return (most if asked is None else min(asked, most)) / 1000
+
+    def check(self, body: schemas.Recommend | schemas.Events) -> None:
+        """Refuse what is too much, or not one question.
+
+        Raises:
+            Refusal: With what was expected and what came.
+        """
+        self._at_most("k", body.k, self.settings.k, "k")
+        for name in ("items", "history", "allow", "deny"):
+            self._at_most(name, len(getattr(body, name, None) or ()), self.settings.history, "history")
+        if isinstance(body, schemas.Events):
+            return
+        given = [name for name in ("history", "user", "histories", "users") if getattr(body, name) is not None]
+        if len(given) != 1:
+            got = " and ".join(given) or "none"
+            raise Refusal("bad-request", f"expected exactly one of history, user, histories and users, got {got}")
+        self._at_most(given[0], len(body.histories or body.users or ()), self.settings.users, "users")
+        for history in body.histories or ():
+            self._at_most("histories", len(history), self.settings.history, "history")
+
+    def _at_most(self, name: str, got: int, most: int, setting: str) -> None:
+        if got > most:
+            raise Refusal(
+                "over-limit", f"expected {name} of at most {most}, got {got}; the server sets this by {option(setting)}"
+            )

@@ -1,0 +1,142 @@
+"""A model that is being served, and how a run or an export becomes one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from leanrec.artifact.exported import is_export
+from leanrec.serve.answers import Recommendation
+from leanrec.serve.asking import Asked, Terms
+from leanrec.serve.engine import Engine
+from leanrec.serve.sessions import Sessions
+from leanrec.server.dial import Dial, dial_of
+from leanrec.server.schemas import Answer, RouteShare
+from leanrec.server.search import TitleSearch
+from leanrec.server.selfcheck import self_check
+from leanrec.server.settings import Settings
+
+DIGITS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Live:
+    """A checked model. Requests are bound to the one that read their keys, also when another one takes over.
+
+    Attributes:
+        path: Of the run or export.
+        digest: The first digits of its manifest's checksum.
+        engine: Answers.
+        sessions: What makes an event cost one step.
+        search: Its titles.
+        dial: What load makes of its budgets; None if it makes nothing.
+    """
+
+    path: Path
+    digest: str
+    engine: Engine
+    sessions: Sessions
+    search: TitleSearch
+    dial: Dial | None = None
+
+    def routes(self) -> list[RouteShare]:
+        """Every route and its share of the full model's cost."""
+        return [RouteShare(str(route), flops / self.engine.flops_full) for route, flops in self.engine.flops.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class Follows:
+    """That a question is about events that follow others.
+
+    Attributes:
+        user: Whose.
+        events: Of the user all in all, these included.
+        anew: Whether the question has all events that are known, not only the newest.
+        exclude_seen: Leave out all items of the user, not only those of the question.
+    """
+
+    user: str
+    events: int
+    anew: bool
+    exclude_seen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question for one user, and the model that read its keys."""
+
+    live: Live
+    asked: Asked
+    follows: Follows | None = None
+
+
+def answered(questions: Sequence[Question]) -> list[Answer | Exception]:
+    """Answer questions: those by whole histories together for each model, then those that follow others, one step each.
+
+    Budgets are what load makes of them now. An exception stands for the answer of a question that follows others: no other one
+    fails for it, and none is asked twice.
+    """
+    asked = list(_under_load(questions))
+    answers: dict[int, Answer | Exception] = {}
+    whole: dict[Live, list[int]] = {}
+    for row, question in enumerate(questions):
+        if question.follows is None:
+            whole.setdefault(question.live, []).append(row)
+    for live, rows in whole.items():
+        for row, found in zip(rows, live.engine.answers([asked[row] for row in rows]), strict=True):
+            answers[row] = _answer(live, found, asked[row].terms)
+    for row, question in enumerate(questions):
+        if question.follows is not None:
+            answers[row] = _step(question.live, asked[row], question.follows)
+    return [answers[row] for row in range(len(questions))]
+
+
+def _under_load(questions: Sequence[Question]) -> Iterator[Asked]:
+    """What is asked, at the budgets of the moment; requests of equal terms keep equal terms."""
+    changed: dict[tuple[Dial, Terms], Terms] = {}
+    for question in questions:
+        dial, asked = question.live.dial, question.asked
+        if dial is None:
+            yield asked
+            continue
+        terms = changed.get((dial, asked.terms))
+        if terms is None:
+            terms = changed[dial, asked.terms] = replace(asked.terms, budget=dial.of(asked.terms.budget))
+        yield replace(asked, terms=terms)
+
+
+def _answer(live: Live, found: Recommendation, terms: Terms) -> Answer:
+    return Answer(found.items, found.route, found.flops_ratio, found.unknown, live.digest, terms.budget)
+
+
+def _step(live: Live, asked: Asked, follows: Follows) -> Answer | Exception:
+    try:
+        found = live.sessions.follow(follows.user, asked, follows.events, follows.anew, follows.exclude_seen)
+    except Exception as error:
+        return error
+    return _answer(live, found, asked.terms)
+
+
+def open_live(path: Path, settings: Settings) -> Live:
+    """Open and try a run or an export.
+
+    Raises:
+        ArtifactError: It is damaged, neither, or does not pass its self-check.
+        ServeError: Its runtime is not installed.
+        ConfigError: It does not fit the settings.
+    """
+    if is_export(path):
+        from leanrec.serve.export_runner import open_export
+
+        engine, exported = open_export(path)
+        digest = exported.sha256
+    else:
+        from leanrec.build import open_run
+
+        run = open_run(path)
+        engine, digest = run.engine(), run.manifest.sha256
+    self_check(engine, path)
+    dial = dial_of(engine, path, settings.adaptive_budget, settings.adaptive_wait_ms)
+    sessions = Sessions(engine, settings.session_mb * 2**20)
+    return Live(path, digest[:DIGITS], engine, sessions, TitleSearch(engine.catalog), dial)

@@ -1,0 +1,103 @@
+"""Run the application: signals, drain, reload."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from types import FrameType
+
+import uvicorn
+
+from leanrec.core.errors import ConfigError
+from leanrec.server.app import make_app
+from leanrec.server.problems import Refusal
+from leanrec.server.service import Service
+
+SWITCH = 0.0005
+"""Seconds for which the worker may keep the loop from running Python."""
+
+log = logging.getLogger("leanrec.server")
+
+
+class Server(uvicorn.Server):
+    """Stops in steps: not ready, then no new connections, then every request that was taken is answered.
+
+    A second signal stops at once. SIGHUP reads the run or export anew.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.service, self._started = service, started
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take requests, and say so."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        if self.should_exit:
+            return
+        if hasattr(signal, "SIGHUP"):
+            self._loop.add_signal_handler(signal.SIGHUP, lambda: self._do(self._reload()))
+        self._started()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See the class. Leaves nothing behind that would end the process by the signal again."""
+        if self._loop is None or not self.service.ready:
+            self.should_exit = self.force_exit = True
+            return
+        self.service.ready = False
+        self._loop.call_soon_threadsafe(lambda: self._do(self._drain()))
+
+    async def _drain(self) -> None:
+        log.warning("draining: requests are taken for %g s more", self.service.settings.drain_s)
+        await asyncio.sleep(self.service.settings.drain_s)
+        self.should_exit = True
+
+    async def _reload(self) -> None:
+        with suppress(Refusal):  # it is in the log
+            await self.service.reload()
+
+    def _do(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes a free one.
+
+    Raises:
+        ConfigError: The address is taken, or not one of this machine.
+    """
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
+        )
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"cannot listen at {host}:{port}: {error}; choose others with --host and --port") from error
+
+
+def run(service: Service, at: socket.socket, started: Callable[[], None]) -> None:
+    """Serve until a signal says to stop.
+
+    Args:
+        service: What to serve.
+        at: Listens.
+        started: Called when requests are taken.
+    """
+    config = uvicorn.Config(
+        make_app(service),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=max(1, -(-service.settings.deadline_ms // 1000) + 1),
+    )
+    sys.setswitchinterval(SWITCH)
+    Server(config, service, started).run(sockets=[at])

@@ -1,0 +1,167 @@
+"""Bodies of requests and replies, and their JSON schemas for OpenAPI."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from leanrec.serve.answers import ScoredItem
+from leanrec.server.problems import Problem
+
+Key = Annotated[str, Meta(min_length=1, max_length=512)]
+Keys = Annotated[list[Key], Meta(max_length=100_000)]
+
+
+class Terms(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What may be asked of a recommendation.
+
+    Attributes:
+        k: Items wanted per user.
+        exclude_seen: Leave out the items of the user's history.
+        allow: Only these items may be recommended.
+        deny: These items may not be recommended.
+        budget: Mean cost wanted, as a share of the full model's FLOPs; under load a server may answer at less.
+        deadline_ms: Time after which the answer is worth nothing; the server's own limit if that is shorter.
+    """
+
+    k: Annotated[int, Meta(ge=1, le=2**31)] = 10
+    exclude_seen: bool = False
+    allow: Keys | None = None
+    deny: Keys | None = None
+    budget: Annotated[float, Meta(gt=0)] | None = None
+    deadline_ms: Annotated[int, Meta(ge=1, le=2**31)] | None = None
+
+
+class Recommend(Terms, kw_only=True):
+    """Exactly one of history, user, histories and users; the latter two are answered with a list.
+
+    Attributes:
+        history: Item keys, oldest first.
+        user: A user whose events came by /v1/events.
+        histories: Of many users.
+        users: Many users.
+    """
+
+    history: Keys | None = None
+    user: Key | None = None
+    histories: list[Keys] | None = None
+    users: list[Key] | None = None
+
+
+class Events(Terms, kw_only=True):
+    """New events of a user, oldest first.
+
+    Attributes:
+        user: Any key; an unknown one starts with these events.
+        items: Item keys; unknown ones are skipped.
+        recommend: Also answer with what may follow.
+    """
+
+    user: Key
+    items: Annotated[list[Key], Meta(min_length=1, max_length=100_000)]
+    recommend: bool = True
+
+
+class Reload(msgspec.Struct, forbid_unknown_fields=True):
+    """Which run or export to serve from now on; the path that is served already if none is named."""
+
+    path: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What one user is recommended.
+
+    Attributes:
+        items: Best first; fewer than k where too few items remain.
+        route: The route the user took.
+        flops_ratio: Its FLOPs as a share of the full model's.
+        unknown: Keys that the catalogue does not have; they were skipped.
+        model: The first digits of the checksum of the model that answered.
+        budget: The budget it was answered at, which under load is below the one asked for; null for the model's usual one.
+    """
+
+    items: list[ScoredItem]
+    route: str
+    flops_ratio: float
+    unknown: list[str]
+    model: str
+    budget: float | None
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """Events that are stored.
+
+    Attributes:
+        user: Whose.
+        events: Of this user, all in all.
+        unknown: Keys that the catalogue does not have; they were skipped.
+        answer: What may follow, if that was asked for and could be answered in time; the events are stored either way.
+        problem: Why there is no answer, if one was asked for.
+    """
+
+    user: str
+    events: int
+    unknown: list[str]
+    answer: Answer | None
+    problem: Problem | None
+
+
+class Item(msgspec.Struct, frozen=True):
+    """An item of the catalogue."""
+
+    item: str
+    title: str
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Items whose title or key has all words of a query, the most popular first."""
+
+    items: list[Item]
+
+
+class RouteShare(msgspec.Struct, frozen=True):
+    """A route and its cost as a share of the full model's."""
+
+    route: str
+    flops_ratio: float
+
+
+class Budgets(msgspec.Struct, frozen=True):
+    """Mean costs that can be asked for, as shares of the full model's.
+
+    Attributes:
+        now: What load makes of the usual one; null if nothing.
+    """
+
+    least: float
+    usual: float
+    most: float
+    now: float | None
+
+
+class Model(msgspec.Struct, frozen=True):
+    """What is served."""
+
+    model: str
+    path: str
+    items: int
+    max_length: int
+    routes: list[RouteShare]
+    budgets: Budgets | None
+
+
+class State(msgspec.Struct, frozen=True):
+    """How the server is."""
+
+    status: str
+
+
+BODIES: tuple[type[msgspec.Struct], ...] = (Recommend, Events, Reload)
+REPLIES: tuple[type[msgspec.Struct], ...] = (Answer, Accepted, Found, Model, State, Problem)
+
+
+def components() -> dict[str, Any]:
+    """JSON schemas of all bodies by name, for OpenAPI."""
+    return msgspec.json.schema_components((*BODIES, *REPLIES), ref_template="#/components/schemas/{name}")[1]

@@ -1,0 +1,235 @@
+"""What the paths of a server do, without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from typing import TypeVar
+from weakref import WeakValueDictionary
+
+from leanrec.core.errors import LeanrecError
+from leanrec.serve.sessions import BehindError
+from leanrec.server import schemas
+from leanrec.server.batcher import Batcher
+from leanrec.server.limits import Limits
+from leanrec.server.live import Follows, Live, Question, answered, open_live
+from leanrec.server.metrics import Metrics
+from leanrec.server.problems import Refusal, refusal
+from leanrec.server.settings import Settings
+from leanrec.server.stores import MemoryStore, Past, Store, Unavailable
+
+BATCHES = 4
+"""A deadline is that of so many batches at least, so that nobody is late for the size of one."""
+
+T = TypeVar("T")
+log = logging.getLogger("leanrec.server")
+
+
+class Service:
+    """One model, its queue and its sessions. All methods but the constructor are called on one event loop.
+
+    Args:
+        live: What is served first.
+        store: Histories of users.
+        settings: Limits.
+    """
+
+    def __init__(self, live: Live, store: Store, settings: Settings) -> None:
+        self.live, self.store, self.settings = live, store, settings
+        self.limits, self.metrics = Limits(settings), Metrics()
+        self.ready = False
+        self._reloading = asyncio.Lock()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._batcher: Batcher[Question, schemas.Answer] | None = None
+        self.metrics.serves(live)
+        for name, about, read in (
+            ("queue_users", "Users that wait.", lambda: self._batcher.waiting if self._batcher else 0),
+            ("budget", "Mean cost at the usual budget, as load has it, as a share of the full model's.", self._budget),
+            ("sessions", "Users whose next event costs one step.", lambda: len(self.live.sessions)),
+            ("session_bytes", "Memory of these.", lambda: self.live.sessions.bytes),
+            ("session_steps", "Events that cost one step.", lambda: self.live.sessions.steps),
+            ("session_recomputed", "Events that cost the whole history.", lambda: self.live.sessions.recomputed),
+        ):
+            self.metrics.gauge(name, about, read)
+        if isinstance(store, MemoryStore):
+            self.metrics.gauge("stored_users", "Users with a history.", lambda: len(store))
+
+    async def open(self) -> None:
+        """Take requests, on the loop that this is called on."""
+        own = self.settings
+        longest = own.deadline_ms / 1000 / BATCHES
+        self._batcher = Batcher(answered, self, own.gather_ms / 1000, own.batch, own.queue, longest)
+        self.ready = True
+
+    @property
+    def batcher(self) -> Batcher[Question, schemas.Answer]:
+        """The queue of a service that is open."""
+        assert self._batcher is not None, "the service is not open"
+        return self._batcher
+
+    def started(self, users: int, waited: float, waiting: int) -> None:
+        """See `batcher.Watch`."""
+        self.metrics.batch.observe(users)
+        self.metrics.wait.observe(waited)
+        if self.live.dial is not None:
+            self.live.dial.waited(waited)
+
+    def admit(self) -> None:
+        """Refuse a request before it is read, where there is no time for it; under load reading costs as much as answering.
+
+        Raises:
+            Refusal: So it is.
+        """
+        self.batcher.admit(1, self.limits.seconds(None))
+
+    async def recommend(self, body: schemas.Recommend) -> schemas.Answer | list[schemas.Answer]:
+        """Answer one user, or many with a list."""
+        live, many = self.live, body.histories is not None or body.users is not None
+        self.limits.check(body)
+        if body.users is not None or body.user is not None:
+            users = body.users if body.users is not None else [body.user or ""]
+            histories: Sequence[Sequence[str]] = await asyncio.gather(*map(self._history, users))
+        else:
+            histories = body.histories if body.histories is not None else [body.history or []]
+        questions = self._questions(live, histories, body)
+        answers = await self._ask(questions, body) if questions else []
+        return answers if many else answers[0]
+
+    async def events(self, body: schemas.Events) -> schemas.Accepted:
+        """Keep events, and answer with what may follow.
+
+        Whatever is wrong with the request is said before anything is kept; what goes wrong afterwards is told beside the events.
+        """
+        live = self.live
+        self.limits.check(body)
+        (question,) = self._questions(live, [body.items], body)
+        unknown = set(question.asked.unknown)
+        items = [key for key in body.items if key not in unknown] if unknown else body.items
+        turn = self._turns.setdefault(body.user, asyncio.Lock())
+        async with turn:  # events and steps of a user in one order
+            events = await self._reached(self.store.append(body.user, items))
+            self.metrics.events.inc(len(items))
+            answer, problem = None, None
+            if body.recommend:
+                try:
+                    answer = await self._follow(question, body, events)
+                except Refusal as refused:
+                    problem = refused.problem()
+        return schemas.Accepted(body.user, events, question.asked.unknown, answer, problem)
+
+    async def forget(self, user: str) -> None:
+        """Drop all that is known of a user."""
+        async with self._turns.setdefault(user, asyncio.Lock()):
+            await self._reached(self.store.forget(user))
+            await asyncio.to_thread(self.live.sessions.forget, user)  # a step may hold the lock
+
+    def items(self, query: str, limit: int) -> schemas.Found:
+        """Items whose title or key has all words of a query."""
+        catalog = self.live.engine.catalog
+        found = self.live.search.find(query, limit)
+        return schemas.Found([schemas.Item(catalog.keys[row], catalog.titles[row]) for row in found])
+
+    def model(self) -> schemas.Model:
+        """What is served."""
+        live, span = self.live, self.live.engine.budgets
+        budgets = None if span is None else schemas.Budgets(*span, live.dial.of(None) if live.dial else None)
+        engine = live.engine
+        return schemas.Model(
+            live.digest, live.path.name, engine.num_items, engine.runner.max_length, live.routes(), budgets
+        )
+
+    async def reload(self, path: Path | None = None) -> None:
+        """Open and try a model beside the one that is served, which goes on until then, and go on with it if anything is wrong.
+
+        Raises:
+            Refusal: It was not taken.
+        """
+        async with self._reloading:
+            chosen = path or self.live.path
+            try:
+                live = await asyncio.to_thread(open_live, chosen, self.settings)
+            except Exception as error:
+                self.metrics.reloads.labels("failed").inc()
+                expected = isinstance(error, LeanrecError)
+                log.error("reload failed, %s is still served: %s", self.live.digest, error, exc_info=not expected)
+                detail = str(error) if expected else f"a fault of leanrec at {chosen}; the log of the server says more"
+                raise Refusal("reload-failed", f"{detail}; {self.live.digest} is still served") from error
+            self.live = live
+            self.metrics.reloads.labels("done").inc()
+            self.metrics.serves(live)
+            log.warning("serving %s from %s", live.digest, chosen)
+
+    async def close(self) -> None:
+        """Let go of the worker and the store."""
+        self.ready = False
+        if self._batcher is not None:
+            self._batcher.close()
+        await self.store.close()
+
+    def _budget(self) -> float:
+        under_load = self.live.dial.of(None) if self.live.dial else None
+        return under_load if under_load is not None else (self.live.engine.budgets or (1.0, 1.0, 1.0))[1]
+
+    def _questions(self, live: Live, histories: Sequence[Sequence[str]], body: schemas.Terms) -> list[Question]:
+        """Checked."""
+        asked = live.engine.ask(
+            histories,
+            body.k,
+            exclude_seen=body.exclude_seen,
+            allow=body.allow,
+            deny=body.deny,
+            budget=body.budget,
+        )
+        return [Question(live, one) for one in asked]
+
+    async def _ask(self, questions: Sequence[Question], body: schemas.Terms) -> list[schemas.Answer]:
+        started = time.perf_counter()
+        answers = await self.batcher.ask(questions, self.limits.seconds(body.deadline_ms))
+        took = time.perf_counter() - started
+        for answer in answers:
+            self.metrics.answered(answer, took)
+        return answers
+
+    async def _follow(self, question: Question, body: schemas.Events, events: int) -> schemas.Answer:
+        """By one step where what is kept ends where the new events begin, else by the history that the store has."""
+        live, new = question.live, len(question.asked.ids)
+        if live.sessions.knows(body.user, events - new):
+            follows = Follows(body.user, events, False, body.exclude_seen)
+            try:
+                return (await self._ask([dataclasses.replace(question, follows=follows)], body))[0]
+            except BehindError:
+                pass  # it was dropped in between
+        past = await self._past(body.user)
+        try:
+            (whole,) = self._questions(live, [past.items], body)
+        except LeanrecError as error:
+            raise refusal(error) from error
+        follows = Follows(body.user, past.events, True, body.exclude_seen)
+        asked = dataclasses.replace(whole.asked, unknown=question.asked.unknown)
+        return (await self._ask([Question(live, asked, follows)], body))[0]
+
+    async def _history(self, user: str) -> list[str]:
+        past = await self._past(user)
+        if not past.items:
+            raise Refusal(
+                "unknown-user", f"expected a user with events, got {user!r:.60}; send some to /v1/events first"
+            )
+        return past.items
+
+    async def _past(self, user: str) -> Past:
+        return await self._reached(self.store.past(user))
+
+    async def _reached(self, call: Awaitable[T]) -> T:
+        try:
+            return await call
+        except Unavailable as error:
+            log.error("sessions are unavailable: %s", error)
+            raise Refusal(
+                "sessions-unavailable",
+                "the store of sessions cannot be reached; requests with a history are answered",
+                1,
+            ) from error

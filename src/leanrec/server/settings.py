@@ -1,0 +1,58 @@
+"""What a server is told: limits, times and keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from leanrec.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits of a server. Users are counted, not requests: one request may ask for many.
+
+    Attributes:
+        gather_ms: Longest time that requests wait for others while several clients ask.
+        batch: Most users that are answered in one call.
+        queue: Most users that wait; more are refused with 429.
+        deadline_ms: Longest time until a request is answered or refused.
+        adaptive_budget: The budget to which load may lower the mean cost, as a share of the full model's; None for never.
+        adaptive_wait_ms: Wait in the queue at which that floor is reached.
+        users: Most users of one request.
+        k: Most items of one request.
+        history: Most items of one history, allow or deny list.
+        body_bytes: Largest body.
+        session_mb: Memory for what makes an event cost one step.
+        drain_s: How long requests are still taken after a request to stop, so that a load balancer can notice.
+        api_key: Wanted in ``X-API-Key`` or as a bearer token on every path of /v1; empty for none.
+        admin_key: Wanted to reload; empty if nobody may by HTTP.
+    """
+
+    gather_ms: float = 2.0
+    batch: int = 128
+    queue: int = 2048
+    deadline_ms: int = 1000
+    adaptive_budget: float | None = None
+    adaptive_wait_ms: float = 50.0
+    users: int = 256
+    k: int = 1000
+    history: int = 4096
+    body_bytes: int = 2**20
+    session_mb: int = 256
+    drain_s: float = 0.0
+    api_key: str = ""
+    admin_key: str = ""
+
+    def __post_init__(self) -> None:
+        zero = {"gather_ms", "drain_s"}
+        for field in fields(self):
+            value, least = getattr(self, field.name), "0 or more" if field.name in zero else "above 0"
+            if isinstance(value, str) or value is None:
+                continue
+            if not (value >= 0 if field.name in zero else value > 0):
+                raise ConfigError(f"expected {option(field.name)} {least}, got {value}")
+
+
+def option(name: str) -> str:
+    """How a setting is written on the command line."""
+    return "--" + name.replace("_", "-")

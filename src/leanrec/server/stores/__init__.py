@@ -1,0 +1,28 @@
+"""Where the histories of users are kept: in memory, in an SQLite file, or in Redis. One is chosen by its address."""
+
+from __future__ import annotations
+
+from leanrec.core.errors import ConfigError
+from leanrec.server.stores.base import Past, Store, Unavailable
+from leanrec.server.stores.memory import MemoryStore
+
+__all__ = ["MemoryStore", "Past", "Store", "Unavailable", "open_store"]
+
+
+def open_store(address: str) -> Store:
+    """The store at ``memory``, ``sqlite:FILE`` or ``redis://HOST:PORT/DB``.
+
+    Raises:
+        ConfigError: The address is none of these, the file cannot be used, or the client of Redis is not installed.
+    """
+    if address == "memory":
+        return MemoryStore()
+    if address.startswith("sqlite:") and len(address) > len("sqlite:"):
+        from leanrec.server.stores.sqlite import SqliteStore
+
+        return SqliteStore(address.removeprefix("sqlite:"))
+    if address.startswith(("redis://", "rediss://", "unix://")):
+        from leanrec.server.stores.redis import RedisStore
+
+        return RedisStore(address)
+    raise ConfigError(f"expected --sessions memory, sqlite:FILE or redis://HOST:PORT/DB, got {address!r}")

@@ -1,0 +1,49 @@
+"""Histories in the memory of this process: lost when it ends, and not shared with others."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from leanrec.server.stores.base import KEPT, Past
+
+MOST = 5_000_000
+"""Items of all users; about 60 bytes each, unless keys are long."""
+
+
+class MemoryStore:
+    """See `stores.base.Store`. Users that were not seen for the longest time are forgotten when there are too many items.
+
+    Args:
+        most: Items of all users.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self.most, self.held = most, 0
+        self._users: OrderedDict[str, Past] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    async def append(self, user: str, items: list[str]) -> int:
+        """See `Store.append`."""
+        before = self._users.pop(user, None) or Past(0, [])
+        after = Past(before.events + len(items), [*before.items, *items][-KEPT:])
+        self._users[user] = after
+        self.held += len(after.items) - len(before.items)
+        while self.held > self.most and len(self._users) > 1:
+            self.held -= len(self._users.popitem(last=False)[1].items)
+        return after.events
+
+    async def past(self, user: str) -> Past:
+        """See `Store.past`."""
+        return self._users.get(user) or Past(0, [])
+
+    async def forget(self, user: str) -> None:
+        """See `Store.forget`."""
+        self.held -= len((self._users.pop(user, None) or Past(0, [])).items)
+
+    async def check(self) -> None:
+        """See `Store.check`."""
+
+    async def close(self) -> None:
+        """See `Store.close`."""

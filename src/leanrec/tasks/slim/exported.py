@@ -1,0 +1,54 @@
+"""The winner as graphs that serve without its code. A finished search is never lost where that does not work."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from leanrec.artifact.exported import Exported, read_export
+from leanrec.artifact.manifest import one_line
+from leanrec.build import OpenRun, open_run
+from leanrec.core.errors import LeanrecError
+from leanrec.export.write import Format
+from leanrec.tasks.exporting import best_format, export_run
+from leanrec.tasks.slim.result import CHOSEN
+from leanrec.tasks.slim.watch import Tell, quiet
+
+EXPORTED = "exported"
+
+
+def export_chosen(out: Path, form: Format | None = None, tell: Tell = quiet) -> dict[str, Any]:
+    """Export the winner of a finished search, unless that is done.
+
+    Args:
+        out: Directory of the search.
+        form: Of the graphs; None takes ONNX where its packages are installed, otherwise pt2.
+        tell: Told that it begins.
+
+    Returns:
+        What ``slim --json`` says of it: path, format, bytes, parity, and why there is none.
+    """
+    form, target, run = form or best_format(), out / EXPORTED, open_run(out / CHOSEN)
+    found: dict[str, Any] = {"path": str(target), "format": form, "bytes": None, "parity": None, "why": ""}
+    exported = _there(target, form, run)
+    if exported is None:
+        tell({"event": "export", "name": EXPORTED, "format": form})
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            exported = export_run(run, target, form)
+        except LeanrecError as error:
+            return found | {"path": None, "why": str(error)}
+        except Exception as error:  # hours of search are not given up for it
+            return found | {"path": None, "why": f"a fault of leanrec: {type(error).__name__}: {one_line(error)}"}
+    size = sum(file.bytes for file in exported.files.values())
+    return found | {"bytes": size, "parity": max(parity.error for parity in exported.parity)}
+
+
+def _there(target: Path, form: Format, run: OpenRun) -> Exported | None:
+    """An export of this run in this format, if a whole one is there."""
+    try:
+        exported, _ = read_export(target)
+    except LeanrecError:
+        return None
+    return exported if (exported.source, exported.format) == (run.manifest.sha256, form) else None

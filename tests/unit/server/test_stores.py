@@ -1,0 +1,164 @@
+"""What every store promises, and what is special about each."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from leanrec.core.errors import ConfigError
+from leanrec.server.stores import MemoryStore, Past, Store, Unavailable, open_store
+from leanrec.server.stores.base import KEPT
+from redis_server import RedisServer
+
+AWKWARD = ["🎧 naïve 東京", "a b,c", '"quoted"', "{x}:items", "", "'; DROP TABLE users; --"]
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "redis":
+        return request.getfixturevalue("redis").url
+    return "memory" if request.param == "memory" else f"sqlite:{tmp_path / 'sessions.db'}"
+
+
+def stored(address: str, what: Callable[[Store], Awaitable[Any]]) -> Any:
+    async def whole() -> Any:
+        store = open_store(address)
+        try:
+            return await what(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(whole())
+
+
+def test_what_is_appended_is_known(address: str) -> None:
+    async def what(store: Store) -> None:
+        assert await store.past("nobody") == Past(0, [])
+        for number, user in enumerate(AWKWARD):
+            assert await store.append(user, AWKWARD[: number + 1]) == number + 1
+            assert await store.append(user, ["last"]) == number + 2
+        for number, user in enumerate(AWKWARD):
+            assert await store.past(user) == Past(number + 2, [*AWKWARD[: number + 1], "last"])
+        await store.forget(AWKWARD[0])
+        assert await store.past(AWKWARD[0]) == Past(0, [])
+        assert (await store.past(AWKWARD[1])).events == 3
+        await store.forget("nobody")
+        await store.check()
+        for user in AWKWARD:
+            await store.forget(user)
+
+    stored(address, what)
+
+
+def test_the_newest_items_are_kept(address: str) -> None:
+    async def what(store: Store) -> None:
+        assert await store.append("u", [f"i{n}" for n in range(KEPT)]) == KEPT
+        assert await store.append("u", ["x", "y"]) == KEPT + 2
+        past = await store.past("u")
+        assert past.events == KEPT + 2 and len(past.items) == KEPT and past.items[0] == "i2" and past.items[-1] == "y"
+        await store.forget("u")
+
+    stored(address, what)
+
+
+def test_nothing_is_lost_between_many(address: str) -> None:
+    async def what(store: Store) -> None:
+        totals = await asyncio.gather(*(store.append(f"m{n % 3}", [f"i{n}"]) for n in range(60)))
+        assert sorted(totals) == sorted(list(range(1, 21)) * 3)
+        for user in range(3):
+            assert sorted((await store.past(f"m{user}")).items) == sorted(f"i{n}" for n in range(user, 60, 3))
+            await store.forget(f"m{user}")
+
+    stored(address, what)
+
+
+def test_memory_is_bounded() -> None:
+    store = MemoryStore(most=10)
+
+    async def fill() -> None:
+        for user in range(8):
+            await store.append(str(user), ["a", "b"])
+            assert store.held <= 10 and store.held == sum(len(past.items) for past in store._users.values())
+        assert await store.past("0") == Past(0, []) and len(store) == 5
+        assert await store.append("big", ["x"] * 20) == 20 and len(store) == 1
+
+    asyncio.run(fill())
+
+
+def test_a_file_outlives_the_process_and_is_shared(tmp_path: Path) -> None:
+    address = f"sqlite:{tmp_path / 'sessions.db'}"
+
+    async def both(store: Store) -> None:
+        other = open_store(address)
+        await asyncio.gather(*(one.append("u", ["x"]) for one in (store, other) for _ in range(20)))
+        await other.close()
+
+    stored(address, both)
+    assert stored(address, lambda store: store.past("u")) == Past(40, ["x"] * 40)
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("not a database, but long enough to be looked at" * 100)
+    with pytest.raises(ConfigError, match=r"cannot keep sessions in .*text: file is not a database; name another file"):
+        open_store(f"sqlite:{tmp_path / 'text'}")
+    with pytest.raises(ConfigError, match="unable to open database file"):
+        open_store(f"sqlite:{tmp_path / 'no' / 'such.db'}")
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("CREATE TABLE users (name TEXT)")
+    other.close()
+    with pytest.raises(ConfigError, match="no such column: user"):
+        open_store(f"sqlite:{tmp_path / 'other.db'}")
+
+
+@pytest.mark.parametrize("address", ["", "disk", "sqlite:", "http://host"])
+def test_no_such_store(address: str) -> None:
+    with pytest.raises(ConfigError, match="expected --sessions memory, sqlite:FILE or redis://HOST:PORT/DB, got "):
+        open_store(address)
+
+
+def test_redis_goes_and_comes_back(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    server.start()
+
+    async def what(store: Store) -> None:
+        assert await store.append("u", ["a"]) == 1
+        server.kill()
+        for call in (store.append("u", ["lost"]), store.past("u"), store.forget("u"), store.check()):
+            with pytest.raises(Unavailable, match="Redis answers: "):
+                await call
+        server.start()
+        assert await store.append("u", ["b"]) == 2
+        assert await store.past("u") == Past(2, ["a", "b"])
+
+    try:
+        stored(server.url, what)
+    finally:
+        server.kill()
+
+
+def test_without_the_client_of_redis() -> None:
+    with (
+        mock.patch.dict("sys.modules", {"redis": None}),
+        pytest.raises(ConfigError, match=r"expected the package redis .*; pip install 'leanrec\[redis\]'"),
+    ):
+        open_store("redis://localhost:1/0")
+
+
+def test_an_address_of_redis_that_cannot_be_read() -> None:
+    pytest.importorskip("redis")
+    with pytest.raises(ConfigError, match="expected --sessions redis://HOST:PORT/DB, got 'redis://localhost:port/0'"):
+        open_store("redis://localhost:port/0")
