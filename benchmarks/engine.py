@@ -1,38 +1,43 @@
 """The engine's figures, one row of the table in docs/guide/serving.md for each command.
 
-    python benchmarks/engine.py request --export DIR --log games.txt [--peer NAME=COMMAND ...] [--out engine.csv]
+    python benchmarks/engine.py request --export DIR --log games.txt [--peer NAME=COMMAND ...]
     python benchmarks/engine.py everyone --run RUN --export DIR [--peer NAME=COMMAND ...]
     python benchmarks/engine.py batch [--width 128 --layers 8 --users 256 --length 50]
-    python benchmarks/engine.py routes --runs FULL LEAN [--budget B]
+    python benchmarks/engine.py routes --runs FULL LEAN [FULL LEAN ...] [--budgets B ...]
     python benchmarks/engine.py event [--length 200]
     python benchmarks/engine.py million [--items 1000000] [--index]
     python benchmarks/engine.py memory --export DIR
+    python benchmarks/engine.py all ...         every one of them that has what it needs
 
-A peer is a command that prints one JSON line, as the drivers of `--peer` do; it is run between two measurements of ours, and the
-ratio is to the mean of both. Everything else is measured in turns. One CSV row for each thing measured.
+A peer is a command that prints one JSON line, with `latency_own_history: {median_ms, p99_ms}` and `score_all: {wall, user, sys}`;
+it is run between two measurements of ours, and compared with the mean of both. Everything else is measured in turns. One CSV row
+for each thing measured, in a file of its own for each command. On a machine that is shared, ``--clock cpu`` measures seconds of the
+processor instead of the wall's; with one thread (OMP_NUM_THREADS=1) these are what a quiet machine would take, but for caches that
+others use. A request is measured by the wall in any case, as peers measure it.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shlex
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from leanrec import tasks
 from leanrec.backbones import backbones
-from leanrec.build import open_run
+from leanrec.build import OpenRun, open_run
 from leanrec.core.recommender import Recommender
-from leanrec.core.types import FULL, Batch
+from leanrec.core.types import FULL, Batch, Route
 from leanrec.cost.count import flops_per_user
 from leanrec.cost.latency import measure
 from leanrec.cost.machine import machine
@@ -41,13 +46,16 @@ from leanrec.export.program import frozen, parts, traced
 from leanrec.export.weights import Weights
 from leanrec.nn.screen import Screen
 from leanrec.nn.topk import top_k_of
+from leanrec.serve.engine import Engine
 from leanrec.serve.export_runner import cores, open_export
+from leanrec.serve.memories import Memories
 from leanrec.serve.parts import opener
 from leanrec.serve.torch_runner import TorchRunner
 from rows import append
 
 RESIDENT = """
 import sys
+from leanrec.serve.engine import Engine
 from leanrec.serve.export_runner import open_export
 engine, exported = open_export(sys.argv[1], threads=1)
 keys = engine.catalog.keys
@@ -60,8 +68,24 @@ print([line.split()[1] for line in open("/proc/self/status") if line.startswith(
 
 def main() -> None:
     options = arguments()
-    for row in ROWS[options.what](options):
-        append(options.out, {"what": options.what} | row | machine())
+    for what in ROWS if options.what == "all" else [options.what]:
+        lacking = [name for name in NEEDED.get(what, ()) if getattr(options, name) is None]
+        if lacking and options.what == "all":
+            print(f"{what}: left out, it needs --{lacking[0]}")
+            continue
+        asked = argparse.Namespace(**vars(options) | {"what": what})
+        asked.length = options.length or (200 if what == "event" else 50)
+        asked.items = options.items or (1_000_000 if what == "million" else 23_715)
+        found = machine()
+        out = options.out or RESULTS / f"engine-{what}-{found['date']}-cpu-torch{str(found['torch']).split('+')[0]}.csv"
+        for row in ROWS[what](asked):
+            append(out, {"what": what, "clock": options.clock} | row | found)
+
+
+def timed(options: argparse.Namespace, calls: Mapping[str, Callable[[], int]], rounds: int, warmup: int = 2) -> Any:
+    """Calls measured in turns, by the clock that was asked for."""
+    clock = time.process_time if options.clock == "cpu" else time.perf_counter
+    return measure(calls, options.seconds, rounds, warmup, clock)
 
 
 def request(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -76,30 +100,31 @@ def request(options: argparse.Namespace) -> list[dict[str, Any]]:
             return len(engine.recommend([histories[next(turn) % len(histories)]], 10))
 
         timing = measure({"ours": call}, options.seconds, 10**6, warmup=50)["ours"]
-        return {"p50_ms": timing.p50_ms, "p99_ms": timing.p99_ms}
+        return {"median_ms": timing.p50_ms, "p99_ms": timing.p99_ms}
 
-    return beside(ours, options.peer, ("latency_own_history", "openvino_latency"), "p50_ms", "median_ms")
+    rows = beside({"leanrec": ours}, options.peer, ("latency_own_history", "openvino_latency"), "median_ms")
+    return [row | {"clock": "wall"} for row in rows]
 
 
 def everyone(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """All users of a store, the ten best items each, from the store to ids."""
-    found = [tasks.open_answering(path) for path in (options.run, options.export) if path]
-    store = found[0].store(options.data)
-    histories = [store.history(user) for user in range(store.num_users)]
-    result = []
-    for answering in found:
+    """All users of a store, the ten best items each, from the store to ids; seconds of the wall and of the processor."""
+    run = open_run(options.run)
+    store = run.store(options.data)
+    histories = [np.asarray(store.history(user)) for user in range(store.num_users)]
+    engines = {"export": open_export(options.export, cores())[0]} if options.export else {}
+    engines |= {precision: run.engine(precision) for precision in ("float32", "bfloat16")}
+    order = np.argsort([len(history) for history in histories], kind="stable")
 
-        def ours(engine: Any = answering.engine) -> dict[str, float]:
-            started = time.perf_counter()
-            order = np.argsort([len(history) for history in histories], kind="stable")
-            for at in range(0, len(order), 1024):
-                engine.recommend_ids([histories[user] for user in order[at : at + 1024]], 10)
-            return {"seconds": time.perf_counter() - started}
+    def ours(engine: Engine) -> dict[str, float]:
+        started, processor = time.perf_counter(), time.process_time()
+        for at in range(0, len(order), 1024):
+            engine.recommend_ids([histories[user] for user in order[at : at + 1024]], 10)
+        return {"wall_s": time.perf_counter() - started, "cpu_s": time.process_time() - processor}
 
-        ours()
-        rows = beside(ours, options.peer, ("score_all",), "seconds", "wall")
-        result += [row | {"engine": str(answering.path)} for row in rows]
-    return result
+    calls = {f"leanrec, {name}": lambda engine=engine: ours(engine) for name, engine in engines.items()}
+    for call in calls.values():
+        call()
+    return beside(calls, options.peer, ("score_all",), f"{options.clock}_s")
 
 
 def batch(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -118,60 +143,96 @@ def batch(options: argparse.Namespace) -> list[dict[str, Any]]:
     def served(runner: TorchRunner) -> int:
         return len(runner.best(runner.states(items, lengths, FULL), 10, None, None)[0])
 
+    squares = {dtype: torch.ones(2048, 2048, dtype=getattr(torch, dtype)) for dtype in runners}
     calls: dict[str, Callable[[], int]] = {"eager": eager}
     calls |= {name: lambda runner=runner: served(runner) for name, runner in runners.items()}
+    calls |= {
+        f"product of {name}": lambda square=square: len(torch.mm(square, square)) for name, square in squares.items()
+    }
     with tempfile.TemporaryDirectory() as folder:
         graph = exported(model, Path(folder))["encoder-full"]
-        scorer = TorchRunner(model)
 
         def onnx() -> int:
-            return len(scorer.best(torch.from_numpy(graph(items, lengths)[0]), 10, None, None)[0])
+            return len(runners["float32"].best(torch.from_numpy(graph(items, lengths)[0]), 10, None, None)[0])
 
-        timing = measure(calls | {"onnx": onnx}, options.seconds, 1000)
+        timing = timed(options, calls | {"onnx": onnx}, 1000)
     flops = flops_per_user(model, options.length) * options.users
-    peak = peak_gflops()
-    return [
-        {
-            "engine": name,
-            "p50_ms": round(found.p50_ms, 2),
-            "ratio to eager": round(timing["eager"].p50_ms / found.p50_ms, 2),
-            "GFLOP/s": round(flops / found.p50_ms / 1e6, 1),
-            "peak GFLOP/s": round(peak, 1),
-        }
-        for name, found in timing.items()
-    ]
+    peaks = {name: 2 * 2048**3 / timing[f"product of {name}"].p50_ms / 1e6 for name in squares}
+    rows = []
+    for name in ("eager", "float32", "onnx", "bfloat16"):
+        achieved = flops / timing[name].p50_ms / 1e6
+        own = peaks[name if name in peaks else "float32"]
+        rows.append(
+            {
+                "engine": name,
+                "p50_ms": round(timing[name].p50_ms, 2),
+                "ratio to eager": round(timing["eager"].p50_ms / timing[name].p50_ms, 2),
+                "GFLOP/s": round(achieved, 1),
+                "peak GFLOP/s, same type": round(own, 1),
+                "of that peak": round(achieved / own, 3),
+                "of the highest peak": round(achieved / max(peaks.values()), 3),
+            }
+        )
+    return rows
 
 
 def routes(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measured speed-up of lean runs against the first, beside the counted saving."""
-    runs = [open_run(path) for path in options.runs]
-    store = runs[0].store(options.data)
-    result = tasks.run_bench(
-        [tasks.open_answering(path) for path in options.runs],
-        options.data,
-        [1, 256],
-        options.seconds,
-        10,
-        options.budget,
+    """Measured speed-up of lean runs against full ones, beside the counted saving of the same histories on the same routes."""
+    budgets = options.budgets or [None] * (len(options.runs) // 2)
+    rows = []
+    for full, lean, budget in zip(options.runs[::2], options.runs[1::2], budgets, strict=True):
+        whole, routed = open_run(full), open_run(lean)
+        engines, store = {"full": whole.engine(), "lean": routed.engine()}, whole.store(options.data)
+        chosen = np.random.default_rng(0).permutation(store.num_users)[:2048]
+        histories = [np.asarray(store.history(int(user))) for user in chosen]
+        for users in (1, 256):
+
+            def calls_of(
+                name: str, limit: float | None, users: int = users, engines: Any = engines, histories: Any = histories
+            ) -> Callable[[], int]:
+                starts = itertools.cycle(range(0, max(1, len(histories) - users + 1), users))
+
+                def call() -> int:
+                    first = next(starts)
+                    return len(engines[name].recommend_ids(histories[first : first + users], 10, None, limit)[0])
+
+                return call
+
+            timing = timed(options, {"full": calls_of("full", None), "lean": calls_of("lean", budget)}, 10**5)
+            _, _, taken = engines["lean"].recommend_ids(histories, 10, None, budget)
+            lengths = [min(len(history), engines["full"].runner.max_length) for history in histories]
+            saving = counted(whole, lengths, [FULL] * len(lengths)) / counted(routed, lengths, taken)
+            speed_up = timing["lean"].users_per_s / timing["full"].users_per_s
+            rows.append(
+                {
+                    "full": full.parent.name,
+                    "lean": lean.name,
+                    "budget": budget,
+                    "users": users,
+                    "full p50_ms": round(timing["full"].p50_ms, 3),
+                    "lean p50_ms": round(timing["lean"].p50_ms, 3),
+                    "speed-up, users": round(speed_up, 3),
+                    "speed-up, p50": round(timing["full"].p50_ms / timing["lean"].p50_ms, 3),
+                    "counted saving": round(saving, 3),
+                    "of the counted saving": round(speed_up / saving, 3),
+                }
+            )
+    return rows
+
+
+def counted(run: OpenRun, lengths: Sequence[int], taken: Sequence[Route]) -> int:
+    """FLOPs of histories of these lengths on these routes, routing and head included."""
+    kinds = Counter(zip(lengths, taken, strict=True))
+    return sum(
+        (run.flops.request(length, route) + run.flops.routing(length)) * count
+        for (length, route), count in kinds.items()
     )
-    counted = {
-        str(run.path): tasks.evaluate_run(run, store, "test", budget=options.budget if index else None).flops_ratio
-        for index, run in enumerate(runs)
-    }
-    return [
-        {
-            "run": ratio.run,
-            "users": ratio.batch,
-            "speed-up, p50": round(ratio.p50, 3),
-            "speed-up, users": round(ratio.users_per_s, 3),
-            "counted saving": round(1 / counted[ratio.run], 3),
-        }
-        for ratio in result.ratios
-    ]
 
 
 def event(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """One more event after a long history, against the whole history again; torch and ONNX Runtime."""
+    """One more event after a long history, against the whole history again: all of its steps in eager torch, and only what the
+    newest step depends on in ONNX Runtime. Reading and writing the memories is part of a step; the top-k is left out of all.
+    """
     rows = []
     for name, width, layers in (("sasrec", 64, 2), ("sasrec", 128, 8), ("nextitnet", 64, 4), ("gru4rec", 64, 2)):
         model = built(name, width, layers, options.length + 1, 1000)
@@ -181,7 +242,9 @@ def event(options: argparse.Namespace) -> list[dict[str, Any]]:
             for users in (1, 32):
                 items = np.random.default_rng(0).integers(1, 1001, (users, options.length + 1))
                 lengths, at = np.full(users, options.length + 1), np.full(users, options.length)
-                memories = [np.zeros((users, size, width), np.float32) for size in runner.rings(FULL) or ()]
+                layout = runner.layout(FULL)
+                assert layout is not None
+                memories = Memories(layout, users, width)
                 newest, whole = items[:, -1].copy(), Batch(torch.from_numpy(items), torch.from_numpy(lengths))
 
                 @torch.inference_mode()
@@ -191,13 +254,17 @@ def event(options: argparse.Namespace) -> list[dict[str, Any]]:
                 def torch_step(
                     newest: Any = newest, at: Any = at, memories: Any = memories, runner: TorchRunner = runner
                 ) -> int:
-                    return len(runner.step(newest, at, memories, FULL)[0])
+                    states, rows = runner.step(newest, at, memories.read(at), FULL)
+                    memories.write(at, rows)
+                    return len(states)
 
                 def anew(graphs: Any = graphs, items: Any = items, lengths: Any = lengths) -> int:
                     return len(graphs["encoder-full"](items, lengths)[0])
 
                 def step(graphs: Any = graphs, newest: Any = newest, at: Any = at, memories: Any = memories) -> int:
-                    return len(graphs["step-full"](newest, at, *memories)[0])
+                    states, rows = graphs["step-full"](newest, at, *memories.read(at))
+                    memories.write(at, rows)
+                    return len(states)
 
                 calls = {
                     "eager, all steps": eager,
@@ -205,14 +272,17 @@ def event(options: argparse.Namespace) -> list[dict[str, Any]]:
                     "onnx, newest step": anew,
                     "onnx step": step,
                 }
-                timing = measure(calls, options.seconds, 2000)
-                shape = {"backbone": name, "width": width, "layers": layers, "length": options.length, "users": users}
+                bursts = {what: lambda call=call: sum(call() for _ in range(BURST)) for what, call in calls.items()}
+                timing = timed(options, bursts, 2000)
+                took = {what: found.p50_ms / BURST for what, found in timing.items()}
                 rows.append(
-                    shape
-                    | {f"{what}, ms": round(found.p50_ms, 4) for what, found in timing.items()}
+                    {"backbone": name, "width": width, "layers": layers, "length": options.length, "users": users}
+                    | {f"{what}, ms": round(value, 4) for what, value in took.items()}
                     | {
-                        "ratio to eager": round(timing["eager, all steps"].p50_ms / timing["onnx step"].p50_ms, 1),
-                        "ratio to onnx": round(timing["onnx, newest step"].p50_ms / timing["onnx step"].p50_ms, 1),
+                        "times the whole history, eager": round(took["eager, all steps"] / took["onnx step"], 1),
+                        "times the whole history, exact savings, onnx": round(
+                            took["onnx, newest step"] / took["onnx step"], 1
+                        ),
                     }
                 )
     return rows
@@ -251,7 +321,7 @@ def million(options: argparse.Namespace) -> list[dict[str, Any]]:
     }
     if index is not None:
         calls["index"] = lambda: len(index.top_k(next_state(), 10)[0])
-    timing = measure(calls, options.seconds, 200)
+    timing = timed(options, calls, 200)
     expected = top_k_of(torch.from_numpy(states), tensor, 10)[0].numpy()
     answers = {
         "int8 screen, float32 again": screen.top_k(torch.from_numpy(states), 10)[0].numpy(),
@@ -278,9 +348,19 @@ def memory(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Resident memory of a process that serves an export without torch."""
     command = [sys.executable, "-c", RESIDENT, str(options.export)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [{"export": str(options.export), "resident MB": round(int(done.stdout.split()[-1]) * 1024 / 1e6, 1)}]
+    return [{"export": options.export.name, "resident MB": round(int(done.stdout.split()[-1]) * 1024 / 1e6, 1)}]
 
 
+RESULTS = Path(__file__).parent / "results"
+BURST = 8
+"""Equal calls in a row, so that a call of microseconds is not measured with the caches of one of milliseconds."""
+NEEDED = {
+    "request": ("export", "log"),
+    "everyone": ("run",),
+    "routes": ("runs",),
+    "memory": ("export",),
+}
+"""Options that a command cannot do without."""
 ROWS = {
     "request": request,
     "everyone": everyone,
@@ -293,19 +373,36 @@ ROWS = {
 
 
 def beside(
-    ours: Callable[[], dict[str, float]], peers: list[str], fields: tuple[str, ...], mine: str, theirs: str
+    ours: Mapping[str, Callable[[], dict[str, float]]], peers: list[str], fields: tuple[str, ...], compared: str
 ) -> list[dict[str, Any]]:
-    """Our figure, and each peer's between two of ours."""
-    rows = [{"who": "leanrec"} | {name: round(value, 4) for name, value in ours().items()} | {"ratio": 1.0}]
+    """Our figures, each measured before and after every peer, the peer's, and how many times ours the peer's ``compared`` is."""
+    if not peers:
+        return [{"who": name} | _rounded(call()) for name, call in ours.items()]
+    rows: list[dict[str, Any]] = []
     for peer in peers:
         name, command = peer.split("=", 1)
-        before = ours()[mine]
+        before = {who: call() for who, call in ours.items()}
         done = subprocess.run(shlex.split(command), capture_output=True, text=True, check=True)
+        after = {who: call() for who, call in ours.items()}
         found = json.loads(done.stdout.strip().splitlines()[-1])
-        value = next(found[field][theirs] for field in fields if field in found)
-        row = {"who": name} | dict.fromkeys(rows[0].keys() - {"who", "ratio"}, "")
-        rows.append(row | {mine: value, "ratio": round(value / ((before + ours()[mine]) / 2), 2)})
-    return [{key: row[key] for key in rows[0]} for row in rows]
+        theirs = next((found[field] for field in fields if field in found), None)
+        if theirs is None:
+            print(f"{name} does not measure {fields[0]}")
+            continue
+        if "user" in theirs:
+            theirs |= {"wall_s": theirs["wall"], "cpu_s": theirs["user"] + theirs["sys"]}
+        for who, figures in before.items():
+            mean = {figure: (value + after[who][figure]) / 2 for figure, value in figures.items()}
+            times = round(theirs[compared] / mean[compared], 2)
+            rows.append({"who": who} | _rounded(mean) | {"beside": name, "times ours": times})
+        rows.append(
+            {"who": name} | _rounded({figure: theirs[figure] for figure in mean}) | {"beside": "", "times ours": ""}
+        )
+    return rows
+
+
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    return {figure: round(value, 4) for figure, value in figures.items()}
 
 
 def built(name: str, width: int, layers: int, length: int, items: int) -> Recommender:
@@ -328,18 +425,6 @@ def exported(model: Recommender, folder: Path, sessions: bool = False) -> dict[s
     return {name: open_part(f"{name}.onnx") for name in protos}
 
 
-def peak_gflops() -> float:
-    """The best of a few large bfloat16 and float32 products."""
-    best = 0.0
-    for dtype in (torch.float32, torch.bfloat16):
-        square = torch.ones(2048, 2048, dtype=dtype)
-        for _ in range(6):
-            started = time.perf_counter()
-            torch.mm(square, square)
-            best = max(best, 2 * 2048**3 / (time.perf_counter() - started) / 1e9)
-    return best
-
-
 def read_log(path: Path) -> list[list[str]]:
     """Histories of a file of `user item` lines, without each user's last event."""
     users: dict[str, list[str]] = {}
@@ -351,14 +436,15 @@ def read_log(path: Path) -> list[list[str]]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=ROWS)
+    parser.add_argument("what", choices=[*ROWS, "all"])
     parser.add_argument("--export", type=Path, help="what `leanrec export` wrote")
     parser.add_argument("--run", type=Path)
-    parser.add_argument("--runs", type=Path, nargs="+")
+    parser.add_argument("--runs", type=Path, nargs="+", help="pairs of a full and a lean run")
     parser.add_argument("--data", type=Path, help="the store, if it is no longer where the run was trained")
     parser.add_argument("--log", type=Path, help="a file of `user item` lines")
     parser.add_argument("--peer", action="append", default=[], help="NAME=COMMAND, a driver that prints one JSON line")
-    parser.add_argument("--budget", type=float)
+    parser.add_argument("--budgets", type=float, nargs="+", help="one for each pair of runs")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--users", type=int, default=256)
@@ -366,11 +452,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--items", type=int, default=0)
     parser.add_argument("--index", action="store_true", help="with an index, whose building takes minutes")
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--out", type=Path, help="CSV to append to; one file for each kind of row")
-    options = parser.parse_args()
-    options.length = options.length or (200 if options.what == "event" else 50)
-    options.items = options.items or (1_000_000 if options.what == "million" else 23_715)
-    return options
+    parser.add_argument("--out", type=Path, help="CSV to append to; benchmarks/results/engine-* by default")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.objectives import objectives
 from leanrec.serve.engine import Engine
-from leanrec.serve.torch_runner import TorchRunner
+from leanrec.serve.torch_runner import Precision, TorchRunner
 from leanrec.techniques import techniques
 
 
@@ -88,10 +88,10 @@ class OpenRun:
         """Counts what requests cost."""
         return Flops(self.model)
 
-    def engine(self) -> Engine:
-        """What answers requests."""
+    def engine(self, precision: Precision = "float32") -> Engine:
+        """What answers requests, its encoder in ``precision``; see `TorchRunner`."""
         flops = {Route.parse(r.route): r.flops for r in self.manifest.routes}
-        return Engine(TorchRunner(self.model), self.catalog, flops, self.manifest.cost.flops)
+        return Engine(TorchRunner(self.model, precision), self.catalog, flops, self.manifest.cost.flops)
 
     def split(self, store: Store) -> Split:
         """The split of its configuration."""

@@ -230,11 +230,15 @@ def test_engine_on_many_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_engine_on_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = ("--width", 8, "--layers", 1, "--users", 3, "--length", 6, "--items", 50)
     rows = engine_rows(monkeypatch, tmp_path / "rows.csv", "batch", *shape, "--seconds", 0)
-    assert [row["engine"] for row in rows] == ["eager", "float32", "bfloat16", "onnx"]
+    assert [row["engine"] for row in rows] == ["eager", "float32", "onnx", "bfloat16"]
 
 
 def test_engine_beside_a_peer() -> None:
-    figures = iter([{"p50_ms": 2.0}, {"p50_ms": 3.0}, {"p50_ms": 5.0}])
+    figures = iter([{"median_ms": 3.0}, {"median_ms": 5.0}])
     peer = f'other={sys.executable} -c "print(\'noise\'); print(\'{{\\"latency_own_history\\": {{\\"median_ms\\": 8.0}}}}\')"'
-    rows = script("engine").beside(lambda: next(figures), [peer], ("latency_own_history",), "p50_ms", "median_ms")
-    assert rows == [{"who": "leanrec", "p50_ms": 2.0, "ratio": 1.0}, {"who": "other", "p50_ms": 8.0, "ratio": 2.0}]
+    beside, asked = script("engine").beside, (("latency_own_history",), "median_ms")
+    assert beside({"ours": lambda: next(figures)}, [peer], *asked) == [
+        {"who": "ours", "median_ms": 4.0, "beside": "other", "times ours": 2.0},
+        {"who": "other", "median_ms": 8.0, "beside": "", "times ours": ""},
+    ]
+    assert beside({"ours": lambda: {"median_ms": 2.0}}, [], *asked) == [{"who": "ours", "median_ms": 2.0}]

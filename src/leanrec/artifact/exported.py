@@ -21,9 +21,9 @@ import msgspec
 from leanrec.artifact.manifest import LARGEST, DataRef, FileRef, one_line
 from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import ArtifactError
-from leanrec.core.plain import Catalog
+from leanrec.core.plain import Catalog, Memory
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 NAME, WEIGHTS, CATALOG = "export.json", "weights.safetensors", "catalog.json"
 SCALE = ".scale"
 """Behind the name of an int8 weight, the weight that holds its scales, one a row."""
@@ -43,7 +43,7 @@ class RoutePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         width: Channels e of its states.
         remember: The part that also gives the rows of memories; empty where an event is computed from the whole history.
         step: The part that takes one step from memories.
-        rings: Rows of every memory.
+        memories: What is kept of a user, where there is a step.
         slides: Whether memories stay exact when a history outgrows what is read.
     """
 
@@ -53,7 +53,7 @@ class RoutePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: int
     remember: str = ""
     step: str = ""
-    rings: tuple[int, ...] = ()
+    memories: tuple[Memory, ...] = ()
     slides: bool = False
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import msgspec
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leanrec.backbones import backbones
@@ -83,4 +84,4 @@ class Cells(CellStack):
         if self.positional is None:
             return None
         at = torch.arange(ctx.steps, device=ctx.lengths.device) if have is None else ctx.at(have).clamp_min(0)
-        return self.positional[at, : ctx.width]
+        return F.embedding(at, self.positional[:, : ctx.width])

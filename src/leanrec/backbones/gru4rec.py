@@ -24,6 +24,7 @@ from leanrec.backbones import backbones
 from leanrec.core.backbone import Backbone, Block, Context, Steps
 from leanrec.core.dropout import dropout
 from leanrec.core.ranges import Count, Positive, Share
+from leanrec.core.types import Memory
 from leanrec.nn.elastic import ElasticNorm
 from leanrec.nn.gates import ReZero
 from leanrec.nn.recurrent import ElasticGRU
@@ -74,18 +75,17 @@ class GRU4RecBlock(Block):
         y = ctx.restrict(self.gru(self.norm(x, ctx.channels), ctx.channels), have, want)
         return ctx.restrict(x, have, want) + self.scale(dropout(y, self.dropout, self.training))
 
-    def rings(self, steps: int) -> tuple[int, ...]:
-        """The newest state."""
-        return (1,)
+    def memories(self) -> tuple[Memory, ...]:
+        """The states."""
+        return (Memory((1,)),)
 
     def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
         """See `Block.rows`."""
         return (self.gru(self.norm(x, None)),)
 
-    def step(self, x: Tensor, memories: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """See `Block.step`."""
-        state = memories[0] * (at > 0)[:, None, None].to(x.dtype)
-        y = self.gru.step(self.norm(x, None), state)
+        y = self.gru.step(self.norm(x, None), read[0])
         return x + self.scale(y), (y,)
 
 

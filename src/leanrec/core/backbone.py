@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from leanrec.core.dropout import dropout
 from leanrec.core.errors import CompositionError
-from leanrec.core.types import FULL, PAD, Batch, Gates, Hidden, Route
+from leanrec.core.types import FULL, PAD, Batch, Gates, Hidden, Memory, Route
 
 Steps = tuple[int, ...] | None
 """Which steps a tensor holds: offsets back from each user's newest step (0 = newest), or None for all T steps."""
@@ -102,7 +102,8 @@ class Context:
 
     def at(self, steps: tuple[int, ...]) -> Tensor:
         """int64 [B, S], the absolute steps of the given offsets; negative before the first event."""
-        return (self.lengths - 1)[:, None] - constant(steps, self.lengths.device)
+        newest = (self.lengths - 1)[:, None]
+        return newest if steps == (0,) else newest - constant(steps, self.lengths.device)
 
     def valid(self, have: Steps, like: Tensor) -> Tensor | None:
         """[B, S, 1] one where the step exists, in the type of ``like``; None when no step can be missing."""
@@ -156,23 +157,21 @@ class Block(nn.Module, ABC):
     def needs(self, want: Steps, steps: int) -> Steps:
         """The input steps from which the steps ``want`` can be computed; offsets stay below the reach ``steps``."""
 
-    def rings(self, steps: int) -> tuple[int, ...] | None:
-        """Rows of each memory from which a new event costs one step, for histories of ``steps``; None if there is no such way.
-
-        The row of step t lies at place t mod R of a memory [B, R, w].
-        """
+    def memories(self) -> tuple[Memory, ...] | None:
+        """What it keeps of a user, so that a new event costs one step; None if there is no such way."""
         return None
 
     def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
         """What the memories hold of all steps: from the block's input [B, T, w] to [B, T, w] each."""
         raise NotImplementedError(f"{type(self).__name__} has no memories")
 
-    def step(self, x: Tensor, memories: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The newest state [B, 1, w] and the new row [B, 1, w] of each memory.
+    def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The newest state [B, w] and the new row [B, w] of each memory.
 
         Args:
-            x: Input [B, 1, w] at the newest step.
-            memories: [B, R, w] each, without the newest step.
+            x: Input [B, w] at the newest step.
+            read: Of each memory, the rows that it is read at side by side, [B, K * w], zeros before the first event; or the
+                rows of all steps, [B, H, R, w / H], of which those before the newest step count.
             at: int64 [B], the newest step.
         """
         raise NotImplementedError(f"{type(self).__name__} has no memories")
@@ -333,7 +332,10 @@ class Backbone(nn.Module, ABC):
         used = emb or self.items.dim
         used = used if self.enter is not None else min(ctx.width, used)
         x = _open(self.vectors(ids, used) * self.scale, gates)
-        x = F.pad(x, (0, ctx.width - used)) if self.enter is None else self.enter(x, ctx.width)
+        if self.enter is not None:
+            x = self.enter(x, ctx.width)
+        elif used < ctx.width:
+            x = F.pad(x, (0, ctx.width - used))
         positions = self.positions(ctx, have)
         x = x if positions is None else x + positions
         return dropout(ctx.gate(x), self.dropout, self.training)

@@ -58,6 +58,19 @@ FULL = Route()
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """What a layer keeps of a user's steps, one row [w] a step, so that a new event costs one step.
+
+    Attributes:
+        back: How far back a step reads, furthest first; empty if it reads all older steps.
+        heads: Of a memory that is read whole: its rows are [H, w / H].
+    """
+
+    back: tuple[int, ...] = ()
+    heads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """The items of a store, in id order (row i is item id i + 1).
 

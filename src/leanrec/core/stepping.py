@@ -1,7 +1,7 @@
 """Sessions: a backbone's answer to one more event, from the memories of its blocks instead of the whole history.
 
-A memory is a ring [B, R, w]: the row of step t lies at place t mod R. What it holds, and how a step reads it, its block says
-(`Block.rings`, `Block.rows`, `Block.step`); here are the loops over the blocks of a route.
+What a memory holds and how a step reads it, a block says (`Block.memories`, `Block.rows`, `Block.step`); here are the loops over
+the blocks of a route. The rows that all windows are read at are one tensor, and so are the new rows: few large inputs cost less.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from leanrec.core.backbone import Backbone, Context, Steps
-from leanrec.core.types import FULL, Batch, Route
+from leanrec.core.types import FULL, Batch, Memory, Route
 
 
-def rings(backbone: Backbone, route: Route = FULL) -> tuple[int, ...] | None:
-    """Rows of the memories of a route's blocks, in order; None where an event cannot be computed from memories."""
+def memories(backbone: Backbone, route: Route = FULL) -> tuple[Memory, ...] | None:
+    """The memories of a route's blocks, in order; None where an event cannot be computed from memories."""
     if not backbone.causal:
         return None
-    found = [block.rings(backbone.max_length) for block in backbone.chosen(route)]
-    return None if None in found else tuple(rows for some in found for rows in some or ())
+    found = [block.memories() for block in backbone.chosen(route)]
+    return None if None in found else tuple(memory for some in found for memory in some or ())
 
 
 def slides(backbone: Backbone, route: Route = FULL) -> bool:
@@ -47,24 +47,29 @@ def remember(backbone: Backbone, batch: Batch, route: Route = FULL) -> tuple[Ten
 
 
 def step(
-    backbone: Backbone, ids: Tensor, at: Tensor, memories: Sequence[Tensor], route: Route = FULL
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The newest states [B, e] after one more event, and the new row [B, w] of every memory.
+    backbone: Backbone, ids: Tensor, at: Tensor, read: Sequence[Tensor], route: Route = FULL
+) -> tuple[Tensor, Tensor]:
+    """The newest states [B, e] after one more event, and the new rows [B, M * w] of the M memories, side by side.
 
     Args:
         backbone: Whose blocks run.
         ids: int64 [B], the newest items.
         at: int64 [B], their steps.
-        memories: [B, R, w] each, without the newest step; as `rings` says.
+        read: What is read of the memories of older steps: of all windows side by side [B, K * w], if there is one; then
+            every memory that is read whole, [B, H, R, w / H].
         route: The sub-model, which must be that of the memories.
     """
-    ctx = Context(at + 1, 1, route.width or backbone.width, reach=1)
-    x = backbone.entered(ids[:, None], ctx, (0,), route.emb)
+    width = route.width or backbone.width
+    ctx = Context(at + 1, 1, width, reach=1)
+    x = backbone.entered(ids[:, None], ctx, (0,), route.emb).squeeze(1)
+    blocks = backbone.chosen(route)
+    kept = [block.memories() or () for block in blocks]
+    sizes = [len(memory.back) * width for some in kept for memory in some if memory.back]
+    windows = iter(torch.split(read[0], sizes, 1) if sizes else ())
+    whole = iter(read[1:] if sizes else read)
     rows: list[Tensor] = []
-    taken = 0
-    for block in backbone.chosen(route):
-        count = len(block.rings(backbone.max_length) or ())
-        x, new = block.step(x, memories[taken : taken + count], at)
-        taken += count
-        rows += [row.squeeze(1) for row in new]
-    return backbone.left(backbone.norm(x, None), route.emb).squeeze(1), tuple(rows)
+    for block, some in zip(blocks, kept, strict=True):
+        x, new = block.step(x, [next(windows if memory.back else whole) for memory in some], at)
+        rows += new
+    states = backbone.left(backbone.norm(x, None), route.emb)
+    return states, torch.cat(rows, 1) if rows else x[:, :0]

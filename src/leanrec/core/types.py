@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from leanrec.core.plain import FULL, MASK, PAD, Catalog, Cost, Route
+from leanrec.core.plain import FULL, MASK, PAD, Catalog, Cost, Memory, Route
 
-__all__ = ["FULL", "MASK", "PAD", "Batch", "Catalog", "Cost", "Gates", "Hidden", "Route"]
+__all__ = ["FULL", "MASK", "PAD", "Batch", "Catalog", "Cost", "Gates", "Hidden", "Memory", "Route"]
 
 
 @dataclass(frozen=True, slots=True)

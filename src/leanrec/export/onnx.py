@@ -14,12 +14,14 @@ from leanrec.artifact.exported import SCALE, WEIGHTS
 from leanrec.core.errors import ConfigError
 from leanrec.export.program import Part
 from leanrec.export.weights import Weights
-from leanrec.nn import recurrent
+from leanrec.nn import attention, recurrent
 
 if TYPE_CHECKING:
     import onnx
 
 OPSET = 20
+INT32 = 6
+"""ONNX's number of that type."""
 SHARED = 1024
 """Bytes from which a weight goes into the shared file."""
 
@@ -65,7 +67,7 @@ def converted(part: Part, program: ExportedProgram, weights: Weights) -> onnx.Mo
             output_names=[part.output, *part.more],
             opset_version=OPSET,
             verbose=False,
-            custom_translation_table={recurrent.GRU: _gru()},
+            custom_translation_table={recurrent.GRU: _gru(), attention.RECALL: _recall()},
         )
     if made is None:
         raise RuntimeError("torch wrote no ONNX")
@@ -150,3 +152,40 @@ def _gru() -> Any:
         return op.Transpose(op.Squeeze(y, op.Constant(value_ints=[1])), perm=[1, 0, 2])
 
     return gru
+
+
+def _recall() -> Any:
+    """`nn.attention.recall` as ONNX Runtime's own operator, a kernel for just this."""
+    from onnx.defs import OpSchema
+    from onnxscript import opset20
+    from onnxscript.values import Op, Opset
+
+    op: Any = opset20
+    names = ("query", "key", "value", "past_key", "past_value", "seqlens_k", "total_sequence_length")
+    attributes = ("num_heads", "kv_num_heads")
+    schema = OpSchema(
+        "GroupQueryAttention",
+        "com.microsoft",
+        1,
+        inputs=[_parameter(name, "M" if name in names[5:] else "T", name in names[1:5]) for name in names],
+        outputs=[_parameter(name, "T") for name in ("output", "present_key", "present_value")],
+        type_constraints=[("T", ["tensor(float)"], ""), ("M", ["tensor(int32)"], "")],
+        attributes=[OpSchema.Attribute(name, OpSchema.AttrType.INT, required=True) for name in attributes],
+    )
+    attention: Any = Op(Opset("com.microsoft", 1), schema.name, schema)
+
+    def recall(both: Any, keys: Any, values: Any, at: Any) -> Any:
+        heads, steps, one = int(keys.shape[1]), int(keys.shape[2]), op.Constant(value_ints=[1])
+        newest, total = op.Cast(at, to=INT32), op.Cast(op.Constant(value_int=steps), to=INT32)
+        packed = op.Unsqueeze(both, one)
+        y, _, _ = attention(packed, None, None, keys, values, newest, total, num_heads=heads, kv_num_heads=heads)
+        return op.Squeeze(y, one)
+
+    return recall
+
+
+def _parameter(name: str, kind: str, optional: bool = False) -> Any:
+    from onnx.defs import OpSchema
+
+    option = OpSchema.FormalParameterOption
+    return OpSchema.FormalParameter(name, kind, param_option=option.Optional if optional else option.Single)

@@ -65,8 +65,8 @@ def _inputs(
     batch = _histories(model, users, most, generator)
     if part.inputs[0] != "ids":
         return batch.items, batch.lengths
-    memories = [torch.randn(empty.shape) for empty in blank(model, part.route or Route(), users)]
-    return batch.items[:, 0], batch.last, *memories
+    read = [torch.randn(empty.shape) for empty in blank(model, part.route or Route(), users)]
+    return batch.items[:, 0], batch.last, *read
 
 
 def _histories(model: Recommender, users: int, most: int, generator: np.random.Generator) -> Batch:

@@ -29,7 +29,7 @@ class Part:
         name: Of its file, without the ending.
         route: For an encoder.
         module: What it computes, from ``inputs``.
-        inputs: Names of its inputs: "items" and "lengths", "states", or "ids", "at" and memories.
+        inputs: Names of its inputs: "items" and "lengths", "states", or "ids", "at" and what is read of memories.
         output: Name of its first output.
         more: Names of the others.
     """
@@ -95,16 +95,15 @@ class Remember(nn.Module):
 
 
 class Step(nn.Module):
-    """The newest items int64 [B], their steps int64 [B] and memories [B, R, w] to states [B, e] and rows [B, w]."""
+    """The newest items int64 [B], their steps int64 [B] and what is read of memories to states [B, e] and rows [B, M * w]."""
 
     def __init__(self, model: Recommender, route: Route) -> None:
         super().__init__()
         self.model, self.route = model, route
 
-    def forward(self, ids: Tensor, at: Tensor, *memories: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, ids: Tensor, at: Tensor, *read: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
-        states, rows = stepping.step(self.model.backbone, ids, at, memories, self.route)
-        return states, *rows
+        return stepping.step(self.model.backbone, ids, at, read, self.route)
 
 
 def parts(model: Recommender, sessions: bool = False) -> Iterator[Part]:
@@ -117,18 +116,24 @@ def parts(model: Recommender, sessions: bool = False) -> Iterator[Part]:
         yield Part(SCORES, None, Scores(model), ("states",), "scores")
     for route in routes:
         yield Part(f"encoder-{route}", route, Encoder(model, route), history, "states")
-        rings = stepping.rings(model.backbone, route) if sessions else None
-        if rings is not None:
-            rows = tuple(f"row{i}" for i in range(len(rings)))
-            memories = tuple(f"memory{i}" for i in range(len(rings)))
+        memories = stepping.memories(model.backbone, route) if sessions else None
+        if memories is not None:
+            rows = tuple(f"row{i}" for i in range(len(memories)))
+            read = tuple(f"read{i}" for i in range(len(blank(model, route, 1))))
             yield Part(f"remember-{route}", route, Remember(model, route), history, "states", rows)
-            yield Part(f"step-{route}", route, Step(model, route), ("ids", "at", *memories), "states", rows)
+            yield Part(f"step-{route}", route, Step(model, route), ("ids", "at", *read), "states", ("rows",))
 
 
 def blank(model: Recommender, route: Route, users: int) -> list[Tensor]:
-    """Memories of a route without an event."""
-    rings, width = stepping.rings(model.backbone, route) or (), route.width or model.backbone.width
-    return [torch.zeros(users, rows, width) for rows in rings]
+    """What a step of a route reads before the first event."""
+    width = route.width or model.backbone.width
+    memories = stepping.memories(model.backbone, route) or ()
+    near = sum(len(memory.back) for memory in memories)
+    return [torch.zeros(users, near * width)] * (near > 0) + [
+        torch.zeros(users, memory.heads, model.backbone.max_length, width // memory.heads)
+        for memory in memories
+        if not memory.back
+    ]
 
 
 def frozen(model: Recommender) -> Recommender:

@@ -214,7 +214,7 @@ def _planned(model: Recommender, route: Route, flops: int, names: dict[str, str]
         _width(model, route),
         remember=names.get(f"remember-{route}", ""),
         step=step,
-        rings=stepping.rings(model.backbone, route) or () if step else (),
+        memories=stepping.memories(model.backbone, route) or () if step else (),
         slides=bool(step) and stepping.slides(model.backbone, route),
     )
 

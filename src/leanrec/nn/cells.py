@@ -9,7 +9,7 @@ operation of every edge. While it is searched a cell is open: it holds every can
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from leanrec.core.backbone import Block, Context, Steps
 from leanrec.core.dropout import dropout
+from leanrec.core.types import Memory
 from leanrec.nn.elastic import ElasticNorm
 from leanrec.nn.gates import ReZero
 from leanrec.nn.operations import EPS, NONE, Operation, operation, zeros
@@ -118,24 +119,69 @@ class Cell(Block):
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
         """See `Block.forward`."""
-        plan = self._plan(want, ctx.reach or ctx.steps)
-        haves, sources, nodes = [have, *plan[1:]], [F.relu(x)], []
-        for node in range(1, self.nodes + 1):
-            parts = [
-                self._edge(edge, sources[source], ctx, haves[source], haves[node])
-                for edge, (source, target) in enumerate(self.wires)
-                if target == node and self.chosen[edge] != NONE
-            ]
-            nodes.append(torch.stack(parts).sum(0) if parts else zeros(x, ctx, haves[node]))
-            sources.append(F.relu(nodes[-1]))
-        y = torch.stack([ctx.restrict(node, at, want) for node, at in zip(nodes, haves[1:], strict=True)], -1)
-        y = y.squeeze(-1) if self.mix is None else (y * self.mix.softmax(0)).sum(-1)
-        y = F.relu(self.norm(y, ctx.channels))
-        return ctx.restrict(x, have, want) + self.scale(dropout(y, self.dropout, self.training))
+        haves = [have, *self._plan(want, ctx.reach or ctx.steps)[1:]]
 
-    def _edge(self, edge: int, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
-        y = self._running(edge)(x, ctx, have, want)
-        return y if self.marks is None else y * self.marks[edge]
+        def run(edge: int, source: Tensor) -> Tensor:
+            y = self._running(edge)(source, ctx, *(haves[end] for end in self.wires[edge]))
+            return y if self.marks is None else y * self.marks[edge]
+
+        nodes = self._nodes(x, run, lambda node: zeros(x, ctx, haves[node]))
+        nodes = [ctx.restrict(node, at, want) for node, at in zip(nodes, haves[1:], strict=True)]
+        return ctx.restrict(x, have, want) + self._branch(nodes, ctx.channels)
+
+    def memories(self) -> tuple[Memory, ...]:
+        """Those of every operation that runs."""
+        return tuple(memory for edge in self._live() for memory in self._running(edge).memories)
+
+    def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
+        """See `Block.rows`."""
+        rows: list[Tensor] = []
+
+        def run(edge: int, source: Tensor) -> Tensor:
+            operation = self._running(edge)
+            rows.extend(operation.rows(source))
+            return operation(source, ctx, None, None)
+
+        self._nodes(x, run, lambda node: torch.zeros_like(x))
+        return tuple(rows)
+
+    def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `Block.step`."""
+        rows: list[Tensor] = []
+
+        def run(edge: int, source: Tensor) -> Tensor:
+            operation, taken = self._running(edge), len(rows)
+            y, new = operation.step(source, read[taken : taken + len(operation.memories)], at)
+            rows.extend(new)
+            return y
+
+        nodes = self._nodes(x, run, lambda node: torch.zeros_like(x))
+        return x + self._branch(nodes, None), tuple(rows)
+
+    def _nodes(self, x: Tensor, run: Callable[[int, Tensor], Tensor], empty: Callable[[int], Tensor]) -> list[Tensor]:
+        """What every node holds, from the cell's input.
+
+        Args:
+            x: The input.
+            run: An edge, by its number, on the rectified state of its source; called in the order of the edges.
+            empty: What a node without edges holds.
+        """
+        sources, nodes = [F.relu(x)], []
+        for node in range(1, self.nodes + 1):
+            parts = [run(edge, sources[self.wires[edge][0]]) for edge in self._live() if self.wires[edge][1] == node]
+            nodes.append(torch.stack(parts).sum(0) if parts else empty(node))
+            sources.append(F.relu(nodes[-1]))
+        return nodes
+
+    def _branch(self, nodes: Sequence[Tensor], channels: Tensor | None) -> Tensor:
+        """What is added to the input, from all nodes at the same steps."""
+        y = torch.stack(list(nodes), -1)
+        y = y.squeeze(-1) if self.mix is None else (y * self.mix.softmax(0)).sum(-1)
+        return self.scale(dropout(F.relu(self.norm(y, channels)), self.dropout, self.training))
+
+    def _live(self) -> list[int]:
+        """The edges that are there."""
+        return [edge for edge, name in enumerate(self.chosen) if name != NONE]
 
     def _running(self, edge: int) -> Operation:
         return self.operations[edge][self.chosen[edge]]  # pyright: ignore[reportIndexIssue, reportReturnType]

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from leanrec.core.backbone import Block, Context, Steps, constant
+from leanrec.core.backbone import Block, Context, Steps
 from leanrec.core.dropout import dropout
+from leanrec.core.types import Memory
 from leanrec.nn.elastic import ElasticConv, ElasticNorm
 from leanrec.nn.gates import ReZero
-from leanrec.nn.taps import cone, taps
+from leanrec.nn.taps import cone, taps, window
 
 
 class ConvBlock(Block):
@@ -48,26 +49,23 @@ class ConvBlock(Block):
         y = _branch(self.second, self.second_norm, y, ctx, between, want)
         return ctx.restrict(x, have, want) + self.scale(dropout(y, self.dropout, self.training))
 
-    def rings(self, steps: int) -> tuple[int, ...]:
-        """As far back as each convolution looks."""
-        return tuple(max(1, conv.offsets[0]) for conv in (self.first, self.second))
+    def memories(self) -> tuple[Memory, ...]:
+        """The inputs of both convolutions."""
+        return window(self.first.offsets) + window(self.second.offsets)
 
     def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
-        """The inputs of both convolutions."""
-        return x, _branch(self.first, self.first_norm, x, ctx, None, None)
+        """See `Block.rows`."""
+        return (x, _branch(self.first, self.first_norm, x, ctx, None, None))[: len(self.memories())]
 
-    def step(self, x: Tensor, memories: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """See `Block.step`."""
-        y = _step(self.first, self.first_norm, x, memories[0], at)
-        return x + self.scale(_step(self.second, self.second_norm, y, memories[1], at)), (x, y)
+        y = _step(self.first, self.first_norm, x, read[:1])
+        return x + self.scale(_step(self.second, self.second_norm, y, read[1:])), (x, y)[: len(read)]
 
 
-def _step(conv: ElasticConv, norm: ElasticNorm, x: Tensor, memory: Tensor, at: Tensor) -> Tensor:
-    """relu(Norm(Conv(x))) [B, 1, w] at the newest step, from the input there and the ring [B, R, w] of older ones."""
-    back = at[:, None] - constant(conv.offsets[:-1], at.device)
-    places = (back % memory.shape[1]).unsqueeze(-1).expand(-1, -1, x.shape[-1])
-    older = memory.gather(1, places) * (back >= 0).unsqueeze(-1).to(x.dtype)
-    return F.relu(norm(conv(torch.cat([older, x], 1).flatten(1)).unsqueeze(1)))
+def _step(conv: ElasticConv, norm: ElasticNorm, x: Tensor, older: Sequence[Tensor]) -> Tensor:
+    """relu(Norm(Conv(x))) [B, w] at the newest step, from the input there and older ones [B, (kernel - 1) * w], if any are read."""
+    return F.relu(norm(conv(torch.cat([*older, x], 1))))
 
 
 def _branch(conv: ElasticConv, norm: ElasticNorm, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from leanrec.core.backbone import Context, Steps
 from leanrec.core.errors import ConfigError
+from leanrec.core.types import Memory
 from leanrec.nn.attention import Attention
 from leanrec.nn.elastic import ElasticConv, ElasticNorm
-from leanrec.nn.taps import causal_offsets, cone, taps
+from leanrec.nn.taps import causal_offsets, cone, taps, window
 
 NONE, SKIP, ATTENTION = "none", "skip", "attention"
 WINDOWED = re.compile(r"(conv|max|avg)([1-9]\d?)(?:x([2-9]|[1-9]\d))?")
@@ -42,6 +44,19 @@ class Operation(nn.Module, ABC):
     def layers(self) -> tuple[tuple[nn.Module, ...], ...]:
         """As `Block.layers`."""
         return ()
+
+    @property
+    def memories(self) -> tuple[Memory, ...]:
+        """As `Block.memories`."""
+        return ()
+
+    def rows(self, x: Tensor) -> tuple[Tensor, ...]:
+        """As `Block.rows`, from all steps [B, T, w]."""
+        return ()
+
+    @abstractmethod
+    def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As `Block.step`."""
 
 
 class Convolution(Operation):
@@ -69,6 +84,19 @@ class Convolution(Operation):
         """See `Operation.forward`."""
         return self.norm(ctx.gate(self.conv(taps(x, self.conv.offsets, ctx, have, want))), ctx.channels)
 
+    @property
+    def memories(self) -> tuple[Memory, ...]:
+        """The input."""
+        return window(self.conv.offsets)
+
+    def rows(self, x: Tensor) -> tuple[Tensor, ...]:
+        """See `Operation.rows`."""
+        return (x,) * len(self.memories)
+
+    def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `Operation.step`."""
+        return self.norm(self.conv(torch.cat([*read, x], 1))), (x,) * len(read)
+
 
 class Pooling(Operation):
     """The largest or the mean value of a channel over a window that ends at the step.
@@ -91,8 +119,25 @@ class Pooling(Operation):
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
         """See `Operation.forward`."""
-        window = taps(x, self.offsets, ctx, have, want).unflatten(-1, (len(self.offsets), -1))
-        return window.amax(-2) if self.largest else window.mean(-2)
+        return self._pooled(taps(x, self.offsets, ctx, have, want))
+
+    @property
+    def memories(self) -> tuple[Memory, ...]:
+        """The input."""
+        return window(self.offsets)
+
+    def rows(self, x: Tensor) -> tuple[Tensor, ...]:
+        """See `Operation.rows`."""
+        return (x,) * len(self.memories)
+
+    def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `Operation.step`."""
+        return self._pooled(torch.cat([*read, x], 1)), (x,) * len(read)
+
+    def _pooled(self, side_by_side: Tensor) -> Tensor:
+        """The inputs at ``offsets`` side by side, [..., kernel * w], to [..., w]."""
+        inputs = side_by_side.unflatten(-1, (len(self.offsets), -1))
+        return inputs.amax(-2) if self.largest else inputs.mean(-2)
 
 
 class SelfAttention(Operation):
@@ -119,6 +164,20 @@ class SelfAttention(Operation):
         """See `Operation.forward`."""
         return self.norm(ctx.gate(self.attention(x, ctx, have, want)), ctx.channels)
 
+    @property
+    def memories(self) -> tuple[Memory, ...]:
+        """Keys and values."""
+        return self.attention.memories
+
+    def rows(self, x: Tensor) -> tuple[Tensor, ...]:
+        """See `Operation.rows`."""
+        return self.attention.rows(x)
+
+    def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `Operation.step`."""
+        y, rows = self.attention.step(x, read, at)
+        return self.norm(y), rows
+
 
 class Skip(Operation):
     """The state as it is."""
@@ -126,6 +185,10 @@ class Skip(Operation):
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
         """See `Operation.forward`."""
         return ctx.restrict(x, have, want)
+
+    def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `Operation.step`."""
+        return x, ()
 
 
 class Nothing(Operation):
@@ -138,6 +201,10 @@ class Nothing(Operation):
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
         """See `Operation.forward`."""
         return zeros(x, ctx, want)
+
+    def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `Operation.step`."""
+        return torch.zeros_like(x), ()
 
 
 def zeros(x: Tensor, ctx: Context, want: Steps) -> Tensor:

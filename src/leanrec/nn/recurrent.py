@@ -68,7 +68,7 @@ class ElasticGRU(nn.Module):
         return y if channels is None else y * channels
 
     def step(self, x: Tensor, state: Tensor) -> Tensor:
-        """The next state of input [B, 1, w] and state [B, 1, w]."""
+        """The next state of input [B, w] and state [B, w]."""
         w = x.shape[-1]
         inputs = F.linear(x, self.input[:, :w, :w].flatten(0, 1), self.input_bias[:, :w].flatten())
         states = F.linear(state, self.state[:, :w, :w].flatten(0, 1), self.state_bias[:, :w].flatten())

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from leanrec.core.backbone import Context, Steps, constant
+from leanrec.core.types import Memory
 
 Offsets = tuple[int, ...]
 
@@ -38,6 +39,11 @@ def shifted(x: Tensor, offsets: Offsets) -> Tensor:
     steps, most = x.shape[1], offsets[0]
     padded = F.pad(x, (0, 0, most, 0))
     return torch.cat([padded[:, most - back :][:, :steps] for back in offsets], -1)
+
+
+def window(offsets: Offsets) -> tuple[Memory, ...]:
+    """The memory of a layer that reads its input at ``offsets``; none where it reads the newest step only."""
+    return (Memory(offsets[:-1]),) if len(offsets) > 1 else ()
 
 
 def cone(want: Steps, offsets: Offsets, steps: int) -> Steps:

@@ -15,6 +15,7 @@ from leanrec.core.backbone import Backbone, Block, Context, Steps
 from leanrec.core.dropout import dropout
 from leanrec.core.errors import ConfigError
 from leanrec.core.ranges import Count, Positive, Share
+from leanrec.core.types import Memory
 from leanrec.nn.attention import Attention
 from leanrec.nn.elastic import ElasticLinear, ElasticNorm
 from leanrec.nn.gates import ReZero
@@ -91,18 +92,18 @@ class TransformerBlock(Block):
         source = self.norms[1](y, ctx.channels) if self.pre else y
         return self._add(1, y, self._feed_forward(source, ctx), ctx)
 
-    def rings(self, steps: int) -> tuple[int, ...] | None:
-        """Keys and values of every step, where attention sees older steps only."""
-        return (steps, steps) if self.attention.causal else None
+    def memories(self) -> tuple[Memory, ...] | None:
+        """Keys and values, where attention sees older steps only."""
+        return self.attention.memories if self.attention.causal else None
 
     def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
         """See `Block.rows`."""
         return self.attention.rows(self.norms[0](x, None) if self.pre else x)
 
-    def step(self, x: Tensor, memories: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """See `Block.step`."""
         ctx = Context(at + 1, 1, x.shape[-1])
-        y, rows = self.attention.step(self.norms[0](x, None) if self.pre else x, memories, at)
+        y, rows = self.attention.step(self.norms[0](x, None) if self.pre else x, read, at)
         y = self._add(0, x, y, ctx)
         return self._add(1, y, self._feed_forward(self.norms[1](y, None) if self.pre else y, ctx), ctx), rows
 
@@ -151,7 +152,7 @@ class Transformer(Backbone):
     def positions(self, ctx: Context, have: Steps) -> Tensor:
         """Learned positions, counted from the oldest event that is read: [T, w] or [B, S, w]."""
         at = torch.arange(ctx.steps, device=ctx.lengths.device) if have is None else ctx.at(have).clamp_min(0)
-        return self.positional[at, : ctx.width]
+        return F.embedding(at, self.positional[:, : ctx.width])
 
 
 def sinusoids(steps: int, width: int) -> Tensor:

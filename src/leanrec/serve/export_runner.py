@@ -14,6 +14,7 @@ from leanrec.core.errors import ArtifactError
 from leanrec.core.plain import PAD, Route
 from leanrec.core.pricing import Pricing
 from leanrec.serve.engine import Engine
+from leanrec.serve.memories import Layout
 from leanrec.serve.parts import Graph, mapped, opener
 from leanrec.serve.scoring import Score, best_columns
 
@@ -38,6 +39,9 @@ class ExportRunner:
         self.exported, self._graphs, self._lock = exported, dict[str, Graph](), threading.Lock()
         self._open = opener(folder, exported.format, threads or cores())
         self._plan = {Route.parse(plan.route): plan for plan in exported.plan}
+        self._layouts = {
+            route: Layout(plan.memories, self.max_length) for route, plan in self._plan.items() if plan.step
+        }
         self._only = next(iter(self._plan)) if len(self._plan) == 1 else None
         self._matrix = weights[exported.matrix] if exported.matrix else None
         self.pricing = None
@@ -73,10 +77,9 @@ class ExportRunner:
         """See `Runner.mixed`: a graph per route is always faster."""
         return
 
-    def rings(self, route: Route) -> tuple[int, ...] | None:
-        """See `StepRunner.rings`."""
-        plan = self._plan[route]
-        return plan.rings if plan.step else None
+    def layout(self, route: Route) -> Layout | None:
+        """See `StepRunner.layout`."""
+        return self._layouts.get(route)
 
     def slides(self, route: Route) -> bool:
         """See `StepRunner.slides`."""
@@ -88,10 +91,10 @@ class ExportRunner:
         return states, rows
 
     def step(
-        self, ids: np.ndarray, at: np.ndarray, memories: Sequence[np.ndarray], route: Route
-    ) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+        self, ids: np.ndarray, at: np.ndarray, read: Sequence[np.ndarray], route: Route
+    ) -> tuple[np.ndarray, np.ndarray]:
         """See `StepRunner.step`."""
-        states, *rows = self.graph(self._plan[route].step)(ids, at, *memories)
+        states, rows = self.graph(self._plan[route].step)(ids, at, *read)
         return states, rows
 
     def best(

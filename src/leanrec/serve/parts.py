@@ -101,7 +101,7 @@ def _pt2(folder: Path) -> Callable[[str], Graph]:
     try:
         import torch
 
-        from leanrec.nn import recurrent  # its operator must be known before a graph is read
+        from leanrec.nn import attention, recurrent  # their operators must be known before a graph is read
     except ImportError as error:
         raise ServeError(f"expected the package torch to serve {folder}, got none; pip install torch") from error
     weights = {
@@ -110,7 +110,7 @@ def _pt2(folder: Path) -> Callable[[str], Graph]:
     }
 
     def open_part(name: str) -> Graph:
-        assert recurrent.GRU is not None
+        assert recurrent.GRU is not None and attention.RECALL is not None
         try:
             program = torch.export.load(folder / name)
             module = program.module()

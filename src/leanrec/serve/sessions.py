@@ -15,6 +15,7 @@ from leanrec.core.plain import Route
 from leanrec.serve.answers import Recommendation
 from leanrec.serve.asking import Asked
 from leanrec.serve.engine import Engine
+from leanrec.serve.memories import Layout, Memories
 from leanrec.serve.runner import Runner
 
 MOST_BYTES = 256 * 2**20
@@ -25,8 +26,8 @@ SEEN = 4096
 class StepRunner(Runner, Protocol):
     """A runner that can also take one step."""
 
-    def rings(self, route: Route) -> tuple[int, ...] | None:
-        """Rows of every memory of a route; None where an event must be computed from the whole history."""
+    def layout(self, route: Route) -> Layout | None:
+        """The memories of a route; None where an event must be computed from the whole history."""
         ...
 
     def slides(self, route: Route) -> bool:
@@ -37,10 +38,15 @@ class StepRunner(Runner, Protocol):
         """States of histories [B, T], and the rows [B, T, w] of every memory."""
         ...
 
-    def step(
-        self, ids: np.ndarray, at: np.ndarray, memories: Sequence[np.ndarray], route: Route
-    ) -> tuple[Any, Sequence[np.ndarray]]:
-        """States after the newest items int64 [B] at steps int64 [B], and the new rows [B, w] of every memory [B, R, w]."""
+    def step(self, ids: np.ndarray, at: np.ndarray, read: Sequence[np.ndarray], route: Route) -> tuple[Any, np.ndarray]:
+        """States after the newest items int64 [B] at steps int64 [B], and the new rows [B, M * w] of all memories.
+
+        Args:
+            ids: The items.
+            at: Their steps.
+            read: As `Memories.read` gives it.
+            route: Of the memories.
+        """
         ...
 
 
@@ -53,19 +59,19 @@ class Session:
         length: Events since the start of what the memories know.
         events: Of the user all in all, as counted by whoever keeps the history.
         route: Of the memories.
-        memories: [R, w] each; row t mod R is that of step t. None before the first event, or where there are none.
+        memories: None before the first event, or where there are none.
     """
 
     items: list[int] = field(default_factory=list)
     length: int = 0
     events: int = 0
     route: Route | None = None
-    memories: list[np.ndarray] | None = None
+    memories: Memories | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes held, about."""
-        return 200 + 32 * len(self.items) + sum(memory.nbytes for memory in self.memories or ())
+        return 200 + 32 * len(self.items) + (self.memories.nbytes if self.memories else 0)
 
 
 class BehindError(ServeError):
@@ -160,11 +166,10 @@ class Sessions:
             self.bytes -= session.nbytes if user in self._users else 0
             self._users.pop(user, None)
             session.items, session.events = items, session.events + len(ids)
-            if self._knows(session, route, len(ids)):
+            if session.memories is not None and self._knows(session, route, len(ids)):
                 states = None
                 for item in ids:
-                    states = self._step(session, item, route)
-                    session.length += 1
+                    states = self._step(session, session.memories, item, route)
                 self.steps += len(ids)
             else:
                 states = self._recompute(session, window, route)
@@ -182,29 +187,24 @@ class Sessions:
             self.bytes -= session.nbytes if session else 0
 
     def _knows(self, session: Session, route: Route, more: int) -> bool:
-        if session.memories is None or session.route != route or more > self.runner.max_length // 4 + 1:
+        if session.route != route or more > self.runner.max_length // 4 + 1:
             return False
         return session.length + more <= self.runner.max_length or self.runner.slides(route)
 
-    def _step(self, session: Session, item: int, route: Route) -> Any:
-        memories = session.memories or []
+    def _step(self, session: Session, memories: Memories, item: int, route: Route) -> Any:
         at = np.array([session.length])
-        states, rows = self.runner.step(np.array([item]), at, [memory[None] for memory in memories], route)
-        for memory, row in zip(memories, rows, strict=True):
-            memory[session.length % len(memory)] = row[0]
+        states, rows = self.runner.step(np.array([item]), at, memories.read(at), route)
+        memories.write(at, rows)
+        session.length += 1
         return states
 
     def _recompute(self, session: Session, window: np.ndarray, route: Route) -> Any:
         lengths, steps = np.array([window.shape[1]]), window.shape[1]
-        sizes = self.runner.rings(route)
+        layout = self.runner.layout(route)
         session.route, session.length, session.memories = route, steps, None
-        if sizes is None or (steps >= self.runner.max_length and not self.runner.slides(route)):
+        if layout is None or (steps >= self.runner.max_length and not self.runner.slides(route)):
             return self.runner.states(window, lengths, route)
         states, rows = self.runner.remember(window, lengths, route)
-        session.memories = []
-        for size, row in zip(sizes, rows, strict=True):
-            memory = np.zeros((size, row.shape[2]), np.float32)
-            first = max(0, steps - size)
-            memory[np.arange(first, steps) % size] = row[0, first:]
-            session.memories.append(memory)
+        session.memories = Memories(layout, 1, rows[0].shape[2] if rows else 0)
+        session.memories.fill(rows, lengths)
         return states

@@ -15,6 +15,7 @@ from leanrec.core import stepping
 from leanrec.core.recommender import WORTH_A_GROUP, Recommender, skipped
 from leanrec.core.types import Batch, Route
 from leanrec.nn.screen import Screen
+from leanrec.serve.memories import Layout
 
 Precision = Literal["float32", "bfloat16", "auto"]
 LARGE = 64 * 2**20
@@ -39,6 +40,7 @@ class TorchRunner:
         self.num_items, self.max_length = model.items.num_items, model.backbone.max_length
         self.device, self.pricing = next(model.parameters()).device, model.pricing()
         matrix = model.items.matrix
+        self._layouts: dict[Route, Layout | None] = {}
         self.screen = None
         if matrix is not None and matrix.is_cpu and matrix.dtype == torch.float32 and matrix.nbytes >= LARGE:
             self.screen = Screen(matrix.detach())
@@ -72,9 +74,12 @@ class TorchRunner:
         skip = skipped(list(routes), len(self.model.backbone.blocks)).to(self.device)
         return self.encoder.represent(self._batch(items, lengths), Route(*sizes.pop()), skip).float()
 
-    def rings(self, route: Route) -> tuple[int, ...] | None:
-        """See `StepRunner.rings`."""
-        return stepping.rings(self.model.backbone, route)
+    def layout(self, route: Route) -> Layout | None:
+        """See `StepRunner.layout`."""
+        if route not in self._layouts:
+            memories = stepping.memories(self.model.backbone, route)
+            self._layouts[route] = None if memories is None else Layout(memories, self.max_length)
+        return self._layouts[route]
 
     def slides(self, route: Route) -> bool:
         """See `StepRunner.slides`."""
@@ -88,13 +93,12 @@ class TorchRunner:
 
     @torch.inference_mode()
     def step(
-        self, ids: np.ndarray, at: np.ndarray, memories: Sequence[np.ndarray], route: Route
-    ) -> tuple[Tensor, list[np.ndarray]]:
+        self, ids: np.ndarray, at: np.ndarray, read: Sequence[np.ndarray], route: Route
+    ) -> tuple[Tensor, np.ndarray]:
         """See `StepRunner.step`."""
-        given = [torch.from_numpy(memory).to(self.device) for memory in memories]
-        newest, steps = torch.from_numpy(ids).to(self.device), torch.from_numpy(at).to(self.device)
+        newest, steps, *given = (torch.from_numpy(array).to(self.device) for array in (ids, at, *read))
         states, rows = stepping.step(self.model.backbone, newest, steps, given, route)
-        return states, [row.float().cpu().numpy() for row in rows]
+        return states, rows.float().cpu().numpy()
 
     @torch.inference_mode()
     def best(

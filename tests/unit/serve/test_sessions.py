@@ -62,7 +62,7 @@ def test_events_equal_the_whole_history(name: str, kind: type[Recommender]) -> N
         new = keys(rng, 2 if turn % 5 == 4 else 1)
         history += new
         assert_same(engine, sessions.event("u", new, 5, exclude_seen=True), history, exclude_seen=True)
-    assert (sessions.steps > 0) == (stepping.rings(engine.runner.model.backbone) is not None)
+    assert (sessions.steps > 0) == (stepping.memories(engine.runner.model.backbone) is not None)
 
 
 def test_a_causal_model_steps_until_its_window_slides() -> None:
