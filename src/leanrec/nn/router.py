@@ -149,7 +149,7 @@ class SharedRouter(Router):
         vectors = items.embed(ids, self.dim).detach()
         newest = batch.last[:, None]
         rarity = ids.clamp_min(1).log()  # ids go by descending popularity; log 1 = 0 for padding
-        ordered = ids.sort(1).values
+        ordered = F.pad(ids.sort(1).values, (1, 0))  # so that a graph has no step that one event does not have
         repeats = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != PAD)).sum(1, keepdim=True)
         return torch.cat(
             [
