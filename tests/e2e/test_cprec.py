@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from e2e.command import leanrec, refused, trained
 from leanrec.artifact.manifest import MODEL, read_manifest
+from leanrec.build import open_run
+from leanrec.serve.export_runner import open_export
 
 WIDE = (
     *("--backbone", "sasrec", "backbone.width=64", "backbone.layers=2", "backbone.max_length=6"),
@@ -50,6 +53,19 @@ def test_integers_answer_as_what_was_trained(shop: Path, whole: Path, tmp_path: 
     centroids = 256 * 64
     smaller = (plain / MODEL).stat().st_size - (run / MODEL).stat().st_size
     assert smaller == pytest.approx(3 * centroids - 2 * 256 * 8, abs=200)  # a scale for every centroid
+
+
+def test_an_export_of_codes_answers_as_the_run_written_out_or_not(shop: Path, whole: Path, tmp_path: Path) -> None:
+    codes = ("technique.cprec.codes=[16, 4]", "technique.cprec.cuts=[20]")
+    run = open_run(compressed(shop, whole, tmp_path / "coded", *codes))
+    assert leanrec("export", run.path, "--out", tmp_path / "out").code == 0
+    histories = [run.store().history(user) for user in range(20)]  # more than a graph scores at once
+    ids, scores, _ = run.engine().recommend_ids(histories, 5)
+    for expand in (False, True):
+        engine, _ = open_export(tmp_path / "out", threads=1, expand=expand)
+        found, found_scores, _ = engine.recommend_ids(histories, 5)
+        np.testing.assert_allclose(found_scores, scores, atol=1e-4)
+        assert (found == ids).mean() > 0.98
 
 
 def test_layers_that_share_weights_are_stored_once(shop: Path, whole: Path, tmp_path: Path) -> None:

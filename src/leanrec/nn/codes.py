@@ -1,7 +1,7 @@
 """Vectors as product-quantised codes (Jegou et al., 2011; for items, RecJPQ: Petrov and Macdonald, WSDM 2024, arXiv 2312.06165).
 
     e(x) = [C_1[code_1(x)], ..., C_m[code_m(x)]]       C_j [256, D / m], one byte a code
-    score(x) = sum_j (C_j h_j)[code_j(x)]              so scoring needs 256 products a part, then m look-ups an item
+    score(x) = e(x) h = sum_j (C_j h_j)[code_j(x)]     a few states need 256 products a part, then m look-ups an item
 
 The codes are fixed, the centroids learn. With m = D every channel has 256 values of its own: a byte a number, and hardly a loss.
 """
@@ -50,7 +50,7 @@ class Codes(nn.Module):
 
     def scores(self, states: Tensor) -> Tensor:
         """Products of states [M, w] with the first channels of all vectors, [M, K]."""
-        if torch.compiler.is_exporting() or len(states) < FEW:
+        if not torch.compiler.is_exporting() and len(states) < FEW:
             return self._looked_up(states)
         width = states.shape[-1]
         return torch.cat([states @ self._decoded(some, width).t() for some in self.codes.split(DECODED)], 1)
@@ -65,7 +65,7 @@ class Codes(nn.Module):
 
     def _decoded(self, codes: Tensor, width: int) -> Tensor:
         used = -(-width // self.size)
-        places = codes[:, :used].long() + CENTROIDS * torch.arange(used, device=codes.device)
+        places = codes[:, :used].int() + CENTROIDS * torch.arange(used, device=codes.device)
         return F.embedding(places, self.centroids.all()).flatten(1)[:, :width]
 
     def _looked_up(self, states: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class Codes(nn.Module):
         scores = states.new_zeros(states.shape[0], self.codes.shape[0])
         for j, some in enumerate(states.split(self.size, dim=-1)):
             products = some @ centroids[j, :, : some.shape[-1]].t()
-            scores += products.index_select(1, self.codes[:, j].long())
+            scores += products.index_select(1, self.codes[:, j].int())
         return scores
 
 

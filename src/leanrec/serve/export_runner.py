@@ -18,6 +18,9 @@ from leanrec.serve.memories import Layout
 from leanrec.serve.parts import Graph, mapped, opener
 from leanrec.serve.scoring import Score, best_columns
 
+AT_ONCE = 8
+"""States that a graph scores in one call: it may hold many times as many numbers as it returns."""
+
 
 class ExportRunner:
     """See `serve.runner.Runner`. Parts are opened when they are first needed.
@@ -26,9 +29,10 @@ class ExportRunner:
         folder: Of the export, which has been checked.
         exported: Its manifest.
         threads: For one call; the number of cores by default.
+        expand: See `serve.parts.opener`.
     """
 
-    def __init__(self, folder: Path, exported: Exported, threads: int | None = None) -> None:
+    def __init__(self, folder: Path, exported: Exported, threads: int | None = None, expand: bool = False) -> None:
         weights = mapped(folder / WEIGHTS)
         needed = {*(ROUTING if exported.router else ()), exported.matrix} - {""}
         if not needed <= weights.keys():
@@ -37,7 +41,7 @@ class ExportRunner:
             )
         self.num_items, self.max_length = exported.data.items, exported.max_length
         self.exported, self._graphs, self._lock = exported, dict[str, Graph](), threading.Lock()
-        self._open = opener(folder, exported.format, threads or cores())
+        self._open = opener(folder, exported.format, threads or cores(), expand)
         self._plan = {Route.parse(plan.route): plan for plan in exported.plan}
         self._layouts = {
             route: Layout(plan.memories, self.max_length) for route, plan in self._plan.items() if plan.step
@@ -133,8 +137,9 @@ class ExportRunner:
 
         def score(states: np.ndarray, out: np.ndarray) -> None:
             full = np.pad(states, ((0, 0), (0, channels - states.shape[1])))
-            found = graph(full)[0]
-            out[:] = found if allowed is None else found[:, allowed - 1]
+            for start in range(0, len(full), AT_ONCE):
+                found = graph(full[start : start + AT_ONCE])[0]
+                out[start : start + AT_ONCE] = found if allowed is None else found[:, allowed - 1]
 
         return self.num_items if allowed is None else len(allowed), score
 
@@ -152,13 +157,16 @@ def _leave_out(scores: np.ndarray, gone: np.ndarray, allowed: np.ndarray | None,
         scores[rows, ids - shift] = -np.inf
 
 
-def open_export(path: Path | str, threads: int | None = None, warm: bool = True) -> tuple[Engine, Exported]:
+def open_export(
+    path: Path | str, threads: int | None = None, warm: bool = True, expand: bool = False
+) -> tuple[Engine, Exported]:
     """An engine over an export, whose every file is checked first, and its manifest.
 
     Args:
         path: The directory that ``leanrec export`` wrote.
         threads: For one call; the number of cores by default. A server with several workers wants 1.
         warm: Open every part now, not when the first request needs it.
+        expand: See `serve.parts.opener`.
 
     Raises:
         ArtifactError: A file is missing, damaged, hostile or of another version.
@@ -166,7 +174,7 @@ def open_export(path: Path | str, threads: int | None = None, warm: bool = True)
     """
     path = Path(path)
     exported, catalog = read_export(path)
-    runner = ExportRunner(path, exported, threads)
+    runner = ExportRunner(path, exported, threads, expand)
     if warm:
         runner.open_all()
     flops = {Route.parse(plan.route): plan.flops for plan in exported.plan}

@@ -57,16 +57,23 @@ def _whole(name: str, found: dict[str, np.ndarray]) -> np.ndarray:
     return array if scale is None else array * scale.reshape(-1, *[1] * (array.ndim - 1))
 
 
-def opener(folder: Path, form: str, threads: int) -> Callable[[str], Graph]:
+def opener(folder: Path, form: str, threads: int, expand: bool = False) -> Callable[[str], Graph]:
     """What opens a part by the name of its file.
+
+    Args:
+        folder: Of the export.
+        form: Its format.
+        threads: For one call.
+        expand: Whether a graph of scores may write out what follows from its weights alone: in ONNX Runtime a compressed item
+            table is then held as vectors, which is faster and takes more memory than if it had not been compressed.
 
     Raises:
         ServeError: The runtime is not installed.
     """
-    return _onnx(folder, threads) if form == "onnx" else _pt2(folder)
+    return _onnx(folder, threads, expand) if form == "onnx" else _pt2(folder)
 
 
-def _onnx(folder: Path, threads: int) -> Callable[[str], Graph]:
+def _onnx(folder: Path, threads: int, expand: bool) -> Callable[[str], Graph]:
     try:
         import onnxruntime
     except ImportError as error:
@@ -82,7 +89,10 @@ def _onnx(folder: Path, threads: int) -> Callable[[str], Graph]:
     def open_part(name: str) -> Graph:
         try:
             session = onnxruntime.InferenceSession(
-                str(folder / name), sess_options=options, providers=["CPUExecutionProvider"]
+                str(folder / name),
+                sess_options=options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=["ConstantFolding"] if name.startswith("scores") and not expand else None,
             )
         except Exception as error:  # its own exceptions share no base
             raise ArtifactError(f"{name} of {folder} is not a part that runs: {one_line(error)}") from error

@@ -36,6 +36,9 @@ def serve(
     history: Annotated[int, typer.Option(help="Most items of a history, allow or deny list.")] = 4096,
     body_bytes: Annotated[int, typer.Option(help="Largest body.")] = 2**20,
     session_mb: Annotated[int, typer.Option(help="Memory for what makes an event cost one step.")] = 256,
+    expand: Annotated[
+        bool, typer.Option("--expand", help="Write an export's compressed item table out in memory: faster, larger.")
+    ] = False,
     drain_s: Annotated[float, typer.Option(help="Time to go on after a signal to stop.")] = 0.0,
     api_key: Annotated[
         str, typer.Option(envvar="LEANREC_API_KEY", help="Wanted of every request to /v1.", show_default=False)
@@ -65,6 +68,7 @@ def serve(
         history=history,
         body_bytes=body_bytes,
         session_mb=session_mb,
+        expand=expand,
         drain_s=drain_s,
         api_key=api_key,
         admin_key=admin_key,

@@ -23,6 +23,7 @@ class Settings:
         history: Most items of one history, allow or deny list.
         body_bytes: Largest body.
         session_mb: Memory for what makes an event cost one step.
+        expand: Whether an ONNX export's compressed item table is written out in memory, for speed.
         drain_s: How long requests are still taken after a request to stop, so that a load balancer can notice.
         api_key: Wanted in ``X-API-Key`` or as a bearer token on every path of /v1; empty for none.
         admin_key: Wanted to reload; empty if nobody may by HTTP.
@@ -39,6 +40,7 @@ class Settings:
     history: int = 4096
     body_bytes: int = 2**20
     session_mb: int = 256
+    expand: bool = False
     drain_s: float = 0.0
     api_key: str = ""
     admin_key: str = ""
@@ -47,7 +49,7 @@ class Settings:
         zero = {"gather_ms", "drain_s"}
         for field in fields(self):
             value, least = getattr(self, field.name), "0 or more" if field.name in zero else "above 0"
-            if isinstance(value, str) or value is None:
+            if isinstance(value, str | bool) or value is None:
                 continue
             if not (value >= 0 if field.name in zero else value > 0):
                 raise ConfigError(f"expected {option(field.name)} {least}, got {value}")
