@@ -188,6 +188,8 @@ class Cell(Block):
 
     def _plan(self, want: Steps, steps: int) -> list[Steps]:
         """The steps at which the input and every node are needed."""
+        if want is None:  # all; a graph has no number of steps to remember a plan by
+            return [None] * (self.nodes + 1)
         key = (want, steps)
         if key not in self._plans:
             plan: list[Steps] = [want] * (self.nodes + 1)
