@@ -11,6 +11,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,14 @@ from leanrec.server.settings import Settings
 from leanrec.server.stores import open_store
 
 
+def _ray(module: str) -> Any:
+    """A module of Ray, which is an extra: neither this one nor the type checker needs it installed."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ConfigError("expected the package ray for --ray, got none; pip install 'leanrec[ray]'") from error
+
+
 def application(run: Path, sessions: str, settings: Settings, replicas: int) -> Any:
     """A Ray Serve application, for ``ray.serve.run``.
 
@@ -36,10 +45,7 @@ def application(run: Path, sessions: str, settings: Settings, replicas: int) -> 
             f"expected --sessions that {replicas} replicas share, got memory; use redis://HOST:PORT/DB, or sqlite:FILE "
             "on one machine"
         )
-    try:
-        from ray import serve
-    except ImportError as error:
-        raise ConfigError("expected the package ray for --ray, got none; pip install 'leanrec[ray]'") from error
+    serve = _ray("ray.serve")
     path, settings = run.resolve(), dataclasses.replace(settings, admin_key="")
 
     def replica() -> ASGIApp:
@@ -73,9 +79,7 @@ def deploy(
     open_live(run, settings)  # a wrong one is refused here, not by every replica
     with listen(host, port) as probe:
         free = probe.getsockname()[1]
-    import ray
-    from ray import serve
-
+    ray, serve = _ray("ray"), _ray("ray.serve")
     stop = threading.Event()
     ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True, logging_level=logging.WARNING)
     try:
