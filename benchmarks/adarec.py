@@ -2,8 +2,8 @@
 
     python benchmarks/adarec.py --logs DIR --work DIR [--only shop-nextitnet ...] [--seeds 0] [--models searched alone ...]
 
-For every log and seed: the teacher; the searched student (recipe `adarec`, at most a tenth of the teacher's parameters); and its
-controls, all for as many epochs as search and tuning together:
+For every log and seed: the teacher; the searched student (recipe `adarec`, at most a twelfth of the teacher's parameters beside
+the item table); and its controls, all for as many epochs as search and tuning together:
 
     alone        the found architecture, no teacher
     retrained    the found architecture from fresh weights, with the teacher
@@ -11,6 +11,7 @@ controls, all for as many epochs as search and tuning together:
     isomorphic   cells that are the blocks of NextItNet, with the teacher and the fixed map
     fixed        searched with the fixed map instead of EMD
     free, dear   searched with no weight on the cost, and with five times the weight
+    of CASE      the architecture found in another case, whose searched student must be there, with the teacher
 
 Epochs are chosen on validation users. One CSV row a model: quality, lead of the searched student over it as a mean over users with
 a 95 % interval, counted cost, and the time of requests beside the teacher (--seconds a batch size). Finished runs are not trained
@@ -28,7 +29,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from leanrec import tasks
-from leanrec.build import OpenRun, build
+from leanrec.build import OpenRun, build, open_run
 from leanrec.config import RunConfig, override, parse, read_recipe
 from leanrec.core.types import Catalog
 from leanrec.cost.count import flops_per_user
@@ -43,10 +44,15 @@ from rows import append
 SHOWN = ("hr@10", "ndcg@10", "mrr@5")
 NEXTITNET = ["backbone.name=nextitnet", "backbone.dilations=[1, 4]", "backbone.rezero=true"]
 DEEP = [*NEXTITNET, "backbone.width=128", "backbone.layers=16", "backbone.max_length=50"]
+SASREC = [
+    *("backbone.name=sasrec", "backbone.heads=2", "backbone.rezero=true"),
+    *("backbone.width=128", "backbone.layers=8", "backbone.max_length=50"),
+]
+RETAIL = ["train.batch_users=32", "train.window=all"]
 BLOCKS = (("conv3", "none", "conv3x2"), ("conv3x4", "none", "conv3x8"))
 """NextItNet's blocks as cells of two nodes: dilations 1, 2 and 4, 8 in turn."""
-SHRINK = 10
-"""The teacher has so many times the parameters that a student may have."""
+SHRINK = 12
+"""The teacher's body has so many times the parameters that a student's may have."""
 NEAR = 0.1
 """Random architectures may cost so much more or less."""
 DRAWS = 1000
@@ -66,6 +72,16 @@ CASES = {
         "shop",
         [*DEEP, "backbone.dropout=0.1", "train.learning_rate=3e-3", "train.epochs=20"],
         ["train.epochs=10", "technique.adarec.search_epochs=8", "train.batch_users=16"],
+    ),
+    "shop-sasrec": Case(
+        "shop",
+        [*SASREC, "backbone.dropout=0.1", "train.learning_rate=3e-3", "train.epochs=20"],
+        ["train.epochs=10", "technique.adarec.search_epochs=8", "train.batch_users=16"],
+    ),
+    "online-retail-nextitnet": Case(
+        "online-retail",
+        [*DEEP, *RETAIL, "train.learning_rate=1e-3", "train.epochs=6"],
+        [*RETAIL, "train.epochs=6", "technique.adarec.search_epochs=3"],
     ),
     "games-nextitnet": Case(
         "games",
@@ -95,6 +111,8 @@ SEARCHED = {
 }
 """Searches, and what they change of the recipe."""
 CONTROLS = ("alone", "retrained", "random", "isomorphic")
+OTHERS = {f"of {case}": case for case in CASES}
+"""Architectures found in other cases."""
 
 
 def main(cases: dict[str, Case], options: argparse.Namespace) -> None:
@@ -111,13 +129,16 @@ def measure(name: str, case: Case, store: Store, seed: int, options: argparse.Na
     settings = [*LINEAR, f"train.seed={seed}"]
     teacher = fit(folder / "teacher", parse(override({}, [*settings, *case.teacher])), store)
     recipe = override(read_recipe("adarec"), [*settings, *case.student, f"train.teacher={teacher.path.resolve()}"])
-    most = [f"technique.adarec.max_params={teacher.manifest.cost.params // SHRINK}", *options.set]
+    table = (len(store.catalog) + 1) * recipe["backbone"]["width"]
+    most = [f"technique.adarec.max_params={table + body(teacher) // SHRINK}", *options.set]
     runs = {"teacher": teacher, "searched": fit(folder / "searched", parse(override(recipe, most)), store)}
     for model in options.models:
         if model in SEARCHED:
             runs[model] = fit(folder / model, parse(override(recipe, [*most, *SEARCHED[model]])), store)
         else:
-            runs[model] = fit(folder / model, control(model, recipe, runs["searched"], store, seed), store)
+            origin = options.work / f"{OTHERS.get(model, name)}-{seed}" / "searched"
+            config = control(model, recipe, open_run(origin), store, seed)
+            runs[model] = fit(folder / model.replace(" ", "-"), config, store)
     if not options.train:
         report(name, seed, runs, store, options)
 
@@ -205,7 +226,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--only", nargs="*", choices=CASES, default=[])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
-    parser.add_argument("--models", nargs="*", choices=[*CONTROLS, *SEARCHED], default=list(CONTROLS))
+    parser.add_argument("--models", nargs="*", choices=[*CONTROLS, *SEARCHED, *OTHERS], default=list(CONTROLS))
     parser.add_argument("--set", nargs="*", default=[], metavar="key.path=value", help="changes to all searches")
     parser.add_argument("--seconds", type=float, default=8.0, help="time for each batch size")
     parser.add_argument("--train", action="store_true", help="only train")

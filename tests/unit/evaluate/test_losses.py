@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from leanrec.evaluate.losses import ALPHA, holm, paired_loss, resampled
+from leanrec.evaluate.losses import ALPHA, in_sequence, paired_loss, resampled
 from leanrec.evaluate.metrics import gains
 
 MAX_LOSS = 0.05
@@ -52,7 +52,7 @@ def test_a_choice_among_models_that_lose_too_much_is_false_in_at_most_5_percent(
             ours = np.where(rng.random(500) < 0.3, ranks(500, 0.5, rng), full)
             ours = np.where((rng.random(500) < MAX_LOSS) & (ours <= 10), 50, ours)
             p.append(paired_loss(gains("ndcg@10", ours), gains("ndcg@10", full), MAX_LOSS, 400, trial).p)
-        false += any(holm(p))
+        false += any(in_sequence(p))
     assert false / trials <= ALPHA + chance(trials)
 
 
@@ -82,10 +82,9 @@ def test_where_the_full_model_never_hits_nothing_is_promised() -> None:
     assert paired_loss(nothing, nothing, 0.01).p == 1.0
 
 
-def test_holm() -> None:
-    assert holm([]) == []
-    assert holm([0.04]) == [True]
-    assert holm([0.04, 0.03]) == [False, False]
-    assert holm([0.04, 0.02]) == [True, True]
-    assert holm([0.03, 0.001, 0.2]) == [False, True, False]
-    assert holm([0.05, 0.025, 0.016]) == [True, True, True]
+def test_a_sequence_ends_at_the_first_that_fails() -> None:
+    assert in_sequence([]) == []
+    assert in_sequence([0.05]) == [True]
+    assert in_sequence([0.04, 0.03]) == [True, True]
+    assert in_sequence([0.06, 0.001]) == [False, False]
+    assert in_sequence([0.001, 0.2, 0.01]) == [True, False, False]

@@ -76,7 +76,7 @@ class Proposal(msgspec.Struct, kw_only=True):
     Attributes:
         point: It.
         loss: On these users; None before they were asked.
-        accepted: Whether the promise is kept, by Holm's procedure over all proposals.
+        accepted: Whether the promise is kept, by this one and all surer ones.
     """
 
     point: Point
@@ -92,7 +92,7 @@ class Journal(msgspec.Struct, kw_only=True):
         started: ISO 8601, UTC.
         seconds: Spent so far by what it was spent on.
         trials: Every candidate, in the order in which they are tried.
-        proposals: What is confirmed; None before it is decided.
+        proposals: What is confirmed, surest first; None before it is decided.
         timing: Measured latencies by "name@budget".
         chosen: The winner; None if there is none, or not yet.
         test: What the test part said of it; None before it was opened.

@@ -8,7 +8,7 @@ import numpy as np
 
 from leanrec.build import OpenRun
 from leanrec.data.store import Store
-from leanrec.evaluate.losses import holm, paired_loss
+from leanrec.evaluate.losses import in_sequence, paired_loss
 from leanrec.evaluate.metrics import gains
 from leanrec.tasks.evaluation import Evaluation, evaluate_run
 from leanrec.tasks.slim.journal import Point, Proposal
@@ -22,8 +22,8 @@ SURE = 0.0005
 fitted on the same users, so losses look smaller than they are."""
 HOPEFUL = 0.2
 """Largest p-value of a point that may be proposed."""
-PROPOSALS = 3
-"""Most points that are confirmed; every one more makes it harder for all."""
+PROPOSALS = 4
+"""Most points that are confirmed, surest first, up to the first that fails; every one more is one more that may fail."""
 
 
 def gain(evaluation: Evaluation) -> np.ndarray:
@@ -73,11 +73,9 @@ def front(found: Sequence[Point], plan: Plan) -> list[Point]:
 
 
 def proposed(kept: Sequence[Point]) -> list[Point]:
-    """At most `PROPOSALS` of a front: its cheapest, its surest, and what lies between."""
-    if len(kept) <= PROPOSALS:
-        return list(kept)
-    rows = np.unique(np.linspace(0, len(kept) - 1, PROPOSALS).round().astype(int))
-    return [kept[row] for row in rows]
+    """At most `PROPOSALS` of a front, surest first: its surest, its cheapest, and what lies between."""
+    rows = np.unique(np.linspace(0, len(kept) - 1, min(PROPOSALS, len(kept))).round().astype(int))
+    return [kept[row] for row in reversed(rows)]
 
 
 def counted(point: Point) -> Mapping[str, float]:
@@ -88,14 +86,14 @@ def counted(point: Point) -> Mapping[str, float]:
 def confirm(
     chosen: Sequence[Point], runs: Mapping[str, OpenRun], full: OpenRun, store: Store, plan: Plan
 ) -> list[Proposal]:
-    """Judge proposals on users whom neither training nor choosing has seen; Holm's procedure over all of them."""
+    """Judge proposals, surest first, on users whom neither training nor choosing has seen; all after the first that fails fail."""
 
     def gained(run: OpenRun, budget: float | None = None) -> np.ndarray:
         return gain(evaluate_run(run, store, "confirm", plan.exclude_seen, budget))
 
     whole = gained(full)
     losses = [paired_loss(gained(runs[point.name], point.budget), whole, plan.max_loss) for point in chosen]
-    kept = holm([loss.p for loss in losses])
+    kept = in_sequence([loss.p for loss in losses])
     return [
         Proposal(point=point, loss=loss, accepted=accepted)
         for point, loss, accepted in zip(chosen, losses, kept, strict=True)

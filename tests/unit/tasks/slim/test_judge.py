@@ -9,7 +9,7 @@ import pytest
 from leanrec.core.errors import ConfigError
 from leanrec.core.stage import Stage
 from leanrec.evaluate.losses import Loss
-from leanrec.tasks.slim.journal import Journal, Point, Trial
+from leanrec.tasks.slim.journal import Journal, Point, Proposal, Trial
 from leanrec.tasks.slim.judge import front, proposed
 from leanrec.tasks.slim.plan import Plan, over, parse_limits
 from leanrec.tasks.slim.result import at_budget, headline, hint
@@ -40,10 +40,11 @@ def test_counted_limits_rule_out() -> None:
     assert front(found, plan(bytes=50)) == []
 
 
-def test_at_most_three_are_proposed_the_cheapest_and_the_surest_among_them() -> None:
+def test_at_most_four_are_proposed_the_surest_first_and_the_cheapest_last() -> None:
     found = [point(str(i), i, 0.1 / (i + 1)) for i in range(7)]
-    assert names(proposed(found)) == ["0", "3", "6"]
-    assert names(proposed(found[:2])) == ["0", "1"]
+    assert names(proposed(found)) == ["6", "4", "2", "0"]
+    assert names(proposed(found[:2])) == ["1", "0"]
+    assert proposed([]) == []
 
 
 def test_limits() -> None:
@@ -107,6 +108,11 @@ def test_where_users_are_too_few_it_says_what_would_help() -> None:
     assert hint(judged(0.02, 0.14), 471) == (
         "canet at a budget of 0.5 is the surest: -2.0 % on validation, but for all that 471 users can tell it may be -14.0 %. "
         "Bring more users, or allow more with --max-loss and another --out."
+    )
+    tested = Proposal(point=judged(0.02, 0.14).trials[0].points[0], loss=Loss(-0.01, 0, 0, 0.12, 0.1))
+    assert hint(judged(0.02, 0.14, proposals=[tested]), 471) == (
+        "canet at a budget of 0.5 is the surest: on 471 users that nothing had seen it changed NDCG@10 by +1.0 %, and loses less "
+        "than 12.0 % with 95 % confidence. Allow more with --max-loss and another --out, or bring more users."
     )
     assert hint(judged(0.2, 0.3), 471) == hint(judged(0.02, 0.14, chosen=point("a", 1, 0.01)), 471) == ""
 

@@ -44,9 +44,10 @@ def searched(search: dict[str, Any]) -> list[Child]:
         for p in search["proposals"]
     ]
     text = (
-        f"Epochs, routers, budgets and proposals were chosen on {users['choose']:,} validation users; at most three proposals were "
-        f"then tested on {users['confirm']:,} others that nothing had seen (paired bootstrap, Holm's correction, 5 % for all "
-        f"together). The cheapest that passed was taken, and the test part of {users['test']:,} users opened once."
+        f"Epochs, routers, budgets and proposals were chosen on {users['choose']:,} validation users; at most four proposals were "
+        f"then tested on {users['confirm']:,} others that nothing had seen (paired bootstrap, surest first, up to the first that "
+        f"fails: 5 % for all together). The cheapest that passed was taken, and the test part of {users['test']:,} users opened "
+        f"once."
     )
     columns = ["candidate", "outcome", "difference", "at least", "FLOPs", "size", "seconds"]
     confirmed = ["proposal", "difference", "p", "the promise is"]
