@@ -32,6 +32,8 @@ FEWEST_ROWS, FEWEST_ITEMS = 16, 4096
 """Smaller products do not gain from a screen."""
 ROUNDING = 2.0**-9
 """Relative rounding error of bfloat16."""
+TILE = 16
+"""Rows of bfloat16 products come in multiples of it: a program is compiled and kept for every shape that a product has."""
 
 
 @torch.no_grad()
@@ -146,13 +148,15 @@ def _score_chunks(hidden: Tensor, table: Tensor, n: int, exclude: Tensor | None)
 
     Padding and excluded items score -inf. The buffer is reused.
     """
-    width = -(-n // RUN) * RUN
-    step = max(1, min(len(hidden), CHUNK_ELEMENTS // n))
+    width, count, tile = -(-n // RUN) * RUN, len(hidden), TILE if hidden.dtype is torch.bfloat16 else 1
+    hidden = F.pad(hidden, (0, 0, 0, -count % tile))
+    step = max(tile, min(len(hidden), CHUNK_ELEMENTS // n // tile * tile))
     buffer = hidden.new_empty(step, width)
-    for start in range(0, len(hidden), step):
-        rows = slice(start, min(start + step, len(hidden)))
+    for start in range(0, count, step):
+        product = hidden[start : start + step]
+        torch.mm(product, table.t(), out=buffer[: len(product), : table.shape[0]])
+        rows = slice(start, min(start + step, count))
         chunk = buffer[: rows.stop - start]
-        torch.mm(hidden[rows], table.t(), out=chunk[:, : table.shape[0]])
         chunk[:, n:] = -torch.inf
         if exclude is not None:
             chunk.scatter_(1, exclude[rows], -torch.inf)

@@ -17,6 +17,7 @@ from leanrec.core.errors import ConfigError
 from leanrec.server.app import make_app
 from leanrec.server.problems import Refusal
 from leanrec.server.service import Service
+from leanrec.server.turnstile import turnstile
 
 SWITCH = 0.0005
 """Seconds for which the worker may keep the loop from running Python."""
@@ -93,6 +94,7 @@ def run(service: Service, at: socket.socket, started: Callable[[], None]) -> Non
     """
     config = uvicorn.Config(
         make_app(service),
+        http=turnstile(service),
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -83,6 +83,24 @@ def test_the_screen_is_sure_of_clear_cases_and_doubts_close_ones() -> None:
     assert not certain.any()
 
 
+def test_products_of_the_screen_have_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program is compiled and kept for every shape; batches of a server have every size."""
+    monkeypatch.setattr(topk, "bfloat16_pays", lambda device: True)
+    monkeypatch.setattr(topk, "CHUNK_ELEMENTS", 40 * topk.FEWEST_ITEMS)
+    product, shapes = torch.mm, set()
+
+    def watched(left: Tensor, right: Tensor, **more: Tensor) -> Tensor:
+        if left.dtype is torch.bfloat16:
+            shapes.add(len(left))
+        return product(left, right, **more)
+
+    monkeypatch.setattr(torch, "mm", watched)
+    hidden, table = torch.randn(100, 4), torch.randn(topk.FEWEST_ITEMS, 4)
+    for users in range(topk.FEWEST_ROWS, 101):
+        check(hidden[:users], table, 3, None)
+    assert shapes == {16, 32}
+
+
 def test_padding_is_not_returned_even_when_it_would_score_best() -> None:
     table = -torch.ones(5, 2)
     table[PAD] = 0
