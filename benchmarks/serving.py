@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -160,6 +161,8 @@ def able(port: int, sent: list[bytes], options: argparse.Namespace) -> float:
 
 
 def run(load: Any) -> Outcome:
+    gc.collect()
+    gc.freeze()  # the load must not be late for a collection of what was imported
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(load)
 
@@ -241,7 +244,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("what", choices=ROWS)
     parser.add_argument("run", type=Path, help="a run or an export")
     parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--connections", type=int, default=1000, help="of an open load")
+    parser.add_argument("--connections", type=int, default=4000, help="of an open load; more than may wait at once")
     parser.add_argument("--budget", type=float, help="asked for by every request")
     parser.add_argument("--floor", type=float, default=0.25, help="of --adaptive-budget")
     parser.add_argument("--wait-ms", type=float, default=50, help="of --adaptive-budget")

@@ -22,6 +22,10 @@ from leanrec.server.problems import Refusal
 
 BLINK = 0.002
 """Seconds for which the loop may be kept from everything else."""
+IN_TIME = 0.8
+"""Share of its time after which a question is refused: the reply has a way to go yet."""
+LIKELY = 0.5
+"""Share of its time that a question may have to wait to be let in: what is foreseen was learned in calmer moments."""
 RISES = 1.05
 """How much longer one user alone may be thought to take, with every one that did take longer."""
 
@@ -42,7 +46,12 @@ class _Waiting(Generic[Question, Answered]):
     questions: Sequence[Question]
     future: asyncio.Future[list[Answered]]
     came: float
-    deadline: float
+    within: float
+
+    @property
+    def deadline(self) -> float:
+        """When it is refused; the reply must have arrived a little later."""
+        return self.came + IN_TIME * self.within
 
 
 class Batcher(Generic[Question, Answered]):
@@ -83,14 +92,14 @@ class Batcher(Generic[Question, Answered]):
 
         Args:
             questions: At least one.
-            within: Seconds until the deadline.
+            within: Seconds until the reply must have arrived.
 
         Raises:
             Refusal: There is no room, or no time.
         """
         self.admit(len(questions), within)
         now = self._loop.time()
-        one = _Waiting(questions, self._loop.create_future(), now, now + within)
+        one = _Waiting(questions, self._loop.create_future(), now, within)
         self._waiting.append(one)
         self.waiting += len(questions)
         timer = self._loop.call_at(one.deadline, _expire, one.future, within)
@@ -111,8 +120,10 @@ class Batcher(Generic[Question, Answered]):
         if self.waiting + users > self._queue:
             self._overloaded(f"expected at most {self._queue} users to wait, got more")
         ahead = self._left() + self.pace.foresees(self.waiting + users, self.size)
-        if ahead > within:
-            self._overloaded(f"expected an answer within {within:.3g} s, got a queue of about {ahead:.3g} s")
+        if ahead > LIKELY * within:
+            self._overloaded(
+                f"expected an answer within {within:.3g} s, got a queue of about {ahead:.3g} s, too long to be sure"
+            )
 
     def close(self) -> None:
         """End the worker; call it when nobody waits."""
@@ -164,7 +175,7 @@ class Batcher(Generic[Question, Answered]):
             one = self._waiting.popleft()
             self.waiting -= len(one.questions)
             if one.deadline < ready and self._waiting:
-                _expire(one.future, one.deadline - one.came)
+                _expire(one.future, one.within)
             if not one.future.done():
                 batch.append(one)
                 users += len(one.questions)

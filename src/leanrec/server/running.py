@@ -15,6 +15,7 @@ import uvicorn
 
 from leanrec.core.errors import ConfigError
 from leanrec.server.app import make_app
+from leanrec.server.live import settle
 from leanrec.server.problems import Refusal
 from leanrec.server.service import Service
 from leanrec.server.turnstile import turnstile
@@ -102,4 +103,5 @@ def run(service: Service, at: socket.socket, started: Callable[[], None]) -> Non
         timeout_graceful_shutdown=max(1, -(-service.settings.deadline_ms // 1000) + 1),
     )
     sys.setswitchinterval(SWITCH)
+    settle()
     Server(config, service, started).run(sockets=[at])

@@ -16,7 +16,7 @@ from leanrec.serve.sessions import BehindError
 from leanrec.server import schemas
 from leanrec.server.batcher import Batcher
 from leanrec.server.limits import Limits
-from leanrec.server.live import Follows, Live, Question, answered, open_live
+from leanrec.server.live import Follows, Live, Question, answered, open_live, settle
 from leanrec.server.metrics import Metrics
 from leanrec.server.problems import Refusal, refusal
 from leanrec.server.settings import Settings
@@ -161,6 +161,7 @@ class Service:
             self.live = live
             self.metrics.reloads.labels("done").inc()
             self.metrics.serves(live)
+            asyncio.get_running_loop().call_later(2 * self.limits.seconds(None), settle)  # when nobody asks the old one
             log.warning("serving %s from %s", live.digest, chosen)
 
     async def close(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from leanrec.core.errors import ArtifactError
 from leanrec.serve.engine import Engine
-from leanrec.server.live import open_live
+from leanrec.server.live import open_live, settle
 from leanrec.server.selfcheck import self_check
 from leanrec.server.settings import Settings
 from unit.server.conftest import Client, problem, talk
@@ -25,6 +27,27 @@ def test_whole_models_pass(routed: Engine, plain: Engine, runs: dict[str, Path])
     assert len(live.digest) == 12 and live.sessions.most_bytes == 2**20
     shares = {share.route: share.flops_ratio for share in live.routes()}
     assert max(shares, key=shares.__getitem__) == "full" and shares["full"] >= 1  # choosing a route is counted
+
+
+class Knot:
+    """Held by itself."""
+
+    def __init__(self) -> None:
+        self.own = self
+
+
+def test_what_stays_is_spared_and_what_a_former_model_left_is_collected() -> None:
+    try:
+        knot = Knot()
+        gone = weakref.ref(knot)
+        settle()
+        del knot
+        gc.collect()
+        assert gone() is not None
+        settle()
+        assert gone() is None
+    finally:
+        gc.unfreeze()
 
 
 Best = Callable[..., tuple[np.ndarray, np.ndarray]]
