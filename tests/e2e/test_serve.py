@@ -67,7 +67,7 @@ def test_a_run_is_served_reloaded_and_drained(run: Path, plain: Path, routed: Pa
                 while not gone.is_set():
                     try:
                         answers.append(client.post("/v1/recommend", json={"history": [shop_item]}).status_code)
-                    except httpx.ConnectError:
+                    except httpx.TransportError:  # closed before it was taken
                         return
 
         asking = threading.Thread(target=ask)
@@ -76,9 +76,11 @@ def test_a_run_is_served_reloaded_and_drained(run: Path, plain: Path, routed: Pa
         states = []
         for _ in range(1000):
             try:
-                states.append(httpx.get(f"{server.url}/readyz").status_code)
+                reply = httpx.get(f"{server.url}/readyz")
             except httpx.TransportError:
                 break
+            states.append(reply.status_code)
+            assert reply.status_code == 200 or reply.headers["connection"] == "close"
         assert server.ended() == 0
         gone.set()
         asking.join()

@@ -58,6 +58,8 @@ class Door:
                         "a fault of leanrec; the log of the server says more, the request may be tried again",
                     )
                 )
+            if not self.service.ready:
+                response.headers["Connection"] = "close"  # the next request goes to another server
             self.service.metrics.replied(path, response.status_code, time.perf_counter() - started)
             return response
 
