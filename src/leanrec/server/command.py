@@ -97,6 +97,7 @@ def serve(
 
 def _needed() -> None:
     try:
+        import httptools
         import prometheus_client
         import starlette
         import uvicorn
@@ -104,7 +105,7 @@ def _needed() -> None:
         raise ConfigError(
             f"expected the package {error.name} to serve, got none; pip install 'leanrec[serve]'"
         ) from error
-    assert prometheus_client and starlette and uvicorn
+    assert httptools and prometheus_client and starlette and uvicorn
 
 
 def _tell(url: str, more: dict[str, Any], as_json: bool) -> None:
