@@ -48,6 +48,11 @@ SASREC = [
     *("backbone.name=sasrec", "backbone.heads=2", "backbone.rezero=true"),
     *("backbone.width=128", "backbone.layers=8", "backbone.max_length=50"),
 ]
+GAMES = [
+    *(*DEEP, *SAMPLED, "backbone.dropout=0.5"),
+    *("train.learning_rate=1e-3", "train.epochs=12", "train.batch_users=128"),
+]
+STUDENT = [*SAMPLED, "backbone.dropout=0.3", "train.batch_users=128", "technique.adarec.candidates=256"]
 RETAIL = ["train.batch_users=32", "train.window=all"]
 BLOCKS = (("conv3", "none", "conv3x2"), ("conv3x4", "none", "conv3x8"))
 """NextItNet's blocks as cells of two nodes: dilations 1, 2 and 4, 8 in turn."""
@@ -83,25 +88,8 @@ CASES = {
         [*DEEP, *RETAIL, "train.learning_rate=1e-3", "train.epochs=6"],
         [*RETAIL, "train.epochs=6", "technique.adarec.search_epochs=3"],
     ),
-    "games-nextitnet": Case(
-        "games",
-        [
-            *DEEP,
-            *SAMPLED,
-            "backbone.dropout=0.5",
-            "train.learning_rate=1e-3",
-            "train.epochs=12",
-            "train.batch_users=128",
-        ],
-        [
-            *SAMPLED,
-            "backbone.dropout=0.3",
-            "train.batch_users=128",
-            "train.epochs=8",
-            "technique.adarec.search_epochs=4",
-            "technique.adarec.candidates=256",
-        ],
-    ),
+    "games-nextitnet": Case("games", GAMES, [*STUDENT, "train.epochs=8", "technique.adarec.search_epochs=4"]),
+    "games-nextitnet-longer": Case("games", GAMES, [*STUDENT, "train.epochs=20", "technique.adarec.search_epochs=4"]),
 }
 SEARCHED = {
     "searched": [],
