@@ -39,6 +39,20 @@ def test_epoch(log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         assert result[f"hr@10_{label}_of_lists"] == pytest.approx(result[f"hr@10_{label}"], abs=0.02)
 
 
+def test_slim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = script("slim")
+    simulate(Shop(users=120), tmp_path / "work" / "data" / "tiny")
+    shape = ["--recipe", "demo-small", "--techniques", "none", "--export", "none", "train.epochs=1"]
+    monkeypatch.setattr(module, "CASES", {"tiny": shape})
+    options = ["--work", tmp_path / "work", "--out", tmp_path / "out.csv"]
+    monkeypatch.setattr(sys, "argv", ["slim", *map(str, options)])
+    module.main()
+    (row,) = csv.DictReader((tmp_path / "out.csv").read_text("utf-8").splitlines())
+    found = json.loads((tmp_path / "work" / "slim" / "tiny" / "slim.json").read_text())
+    assert float(row["full ndcg@10"]) == pytest.approx(found["baseline"]["metrics"]["ndcg@10"], abs=1e-5)
+    assert row["chosen"] == (found["chosen"] or {}).get("name", "")
+
+
 @pytest.mark.parametrize("started", [False, True], ids=["from scratch", "from another run"])
 def test_quality(started: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_log(tmp_path / "log.csv")
