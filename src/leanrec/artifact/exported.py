@@ -57,6 +57,20 @@ class RoutePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slides: bool = False
 
 
+class CodedBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Items that are codes: names of weights.
+
+    Attributes:
+        codes: uint8 [K, m], a centroid of each of m parts.
+        centroids: [m * 256, D / m], float32 or int8.
+        scales: float32 [m * 256, 1], by which int8 centroids are multiplied; empty for float32.
+    """
+
+    codes: str
+    centroids: str
+    scales: str = ""
+
+
 class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far a part is from the model it was made of.
 
@@ -104,8 +118,9 @@ class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         plan: Every route.
         router: The part that scores the routes; empty if there is one route. Costs and prices are among the weights.
         usual: Price of compute where no budget is asked for.
-        matrix: The weight whose rows' inner products with states are the scores; empty where a part gives them.
-        scores: The part from states to scores; empty where a matrix gives them.
+        matrix: The weight whose rows' inner products with states are the scores; empty for other tables.
+        codes: Blocks of quantised items, one after the other, whose inner products are the scores; none for other tables.
+        scores: The part from states to scores; empty where a matrix or codes give them.
         channels: Channels of the item table, to which ``scores`` wants states padded.
         parity: Measured when it was written.
         limit: No error of ``parity`` was above this.
@@ -128,6 +143,7 @@ class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     router: str = ""
     usual: float = 0.0
     matrix: str = ""
+    codes: tuple[CodedBlock, ...] = ()
     scores: str = ""
     channels: int
     parity: tuple[Parity, ...] = ()

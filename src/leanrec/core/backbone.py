@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,20 @@ def _constant(values: tuple[int, ...], device: torch.device) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=device)
 
 
+class Coded(NamedTuple):
+    """Items as product-quantised codes.
+
+    Attributes:
+        codes: uint8 [K, m], a centroid of each of m parts.
+        centroids: [m * 256, D / m], float or int8.
+        scales: float [m * 256, 1], by which int8 centroids are multiplied.
+    """
+
+    codes: Tensor
+    centroids: Tensor
+    scales: Tensor | None = None
+
+
 class ItemTable(nn.Module, ABC):
     """Slot 1: item vectors at the input, scores at the output. Row 0 is padding and always zero.
 
@@ -56,6 +70,11 @@ class ItemTable(nn.Module, ABC):
     def matrix(self) -> Tensor | None:
         """[N + 1, D], whose rows' inner products with states are the scores, row i that of item i; None for other tables."""
         return None
+
+    @property
+    def coded(self) -> Sequence[Coded]:
+        """Blocks of items 1 to N as quantised codes, one after the other; none for other tables."""
+        return ()
 
     @abstractmethod
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""The parts of a recommender as graphs: an encoder per route, the router, and scores where no matrix gives them."""
+"""The parts of a recommender as graphs: an encoder per route, the router, and scores where neither a matrix nor codes give them."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def parts(model: Recommender, sessions: bool = False) -> Iterator[Part]:
     routes = model.all_routes()
     if len(routes) > 1:
         yield Part(ROUTER, None, Router(model), history, "scores")
-    if model.items.matrix is None:
+    if model.items.matrix is None and not model.items.coded:
         yield Part(SCORES, None, Scores(model), ("states",), "scores")
     for route in routes:
         yield Part(f"encoder-{route}", route, Encoder(model, route), history, "states")

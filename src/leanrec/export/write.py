@@ -20,6 +20,7 @@ from leanrec.artifact.exported import (
     NAME,
     ROUTING,
     WEIGHTS,
+    CodedBlock,
     Exported,
     Loss,
     Parity,
@@ -30,6 +31,7 @@ from leanrec.artifact.exported import (
 )
 from leanrec.artifact.manifest import Manifest, one_line
 from leanrec.core import stepping
+from leanrec.core.backbone import Coded
 from leanrec.core.errors import ArtifactError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Catalog, Route
@@ -131,6 +133,7 @@ def _write(
     matrix = ""
     if model.items.matrix is not None:
         matrix = weights.put("items", model.items.matrix.detach().numpy())
+    codes = tuple(_coded(weights, number, block) for number, block in enumerate(model.items.coded))
     pricing = model.pricing()
     if pricing is not None:
         for name, array in zip(ROUTING, (pricing.costs, pricing.budgets, pricing.prices), strict=True):
@@ -160,6 +163,7 @@ def _write(
         router=names.get(ROUTER, ""),
         usual=0.0 if pricing is None else pricing.usual,
         matrix=matrix,
+        codes=codes,
         scores=names.get(SCORES, ""),
         channels=model.items.dim,
         parity=tuple(parity),
@@ -194,6 +198,17 @@ def _parts(
             pt2.write(program, path)
             written[part] = lambda places: None
     return written
+
+
+def _coded(weights: Weights, number: int, block: Coded) -> CodedBlock:
+    """Store a block of codes; graphs that embed histories read the same weights."""
+    codes, centroids, scales = (None if part is None else part.detach().numpy() for part in block)
+    assert codes is not None and centroids is not None
+    return CodedBlock(
+        weights.put(f"items.{number}.codes", codes),
+        weights.put(f"items.{number}.centroids", centroids),
+        "" if scales is None else weights.put(f"items.{number}.scales", scales),
+    )
 
 
 def _compared(model: Recommender, files: dict[str, Part], run: Run, limit: float | None) -> list[Parity]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from leanrec.core.backbone import ItemTable
+from leanrec.core.backbone import Coded, ItemTable
 from leanrec.nn.blocks import look_up
 from leanrec.nn.codes import CENTROIDS, Codes
 from leanrec.nn.softmax import softmax_loss
@@ -43,6 +43,11 @@ class CodeTable(ItemTable):
         blocks = (Codes(count, dim, parts, std, int8) for count, parts in zip(counts, codes, strict=True))
         self.blocks: Sequence[Codes] = nn.ModuleList(blocks)  # pyright: ignore[reportAttributeAccessIssue]
 
+    @property
+    def coded(self) -> Sequence[Coded]:
+        """See `ItemTable.coded`."""
+        return [Coded(block.codes, *block.centroids.stored()) for block in self.blocks]
+
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:
         """See `ItemTable.embed`."""
         channels = width or self.dim
@@ -51,8 +56,6 @@ class CodeTable(ItemTable):
     def score(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
         """See `ItemTable.score`."""
         if ids is None:
-            if torch.compiler.is_exporting():
-                return self._all(hidden)
             return torch.cat([self._all(few) for few in hidden.split(ROWS)])
         vectors = self.embed(ids, hidden.shape[-1])
         return hidden @ vectors.t() if ids.dim() == 1 else (vectors @ hidden.unsqueeze(-1)).squeeze(-1)

@@ -50,7 +50,7 @@ class Codes(nn.Module):
 
     def scores(self, states: Tensor) -> Tensor:
         """Products of states [M, w] with the first channels of all vectors, [M, K]."""
-        if not torch.compiler.is_exporting() and len(states) < FEW:
+        if len(states) < FEW:
             return self._looked_up(states)
         width = states.shape[-1]
         return torch.cat([states @ self._decoded(some, width).t() for some in self.codes.split(DECODED)], 1)

@@ -42,6 +42,10 @@ class Vectors(nn.Module, ABC):
         """All vectors, float [K, d]."""
 
     @abstractmethod
+    def stored(self) -> tuple[Tensor, Tensor | None]:
+        """What is kept of them: float [K, d] and nothing, or int8 [K, d] and scales [K, 1]."""
+
+    @abstractmethod
     def pick(self, index: Tensor) -> Tensor:
         """Some vectors, float [..., d], by their places [...]."""
 
@@ -71,6 +75,10 @@ class Learned(Vectors):
     def all(self) -> Tensor:
         """See `Vectors.all`."""
         return _straight_through(self.weight) if self.int8 else self.weight
+
+    def stored(self) -> tuple[Tensor, Tensor | None]:
+        """See `Vectors.stored`."""
+        return self.all(), None
 
     def pick(self, index: Tensor) -> Tensor:
         """See `Vectors.pick`."""
@@ -105,6 +113,10 @@ class Integers(Vectors):
     def all(self) -> Tensor:
         """See `Vectors.all`."""
         return self.integers.float() * self.scales.float()
+
+    def stored(self) -> tuple[Tensor, Tensor | None]:
+        """See `Vectors.stored`."""
+        return self.integers, self.scales
 
     def pick(self, index: Tensor) -> Tensor:
         """See `Vectors.pick`."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from leanrec.artifact.exported import ROUTING, WEIGHTS, Exported, read_export
 from leanrec.core.errors import ArtifactError
 from leanrec.core.plain import PAD, Route
 from leanrec.core.pricing import Pricing
+from leanrec.serve.codes import CodedItems
 from leanrec.serve.engine import Engine
 from leanrec.serve.memories import Layout
 from leanrec.serve.parts import Graph, mapped, opener
@@ -29,12 +31,13 @@ class ExportRunner:
         folder: Of the export, which has been checked.
         exported: Its manifest.
         threads: For one call; the number of cores by default.
-        expand: See `serve.parts.opener`.
+        expand: Whether a compressed item table is written out as vectors: faster, and larger than if it had never been compressed.
     """
 
     def __init__(self, folder: Path, exported: Exported, threads: int | None = None, expand: bool = False) -> None:
         weights = mapped(folder / WEIGHTS)
-        needed = {*(ROUTING if exported.router else ()), exported.matrix} - {""}
+        coded = {name for block in exported.codes for name in msgspec.structs.astuple(block)}
+        needed = {*(ROUTING if exported.router else ()), exported.matrix, *coded} - {""}
         if not needed <= weights.keys():
             raise ArtifactError(
                 f"expected the weight {min(needed - weights.keys())!r} in {folder / WEIGHTS}, got none; export again"
@@ -48,6 +51,9 @@ class ExportRunner:
         }
         self._only = next(iter(self._plan)) if len(self._plan) == 1 else None
         self._matrix = weights[exported.matrix] if exported.matrix else None
+        self._coded = _coded(exported, weights) if exported.codes else None
+        if self._coded is not None and expand:
+            self._matrix, self._coded = self._coded.matrix(), None
         self.pricing = None
         if exported.router:
             costs, budgets, prices = (np.array(weights[name]) for name in ROUTING)
@@ -123,14 +129,12 @@ class ExportRunner:
     def _scorer(self, states: np.ndarray, allowed: np.ndarray | None) -> tuple[int, Score]:
         """How many scores there are, and what computes them."""
         if self._matrix is not None:
-            rows = self._matrix if allowed is None else self._matrix[allowed]
-            columns = rows[:, : states.shape[1]].T
-
-            def product(states: np.ndarray, out: np.ndarray) -> None:
-                np.matmul(states, columns, out=out)
-
-            return len(rows), product
-        return self._graph_scorer(allowed)
+            return _products(self._matrix if allowed is None else self._matrix[allowed], states.shape[1])
+        if self._coded is None:
+            return self._graph_scorer(allowed)
+        if allowed is None:
+            return self._coded.num_items, self._coded.score
+        return _products(self._coded.vectors(allowed), states.shape[1])
 
     def _graph_scorer(self, allowed: np.ndarray | None) -> tuple[int, Score]:
         graph, channels = self.graph(self.exported.scores), self.exported.channels
@@ -142,6 +146,25 @@ class ExportRunner:
                 out[start : start + AT_ONCE] = found if allowed is None else found[:, allowed - 1]
 
         return self.num_items if allowed is None else len(allowed), score
+
+
+def _products(rows: np.ndarray, width: int) -> tuple[int, Score]:
+    """Scores by the first channels of item vectors [M, D]."""
+    columns = rows[:, :width].T
+
+    def product(states: np.ndarray, out: np.ndarray) -> None:
+        np.matmul(states, columns, out=out)
+
+    return len(rows), product
+
+
+def _coded(exported: Exported, weights: Mapping[str, np.ndarray]) -> CodedItems:
+    """The items of an export that holds codes."""
+    blocks = []
+    for block in exported.codes:
+        centroids = np.asarray(weights[block.centroids], np.float32)
+        blocks.append((weights[block.codes], centroids * weights[block.scales] if block.scales else centroids))
+    return CodedItems(blocks)
 
 
 def _leave_out(scores: np.ndarray, gone: np.ndarray, allowed: np.ndarray | None, shift: int) -> None:
@@ -166,7 +189,7 @@ def open_export(
         path: The directory that ``leanrec export`` wrote.
         threads: For one call; the number of cores by default. A server with several workers wants 1.
         warm: Open every part now, not when the first request needs it.
-        expand: See `serve.parts.opener`.
+        expand: See `ExportRunner`.
 
     Raises:
         ArtifactError: A file is missing, damaged, hostile or of another version.
