@@ -85,8 +85,10 @@ def _tiles(facts: Facts, search: dict[str, Any] | None) -> Element:
 
 
 def _times(ratio: float, better: str, worse: str, what: str) -> tuple[str, str]:
-    """How many times better, or worse."""
-    return (f"{ratio:.1f}x", f"{better}: {what}") if ratio >= 1 else (f"{1 / ratio:.1f}x", f"{worse}: {what}")
+    """How many times better or worse, or by how many percent if it is about the same."""
+    factor = max(ratio, 1 / ratio)
+    big = f"{factor:.1f}x" if factor >= 1.05 else f"{100 * (factor - 1):.0f} %"
+    return big, f"{better if ratio >= 1 else worse}: {what}"
 
 
 def _training(facts: Facts) -> list[Child]:
