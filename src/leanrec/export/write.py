@@ -202,13 +202,8 @@ def _parts(
 
 def _coded(weights: Weights, number: int, block: Coded) -> CodedBlock:
     """Store a block of codes; graphs that embed histories read the same weights."""
-    codes, centroids, scales = (None if part is None else part.detach().numpy() for part in block)
-    assert codes is not None and centroids is not None
-    return CodedBlock(
-        weights.put(f"items.{number}.codes", codes),
-        weights.put(f"items.{number}.centroids", centroids),
-        "" if scales is None else weights.put(f"items.{number}.scales", scales),
-    )
+    parts = {name: part for name, part in block._asdict().items() if part is not None}
+    return CodedBlock(**{k: weights.put(f"items.{number}.{k}", part.detach().numpy()) for k, part in parts.items()})
 
 
 def _compared(model: Recommender, files: dict[str, Part], run: Run, limit: float | None) -> list[Parity]:

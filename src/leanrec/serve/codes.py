@@ -80,10 +80,8 @@ class _Block:
         used = -(-len(state) // self.size)
         padded = np.pad(state, (0, used * self.size - len(state))).reshape(used, self.size, 1)
         products = (self.centroids[: used * CENTROIDS].reshape(used, CENTROIDS, self.size) @ padded)[..., 0]
-        found = np.empty(self.count, np.float32)
+        found = np.empty(self.count, np.float32)  # "clip" writes there without a copy; no code is out of range
         products[0].take(self.codes[0], out=out, mode="clip")
         for part in range(1, used):
-            products[part].take(
-                self.codes[part], out=found, mode="clip"
-            )  # "clip" writes without a copy; no code is out of range
+            products[part].take(self.codes[part], out=found, mode="clip")
             out += found

@@ -21,7 +21,7 @@ from leanrec.server.service import Service
 PATH = "/v1/recommend"
 """Questions may be turned away unread. Events may not: the reply to them says whether they are kept."""
 START = f"POST {PATH} HTTP/1.1\r\n".encode()
-LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)
+LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*(?=\r\n)", re.IGNORECASE)
 UNUSUAL = re.compile(rb"\r\n(connection|expect|upgrade|transfer-encoding):", re.IGNORECASE)
 
 
@@ -35,8 +35,8 @@ def whole(data: bytes) -> bool:
     if not data.startswith(START):
         return False
     end = data.find(b"\r\n\r\n")
-    length = LENGTH.search(data, 0, end + 2) if end > 0 else None
-    return length is not None and end + 4 + int(length[1]) == len(data) and not UNUSUAL.search(data, 0, end)
+    lengths = LENGTH.findall(data, 0, end + 2) if end > 0 else []
+    return len(lengths) == 1 and end + 4 + int(lengths[0]) == len(data) and not UNUSUAL.search(data, 0, end)
 
 
 def turned_away(refused: Refusal, metrics: Metrics) -> bytes:
@@ -87,8 +87,8 @@ class Turnstile(HttpToolsProtocol):
         super().on_message_complete()
 
     def _idle(self) -> bool:
-        """Nothing is being read, answered or sent on this connection."""
-        busy = self._reading or self.pipeline or self.flow.write_paused
+        """Nothing is being read, answered or sent on this connection, and it will stay."""
+        busy = self._reading or self.pipeline or self.flow.write_paused or not self._service.ready
         return not busy and (self.cycle is None or self.cycle.response_complete)
 
     def _stay(self) -> None:

@@ -132,6 +132,7 @@ def test_the_bytes_of_another_body_are_no_question(plain: Engine) -> None:
         (question()[:-1], False),
         (question() + b"P", False),
         (question() + question(), False),
+        (question(more="Content-Length: 5\r\n"), False),
         (question(more="Connection: close\r\n"), False),
         (question(more="Expect: 100-continue\r\n"), False),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", False),
