@@ -33,7 +33,6 @@ class Trials:
     def __init__(self, state: State) -> None:
         self.state, self.journal, self.plan, self.tell = state, state.journal, state.plan, state.tell
         self.evaluated: Evaluation | None = None
-        self.candidates: dict[str, Candidate] = {}
 
     def run(self) -> None:
         """Train the full model, and try every candidate that is not done.
@@ -43,10 +42,10 @@ class Trials:
             LeanrecError: The full model cannot be trained, or the disk is full.
         """
         self._full()
-        self.candidates = self._candidates()
+        candidates = self._candidates()
         for trial in self.journal.trials:
             if trial.status in ("waiting", "running", "no time") and self.journal.proposals is None:
-                self._try(trial, self.candidates[trial.name])
+                self._try(trial, candidates[trial.name])
 
     def _train(self, name: str, config: RunConfig, hopeless: float = 0.0) -> None:
         """Train a run, or go on with it."""
@@ -158,9 +157,6 @@ class Trials:
 
     def _needless(self, candidate: Candidate) -> str:
         """Why a candidate cannot win, before it is trained; empty if it can, or if its cost is not known yet."""
-        part = self._hopeless_part(candidate)
-        if part:
-            return f"{part} alone loses more than is allowed"
         if not candidate.exact:
             return ""
         least: dict[str, float] = {"flops": candidate.flops, "bytes": candidate.bytes}
@@ -172,17 +168,6 @@ class Trials:
         for point in front(self.state.points, self.plan):
             if point.loss.p <= SAFE and getattr(point, self.plan.cost) <= least[self.plan.cost]:
                 return f"{point.label} costs less and keeps the promise almost surely"
-        return ""
-
-    def _hopeless_part(self, candidate: Candidate) -> str:
-        """A candidate that is one of the techniques of this one, set alike, and surely loses too much; empty if there is none."""
-        for trial in self.journal.trials:
-            other = self.candidates.get(trial.name)
-            part = () if other is None else other.config.technique
-            if not trial.points or len(part) != 1 or len(candidate.config.technique) == 1:
-                continue
-            if part[0] in candidate.config.technique and all(p.loss.low > self.plan.max_loss for p in trial.points):
-                return trial.name
         return ""
 
     def _too_long(self, trial: Trial) -> bool:
