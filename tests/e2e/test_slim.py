@@ -112,7 +112,7 @@ def test_the_winner_is_a_run_like_any_other_and_answers_at_its_budget(ended: tup
 def test_the_winner_is_the_cheapest_of_those_confirmed(ended: tuple[Path, Result]) -> None:
     found = ended[1].json
     kept = [p["point"] for p in found["proposals"] if p["accepted"]]
-    assert 1 <= len(kept) <= 3
+    assert 1 <= len(kept) <= 4
     best = min(kept, key=lambda point: point["flops"])
     assert (found["chosen"]["name"], found["chosen"]["budget"]) == (best["name"], best["budget"])
 
