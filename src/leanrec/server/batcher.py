@@ -22,9 +22,9 @@ from leanrec.server.problems import Refusal
 
 BLINK = 0.002
 """Seconds for which the loop may be kept from everything else."""
-IN_TIME = 0.8
+IN_TIME = 0.7
 """Share of its time after which a question is refused: the reply has a way to go yet."""
-LIKELY = 0.5
+LIKELY = 0.4
 """Share of its time that a question may have to wait to be let in: what is foreseen was learned in calmer moments."""
 RISES = 1.05
 """How much longer one user alone may be thought to take, with every one that did take longer."""
