@@ -48,7 +48,7 @@ def over_a_socket(engine: Engine, what: Callable[[Line], Awaitable[None]]) -> No
         def full() -> None:
             raise FULL
 
-        client.service.admit = full  # type: ignore[method-assign]
+        client.service.admit = full
         config = uvicorn.Config(client.app, log_level="warning", server_header=False)
         config.load()
         make, state = turnstile(client.service), ServerState()
@@ -95,7 +95,7 @@ def test_refusals_at_the_socket_do_not_read_the_question(plain: Engine, monkeypa
 def test_the_connection_stays_and_is_answered_when_there_is_time(plain: Engine) -> None:
     async def what(line: Line) -> None:
         assert (await line.ask(question()))[0] == 429
-        line.client.service.admit = lambda: None  # type: ignore[method-assign]
+        line.client.service.admit = lambda: None
         for _ in range(2):
             status, _, body = await line.ask(question())
             assert status == 200 and len(json.loads(body)["items"]) == 1
