@@ -35,7 +35,7 @@ from rows import append
 
 BACKBONES = {
     "sasrec": ["backbone.name=sasrec", "backbone.heads=2", "backbone.layers=2"],
-    "nextitnet": ["backbone.name=nextitnet", "backbone.layers=8", "backbone.dilations=[1, 4]", "backbone.rezero=true"],
+    "nextitnet": ["backbone.name=nextitnet", "backbone.layers=4", "backbone.dilations=[1, 4]", "backbone.rezero=true"],
 }
 SHORT = ["backbone.width=128", "backbone.max_length=50", "backbone.dropout=0.5", "train.learning_rate=1e-3"]
 LOGS = {

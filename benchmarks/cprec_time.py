@@ -3,8 +3,10 @@
     python benchmarks/cprec_time.py PLAIN LEAN ... [--seconds 20] [--out time.csv]
 
 A training step (forward, backward, update) takes the same windows for every run and the run's own objective, so the first run
-should be one on the full softmax. Scores are those of the whole catalogue for 128 states. Requests are whole, from histories to ten
-items. Memory is the peak of a process of its own that opens the run and answers 100 users, over one that opens nothing.
+should be one on the full softmax. Scores are those of the whole catalogue for 128 states, in torch. Requests are whole, from
+histories to ten items, and answered by ONNX exports of the runs. Memory is the peak of a process that opens an export, without
+torch, and answers 100 users one by one and 128 together; what of it is the model's is found by comparison with an export of the same items
+whose model is as small as one can be.
 """
 
 from __future__ import annotations
@@ -12,20 +14,25 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 
 import torch
 
-from leanrec.build import OpenRun, open_run
+from leanrec.build import OpenRun, build, open_run
+from leanrec.config import parse
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch
 from leanrec.cost.bench import bench
 from leanrec.cost.latency import measure
 from leanrec.cost.machine import machine
 from leanrec.data.batches import TrainingData
+from leanrec.serve.export_runner import open_export
+from leanrec.tasks.exporting import export_run
 from leanrec.train.loop import Limits
 from rows import append
 
@@ -35,12 +42,14 @@ STEPS = 16
 SERVE = """
 import re, sys
 from pathlib import Path
-from leanrec.build import open_run
 import numpy as np
-if len(sys.argv) > 1:
-    engine = open_run(Path(sys.argv[1])).engine()
-    for user in range(100):
-        engine.recommend_ids([np.arange(1, 2 + user % 40)], 10)
+from leanrec.serve.export_runner import open_export
+engine, _ = open_export(sys.argv[1], threads=1)
+histories = [np.arange(1, 2 + user % 40) for user in range(128)]
+for history in histories[:100]:
+    engine.recommend_ids([history], 10)
+engine.recommend_ids(histories, 10)
+assert "torch" not in sys.modules
 print(int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024)
 """
 
@@ -55,11 +64,15 @@ def main() -> None:
     limits = Limits(config.batch_users, config.batch_tokens)
     batches = [windows.batch(some) for some in windows.epoch(0, 0, limits)[:STEPS]]
     requests = [store.history(user) for user in range(0, store.num_users, max(1, store.num_users // 2000))]
-    answered = bench({name: run.engine() for name, run in runs.items()}, [1, 128], requests, 10, options.seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        exports = exported(runs | {"": least(first)}, Path(folder))
+        engines = {name: open_export(exports[name])[0] for name in runs}
+        answered = bench(engines, [1, 128], requests, 10, options.seconds)
+        peaks = {name: peak(path) for name, path in exports.items()}
+        sizes = {name: sum(file.stat().st_size for file in path.iterdir()) for name, path in exports.items()}
     states = torch.randn(STATES, first.model.items.dim)
     scored = timed({name: partial(score, run.model, states) for name, run in runs.items()}, options.seconds)
     learned = timed({name: learner(run, batches) for name, run in runs.items()}, options.seconds)
-    empty = peak()
     for name, run in runs.items():
         row: dict[str, str | float] = {"run": name, "items": len(run.catalog), "params": run.manifest.cost.params}
         for entry in (entry for entry in answered.rows if entry.run == name):
@@ -68,7 +81,24 @@ def main() -> None:
                 f"users/s, batch {entry.batch}": round(entry.users_per_s),
             }
         row |= {"ms to score all, 128 states": round(scored[name], 3), "ms of a training step": round(learned[name], 1)}
-        append(options.out, row | {"MB over an empty process": round(peak(name) - empty, 1)} | machine())
+        row |= {"MB of the export's files": round(sizes[name] / 1e6, 2)}
+        row |= {"peak MB": round(peaks[name], 1), "peak MB of the model": round(peaks[name] - peaks[""], 1)}
+        append(options.out, row | machine())
+
+
+def exported(runs: dict[str, OpenRun], folder: Path) -> dict[str, Path]:
+    """ONNX exports of runs."""
+    paths = {name: folder / str(number) for number, name in enumerate(runs)}
+    for name, run in runs.items():
+        export_run(run, paths[name], "onnx")
+    return paths
+
+
+def least(run: OpenRun) -> OpenRun:
+    """The run with a model of one block and as few channels as it can have, with random weights."""
+    tree = run.config.tree() | {"technique": {}}
+    tree["backbone"] |= {"width": run.model.backbone.heads, "layers": 1}
+    return replace(run, model=build(parse(tree), run.catalog)[0].eval())
 
 
 def timed(calls: dict[str, Callable[[], int]], seconds: float) -> dict[str, float]:
@@ -100,9 +130,9 @@ def learner(run: OpenRun, batches: list[Batch]) -> Callable[[], int]:
     return step
 
 
-def peak(*run: str) -> float:
-    """Peak resident MB of a process that serves a run, or opens none."""
-    done = subprocess.run([sys.executable, "-c", SERVE, *run], capture_output=True, text=True, check=True)
+def peak(export: Path) -> float:
+    """Peak resident MB of a process that serves an export."""
+    done = subprocess.run([sys.executable, "-c", SERVE, str(export)], capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 

@@ -9,7 +9,7 @@ row for each of: the routed model, its controls, and its budgets. Finished runs 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,8 +53,8 @@ class Plan(NamedTuple):
         extra: More models that are trained alone, by name: from the routed run and its budget on the validation part to a
             configuration; everyone takes the whole network of it.
         most: Largest budget, by default.
-        margin: If given, the budget is instead the lowest whose validation metrics are all above the full model's alone by
-            this share; the router was fitted on these users, so equal would be too little.
+        margin: If given, the budget is instead the lowest, at most --most, whose validation metrics are all above the full model's
+            alone by this share; the router was fitted on these users, so equal would be too little. If there is none, the best.
     """
 
     name: str
@@ -89,7 +89,10 @@ def measure(plan: Plan, name: str, store: Store, seed: int, options: argparse.Na
     if options.train:
         return
     valid = RoutedPart(routed, store, "valid", exclude_seen=True, most=tasks.CALIBRATED)
-    budget = chosen_budget(valid, options) if plan.margin is None else budget_above(plan, valid, whole, plan.margin)
+    if plan.margin is None:
+        budget = chosen_budget(valid, options)
+    else:
+        budget = budget_above(plan.shown, plan.margin, valid, whole, options.most)
     part = "valid" if options.valid else "test"
     runs = {"full": whole}
     if more and options.continued:
@@ -178,15 +181,15 @@ def chosen_budget(valid: RoutedPart, options: argparse.Namespace) -> float:
         return most
 
 
-def budget_above(plan: Plan, valid: RoutedPart, full: OpenRun, margin: float) -> float:
+def budget_above(shown: Sequence[str], margin: float, valid: RoutedPart, full: OpenRun, most: float) -> float:
     """The lowest budget above the full model by a margin in every metric that is shown, or else the best one."""
     alone = tasks.evaluate_run(full, valid.store, "valid", True)
     at = alone.users.searchsorted(valid.asked.users)
     wanted = summarise(alone.ranking.ranks[at])
     reach = valid.run.model.budgets() or (1.0, 1.0)
-    possible = valid.budgets(tasks.SEARCHED) or [reach[0]]
+    possible = [budget for budget in valid.budgets(tasks.SEARCHED) if budget <= most] or [reach[0]]
     found = {budget: valid.metrics(valid.chosen(budget)) for budget in possible}
-    above = {b: min(m[name] / max(wanted[name], 1e-9) for name in plan.shown) for b, m in found.items()}
+    above = {b: min(m[name] / max(wanted[name], 1e-9) for name in shown) for b, m in found.items()}
     return min((b for b, share in above.items() if share >= 1 + margin), default=max(above, key=above.__getitem__))
 
 

@@ -24,7 +24,10 @@ LOGS = {
     "shop": [*DEEP, "train.epochs=30", "train.learning_rate=3e-3", "backbone.dropout=0.1"],
     "games": [*DEEP, *SAMPLED, "train.epochs=12", "train.batch_users=128", "backbone.dropout=0.5"],
     "online-retail": [*DEEP, "train.epochs=6", "train.batch_users=32", "train.window=all"],
-    "ml-1m": [*DEEP, "train.epochs=10", "train.batch_users=32", "train.window=all", "backbone.max_length=200"],
+    "ml-1m": [
+        *(*DEEP, "backbone.width=64", "backbone.max_length=200"),
+        *("train.epochs=10", "train.batch_users=32", "train.window=all"),
+    ],
 }
 CASES = {
     f"{data}-{backbone}": Case(data, [*shape, *settings])

@@ -238,7 +238,7 @@ BAD = {
     "unknown training": (
         ("technique.skiprec.training=gumble",),
         "config technique.skiprec: Invalid enum value 'gumble' - at `technique.skiprec.training`; did you mean 'gumbel'? "
-        "known: depth, gumbel, rl, sandwich",
+        "known: depth, gumbel, menu, rl, sandwich",
     ),
     "unknown policy": (
         ("technique.skiprec.policy=atention",),

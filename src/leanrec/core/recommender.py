@@ -83,6 +83,9 @@ class Recommender(nn.Module):
                 "expected no train.teacher, since no technique of this run learns from one; drop it, or add one that distils"
             )
 
+    def begin(self, held_out: HeldOut) -> None:
+        """Told of the validation users before the first step, with the weights that training starts from."""
+
     def advance(self, share: float) -> None:
         """Told before every epoch which share of the stage's epochs is done, for whatever follows a schedule."""
 

@@ -65,8 +65,10 @@ def run_training(
     windows = _windows(store, split, config, model)
     model.to(_device(config))
     _teach(model, config, store)
-    if config.train.init and not (out / checkpoint.NAME).exists():  # also where nothing was kept before an interruption
-        _take_weights(model, Path(config.train.init), store, techniques_of(config))
+    if not (out / checkpoint.NAME).exists():  # also where nothing was kept before an interruption
+        if config.train.init:
+            _take_weights(model, Path(config.train.init), store, techniques_of(config))
+        model.begin(held_out(model, store, split))
     if not resume:
         config = _start(config, out, model, store)
     model.items.loss_dtype = getattr(torch, config.train.loss_precision)

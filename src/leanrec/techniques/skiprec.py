@@ -6,7 +6,7 @@ A policy reads a user's history and gives the log-odds of keeping every block (`
 is chosen when the weights are trained, every user takes the pattern with the best score at the price of compute (`nn.dial`),
 and users of one pattern run together through its blocks only.
 
-Four ways to train it:
+Five ways to train it:
 
 - ``training = "gumbel"`` (recipe `skiprec-paper`): policy and network together, as in the paper,
 
@@ -21,6 +21,8 @@ Four ways to train it:
 - ``training = "sandwich"``: every step trains the whole model and random patterns on real skips; the whole model teaches the others
   (`nn.nested`). The menu is grown block by block on validation users, and the policy fitted on what each pattern of it really gains
   each of them (`nn.fit`). One model for all budgets, where the others are best near ``keep``.
+- ``training = "menu"``: a sandwich of the menu's own patterns, grown from the weights it starts from before the first step, or those
+  of a routed model it starts from. Of 2^L patterns a few are served; where there are few epochs, these are better trained alone.
 - ``training = "depth"``: a control, stochastic depth (Huang et al. 2016): every block is kept with probability ``keep`` for every
   user, whatever the history, and its branch scaled by 1 / keep, so that the whole model is right without a scale at test time.
   Menu and policy are fitted as after a sandwich.
@@ -66,7 +68,7 @@ class SkipRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """A policy skips, per user, the blocks of a deep model (AAAI 2021).
 
     Attributes:
-        training: "rl", "gumbel", "sandwich" or "depth".
+        training: "rl", "gumbel", "sandwich", "menu" or "depth".
         policy: What reads histories: "shared" uses the backbone's item table; "conv", "gru" and "attention" have their own.
         policy_width: Channels of a policy's own table; 0 for the backbone's width.
         patterns: Size of the menu of patterns that are served, the whole model among them.
@@ -74,7 +76,7 @@ class SkipRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             probability of stochastic depth.
         compute: Weight of the compute term.
         bounded: Squash the policy's logits as the published code does; keep-probabilities then stay within (0.27, 0.73).
-        random_patterns: Random patterns in every step of a sandwich, beside the whole model.
+        random_patterns: Random patterns, or patterns of the menu, in every step of a sandwich, beside the whole model.
         distil: Weight of the whole model's soft targets for them.
         candidates: Items over which these soft targets are compared.
         temperature: tau of the Gumbel-softmax.
@@ -83,7 +85,7 @@ class SkipRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         budget: Mean cost when none is asked for, as a share of the whole model's FLOPs; 0 takes the policy's favourite pattern.
     """
 
-    training: Literal["rl", "gumbel", "sandwich", "depth"] = "rl"
+    training: Literal["rl", "gumbel", "sandwich", "menu", "depth"] = "rl"
     policy: Literal["shared", "conv", "gru", "attention"] = "shared"
     policy_width: Whole = 0
     patterns: Count = 12
@@ -166,8 +168,9 @@ class SkipRec(Routed):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """See `Recommender.loss`."""
         examples = self.backbone.examples(batch)
-        if self.config.training == "sandwich":
-            others = [self._random() for _ in range(self.config.random_patterns)]
+        if self.config.training in ("sandwich", "menu"):
+            drawn = self._random if self.config.training == "sandwich" else self._listed
+            others = [drawn() for _ in range(self.config.random_patterns)]
             return sandwich(self, examples, others, self.config.distil, self.config.candidates)
         if self.config.training == "depth":
             drawn = torch.rand(batch.size, 1, self.router.blocks, device=batch.items.device) < self.config.keep
@@ -181,6 +184,10 @@ class SkipRec(Routed):
         share = keep + spread * (2 * torch.rand(()) - 1)
         kept = max(1, min(blocks - 1, round(float(share) * blocks)))
         return Route(layers=tuple(sorted(torch.randperm(blocks)[:kept].tolist())))
+
+    def _listed(self) -> Route:
+        """A pattern of the menu at random, not the whole model."""
+        return self.router.routes[int(torch.randint(len(self.router.routes) - 1, ()))]
 
     def _joint(self, batch: Batch, examples: Batch) -> dict[str, Tensor]:
         """The paper's loss and the compute term; see the module. The policy reads histories as in use, whatever examples hide."""
@@ -224,15 +231,28 @@ class SkipRec(Routed):
         odds = self.router.odds(self.router.features(self.items, batch))
         return [route_of(pattern) for pattern in (odds > self.price).tolist()]
 
+    def begin(self, held_out: HeldOut) -> None:
+        """See `Recommender.begin`: a menu that is trained is there before the first step."""
+        if self.config.training == "menu" and not self.dial.fitted:
+            self._grow(held_out)
+
     def prepare(self, held_out: HeldOut) -> None:
         """See `Routed.prepare`."""
-        count = len(self.router.menu) - 1
         if self.joint:
             features, _ = read_features(self, self.router, held_out.current())
-            self.router.serve(favoured(self.router.odds(features).detach(), count))
+            self.router.serve(favoured(self.router.odds(features).detach(), self._free))
         else:
-            self.router.serve(grown(self, held_out, count))
+            if self.config.training != "menu":
+                self._grow(held_out)
             fit_router(self.router, read_sample(self, self.router, held_out))
+
+    @property
+    def _free(self) -> int:
+        """Places on the menu beside the whole model."""
+        return len(self.router.menu) - 1
+
+    def _grow(self, held_out: HeldOut) -> None:
+        self.router.serve(grown(self, held_out, self._free))
 
 
 def gumbel_like(x: Tensor) -> Tensor:

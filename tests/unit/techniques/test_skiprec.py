@@ -224,12 +224,13 @@ def test_with_noise_a_block_is_kept_with_its_probability(odds: float) -> None:
 
 @backbones
 @readers
-@pytest.mark.parametrize("training", ["sandwich", "gumbel", "rl", "depth"])
+@pytest.mark.parametrize("training", ["sandwich", "menu", "gumbel", "rl", "depth"])
 def test_one_step_of_every_training_with_every_policy(backbone: str, reads: str, training: str) -> None:
     model = make(backbone, {"dropout": 0.2}, training=training, policy=reads, policy_width=6).train()
     terms = model.loss(people(24))
     names = {
         "sandwich": ["nll", "nll of routes", "distil"],
+        "menu": ["nll", "nll of routes", "distil"],
         "gumbel": ["nll", "compute"],
         "rl": ["nll", "compute", "reward"],
         "depth": ["nll"],
@@ -366,9 +367,12 @@ def test_two_blocks_leave_one_to_random_patterns() -> None:
     assert {model._random().layers for _ in range(50)} == {(0,), (1,)}
 
 
+@pytest.mark.parametrize("training", ["sandwich", "menu"])
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_sandwich_is_the_whole_model_and_random_patterns(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, batch, given = make(training="sandwich", random_patterns=count), people(8), []
+def test_a_sandwich_is_the_whole_model_and_random_patterns(
+    count: int, training: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch, given = make(training=training, random_patterns=count), people(8), []
     scored = model.scored
 
     def noted(batch: Batch, route: Route = FULL, gates: Gates | None = None) -> tuple[Tensor, Tensor]:
@@ -382,6 +386,39 @@ def test_a_sandwich_is_the_whole_model_and_random_patterns(count: int, monkeypat
     whole, *others = [model.objective(model.items, *scored(batch, route))["nll"].item() for route, _ in given]
     assert terms["nll"].item() == pytest.approx(whole, rel=1e-5)
     assert terms["nll of routes"].item() == pytest.approx(np.mean(others), rel=1e-5)
+
+
+def test_every_pattern_of_a_menu_is_trained_but_the_whole_model_only_once_a_step() -> None:
+    model = make(training="menu")
+    assert {model._listed() for _ in range(200)} == set(model.all_routes()) - {FULL}
+
+
+def test_a_menu_that_is_trained_is_grown_before_the_first_step() -> None:
+    model, sample = make(training="menu"), held_out()
+    chain = grown(model, sample, 5)
+    model.begin(sample)
+    routes = model.all_routes()
+    assert {route_of(pattern) for pattern in chain.tolist()} <= set(routes)
+    randomise(model, 0.5)  # stands for training: another menu would be grown now
+    assert not torch.equal(grown(model, sample, 5), chain)
+    model.calibrate(sample)
+    assert model.all_routes() == routes
+
+
+def test_a_menu_that_was_chosen_before_is_kept() -> None:
+    routed = calibrated(training="rl")
+    model = make(training="menu")
+    model.load_state_dict(routed.state_dict())
+    model.begin(held_out())
+    assert model.all_routes() == routed.all_routes()
+
+
+@pytest.mark.parametrize("training", ["sandwich", "rl"])
+def test_other_trainings_choose_their_menu_afterwards(training: str) -> None:
+    model = make(training=training)
+    before = model.state_dict()
+    model.begin(held_out())
+    assert same(model.state_dict(), before)
 
 
 def test_a_sandwich_without_soft_targets() -> None:
@@ -589,7 +626,7 @@ def calibrated(backbone: str = "nextitnet", **fields: Any) -> SkipRec:
     return model
 
 
-TRAININGS = pytest.mark.parametrize("training", ["sandwich", "depth", "gumbel", "rl"])
+TRAININGS = pytest.mark.parametrize("training", ["sandwich", "menu", "depth", "gumbel", "rl"])
 
 
 @TRAININGS
@@ -638,7 +675,7 @@ def test_training_tracks_the_price_at_which_the_target_is_met(training: str) -> 
     assert abs(float((odds > model.price).float().mean()) - 0.25) < 0.2
 
 
-@pytest.mark.parametrize("training", ["sandwich", "depth"])
+@pytest.mark.parametrize("training", ["sandwich", "menu", "depth"])
 def test_a_policy_that_is_fitted_later_cannot_be_bounded(training: str) -> None:
     with pytest.raises(ConfigError) as caught:
         make(training=training, bounded=True)
@@ -648,7 +685,7 @@ def test_a_policy_that_is_fitted_later_cannot_be_bounded(training: str) -> None:
     )
 
 
-@pytest.mark.parametrize("training", ["sandwich", "depth"])
+@pytest.mark.parametrize("training", ["sandwich", "menu", "depth"])
 def test_until_it_is_calibrated_a_policy_that_is_fitted_later_sees_all_patterns(training: str) -> None:
     model, batch = make(training=training), people(200)
     assert set(model.routes(batch)) == set(model.all_routes())
@@ -693,8 +730,9 @@ def test_calibration_changes_no_weight_of_the_backbone(training: str) -> None:
     model.calibrate(held_out())
     changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     learned = {key for key in changed if key.startswith("router.reader.") or key == "router.bias"}
-    assert bool(learned) == (training in ("sandwich", "depth"))
-    assert changed - learned == {"router.menu", "costs.table", "dial.budgets", "dial.prices"}
+    assert bool(learned) == (training in ("sandwich", "menu", "depth"))
+    assert changed - learned - {"router.menu"} == {"costs.table", "dial.budgets", "dial.prices"}
+    assert ("router.menu" in changed) == (training != "menu")
     assert not any(module.training for module in model.modules())
 
 
