@@ -5,8 +5,8 @@
 A training step (forward, backward, update) takes the same windows for every run and the run's own objective, so the first run
 should be one on the full softmax. Scores are those of the whole catalogue for 128 states, in torch. Requests are whole, from
 histories to ten items, and answered by ONNX exports of the runs. Memory is the peak of a process that opens an export, without
-torch, and answers 100 users one by one and 128 together; what of it is the model's is found by comparison with an export of the same items
-whose model is as small as one can be.
+torch, and answers 100 users one by one and 128 together; what of it is the model's is found by comparison with an export of the
+same items whose model is as small as one can be.
 """
 
 from __future__ import annotations
