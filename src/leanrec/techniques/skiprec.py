@@ -21,9 +21,9 @@ Five ways to train it:
 - ``training = "sandwich"``: every step trains the whole model and random patterns on real skips; the whole model teaches the others
   (`nn.nested`). The menu is grown block by block on validation users, and the policy fitted on what each pattern of it really gains
   each of them (`nn.fit`). One model for all budgets, where the others are best near ``keep``.
-- ``training = "menu"``: a sandwich of the menu's own patterns: of 2^L patterns only a few are served, and where there are few epochs
-  these are better trained alone. The menu is grown from the weights it starts from, before the first step, or that of the routed
-  model it starts from.
+- ``training = "menu"``: a sandwich of the menu's own patterns: of 2^L patterns only a few are served, and where there are few
+  epochs these are better trained alone. The menu is grown from the weights it starts from, before the first step, or that of the
+  routed model it starts from.
 - ``training = "depth"``: a control, stochastic depth (Huang et al. 2016): every block is kept with probability ``keep`` for every
   user, whatever the history, and its branch scaled by 1 / keep, so that the whole model is right without a scale at test time.
   Menu and policy are fitted as after a sandwich.
