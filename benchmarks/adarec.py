@@ -12,6 +12,7 @@ the item table); and its controls, all for as many epochs as search and tuning t
     fixed        searched with the fixed map instead of EMD
     free, dear   searched with no weight on the cost, and with five times the weight
     of CASE      the architecture found in another case, whose searched student must be there, with the teacher
+    coded        the searched student with quantised item codes (CpRec), tuned for one epoch more
 
 Epochs are chosen on validation users. One CSV row a model: quality, lead of the searched student over it as a mean over users with
 a 95 % interval, counted cost, and the time of requests beside the teacher (--seconds a batch size). Finished runs are not trained
@@ -99,6 +100,8 @@ SEARCHED = {
 }
 """Searches, and what they change of the recipe."""
 CONTROLS = ("alone", "retrained", "random", "isomorphic")
+CODED = {"codes": [64, 16], "shrink": 6.0}
+"""CpRec's settings for the student of a large catalogue."""
 OTHERS = {f"of {case}": case for case in CASES}
 """Architectures found in other cases."""
 
@@ -138,6 +141,9 @@ def control(model: str, recipe: dict[str, Any], searched: OpenRun, store: Store,
     tree["backbone"]["architecture"] = list(searched.config.tree()["backbone"]["architecture"])
     if model == "alone":
         tree["technique"], tree["train"]["teacher"] = {}, ""
+    elif model == "coded":
+        tree["technique"] = {"cprec": CODED}
+        tree["train"] |= {"teacher": "", "init": str(searched.path), "epochs": 1, "learning_rate": 2e-4}
     elif model == "random":
         tree["backbone"]["architecture"] = drawn(tree, searched, store.catalog, seed)
     elif model == "isomorphic":
@@ -189,6 +195,7 @@ def report(name: str, seed: int, runs: dict[str, OpenRun], store: Store, options
             row |= interval(f"{metric} lead of searched", difference(ours, theirs))
         row |= {"params": cost.params, "body params": body(run), "flops": cost.flops}
         row |= {"times fewer params": round(teacher.manifest.cost.params / cost.params, 2)}
+        row |= {"times fewer bytes": round(teacher.manifest.cost.bytes / cost.bytes, 2)}
         row |= {"times fewer body params": round(body(teacher) / max(1, body(run)), 2)}
         row |= {f"times as fast, batch {size}": round(faster[str(run.path), size], 2) for size in sizes}
         row |= {"valid ndcg@10, seen kept": round(summary.valid["ndcg@10"], 5), "train seconds": round(summary.seconds)}
@@ -214,7 +221,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--only", nargs="*", choices=CASES, default=[])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
-    parser.add_argument("--models", nargs="*", choices=[*CONTROLS, *SEARCHED, *OTHERS], default=list(CONTROLS))
+    parser.add_argument("--models", nargs="*", choices=[*CONTROLS, "coded", *SEARCHED, *OTHERS], default=list(CONTROLS))
     parser.add_argument("--set", nargs="*", default=[], metavar="key.path=value", help="changes to all searches")
     parser.add_argument("--seconds", type=float, default=8.0, help="time for each batch size")
     parser.add_argument("--train", action="store_true", help="only train")

@@ -217,7 +217,8 @@ def test_adarec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = module.Case("shop", [*module.NEXTITNET, *small], [*student, "backbone.layers=2", "backbone.nodes=1"])
     simulate(Shop(users=60), tmp_path / "work" / "data" / "shop")
     monkeypatch.setattr(module, "SHRINK", 2)
-    models = ["alone", "retrained", "random", "isomorphic", "fixed"]
+    monkeypatch.setattr(module, "CODED", {"codes": 2, "int8": True})
+    models = ["alone", "retrained", "random", "isomorphic", "coded", "fixed"]
     options = ["--work", tmp_path / "work", "--out", tmp_path / "out.csv", "--seconds", 0.1, "--models", *models]
     monkeypatch.setattr(sys, "argv", ["adarec", *map(str, options)])
     module.main({"tiny": case}, module.arguments())
@@ -227,6 +228,7 @@ def test_adarec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows["alone"]["architecture"] == rows["retrained"]["architecture"] == rows["searched"]["architecture"]
     assert float(rows["searched"]["times fewer params"]) >= 2 and rows["teacher"]["times as fast, batch 1"] == "1.0"
     assert float(rows["random"]["flops"]) == pytest.approx(float(rows["searched"]["flops"]), rel=module.NEAR)
+    assert float(rows["coded"]["times fewer bytes"]) > float(rows["searched"]["times fewer bytes"])
 
 
 def engine_rows(monkeypatch: pytest.MonkeyPatch, out: Path, *options: object) -> list[dict[str, str]]:
