@@ -32,7 +32,7 @@ class Silent:
     def epoch(self, progress: Progress) -> None:
         """Nothing."""
 
-    def calibrate(self, done: int, users: int) -> None:
+    def calibrate(self, what: str, done: int, total: int) -> None:
         """Nothing."""
 
 

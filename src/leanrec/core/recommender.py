@@ -30,7 +30,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """What a technique may fit its choices on once the weights are trained: the validation part.
+    """What a technique may fit its choices on, before or after the weights are trained: the validation part.
 
     Attributes:
         batches: Starts one pass over the validation users: their histories, with the wanted item as the target of the
@@ -39,12 +39,16 @@ class HeldOut:
             model goes into use. Without targets.
         flops: FLOPs of a request by a history's length and the route, head included, routing left out.
         routing: FLOPs of choosing a route, by a history's length.
+        users: How many users there are.
+        report: Told what takes long, how much of it is done, and how much there is.
     """
 
     batches: Callable[[], Iterable[Batch]]
     current: Callable[[], Iterable[Batch]]
     flops: Callable[[int, Route], int]
     routing: Callable[[int], int]
+    users: int = 0
+    report: Callable[[str, int, int], None] = lambda what, done, total: None
 
 
 class Recommender(nn.Module):

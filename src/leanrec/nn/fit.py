@@ -58,6 +58,7 @@ def read_sample(model: Recommender, router: Router, held_out: HeldOut) -> Sample
         columns = [_results(model, model.represent(batch, route), targets, batch.items) for route in model.all_routes()]
         results.append(torch.stack(columns, 2))
         features.append(router.features(model.items, batch))
+        held_out.report("validation users on every route", sum(map(len, features)), held_out.users)
     losses, gains = torch.cat(results, 1)
     return Sample(torch.cat(features), losses, gains)
 

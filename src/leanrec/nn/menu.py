@@ -26,11 +26,12 @@ def grown(model: Recommender, held_out: HeldOut, count: int) -> Tensor:
     blocks = len(model.backbone.blocks)
     kept: tuple[int, ...] = ()
     patterns = torch.zeros(min(count, blocks + 1), blocks, dtype=torch.bool)
-    for pattern in patterns[1:]:
+    for number, pattern in enumerate(patterns[1:], start=1):
         tried = [tuple(sorted((*kept, i))) for i in range(blocks) if i not in kept]
         losses = [sum(_loss(model, batch, Route(layers=layers)) for batch in batches) for layers in tried]
         kept = tried[min(range(len(tried)), key=losses.__getitem__)]
         pattern[list(kept)] = True
+        held_out.report("patterns of blocks grown", number, len(patterns) - 1)
     return patterns
 
 

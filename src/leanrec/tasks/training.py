@@ -65,12 +65,13 @@ def run_training(
     windows = _windows(store, split, config, model)
     model.to(_device(config))
     _teach(model, config, store)
-    if not (out / checkpoint.NAME).exists():  # also where nothing was kept before an interruption
-        if config.train.init:
-            _take_weights(model, Path(config.train.init), store, techniques_of(config))
-        model.begin(held_out(model, store, split))
+    fresh = not (out / checkpoint.NAME).exists()  # also where nothing was kept before an interruption
+    if config.train.init and fresh:
+        _take_weights(model, Path(config.train.init), store, techniques_of(config))
     if not resume:
         config = _start(config, out, model, store)
+    if fresh:
+        model.begin(held_out(model, store, split, watcher.calibrate))
     model.items.loss_dtype = getattr(torch, config.train.loss_precision)
     validate = partial(validation, store=store, split=split)
     model, progress = train_stages(model, stages, windows, config.train, out, validate, watcher, resume)
@@ -114,31 +115,31 @@ def validation(model: Recommender, store: Store, split: Split) -> dict[str, floa
 
 
 def held_out(
-    model: Recommender, store: Store, split: Split, report: Callable[[int, int], None] = lambda done, users: None
+    model: Recommender,
+    store: Store,
+    split: Split,
+    report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> HeldOut:
     """The validation users a model is calibrated on: all of them, or `CALIBRATED` evenly spread ones.
 
     Args:
-        report: Told how many of how many users are done in a pass.
+        report: See `HeldOut`.
     """
     asked = some(questions(store, split, "valid"), CALIBRATED)
     wanted = torch.from_numpy(targets(store, asked))
 
     def batches() -> Iterator[Batch]:
-        done = 0
         for question in ask(store, asked, model.backbone.max_length, SCORING):
             batch = question.batch
             here = torch.zeros_like(batch.items).scatter(1, batch.last[:, None], wanted[question.rows][:, None])
             yield replace(batch, targets=here)
-            done += len(question.rows)
-            report(done, len(asked.users))
 
     def current() -> Iterator[Batch]:
         grown = Questions(asked.users, asked.position + 1)
         return (question.batch for question in ask(store, grown, model.backbone.max_length, SCORING))
 
     flops = Flops(model)
-    return HeldOut(batches, current, flops.request, flops.routing)
+    return HeldOut(batches, current, flops.request, flops.routing, len(asked.users), report)
 
 
 def describe_run(model: Recommender, store: Store, config: RunConfig, summary: TrainSummary) -> Manifest:

@@ -51,7 +51,7 @@ class CsvLog:
         except OSError as error:
             raise DataError(f"cannot write {self.path}: {error}; free some space, then go on with --resume") from error
 
-    def calibrate(self, done: int, users: int) -> None:
+    def calibrate(self, what: str, done: int, total: int) -> None:
         """See `Watcher.calibrate`."""
 
 
@@ -111,18 +111,18 @@ class Bar:
             soft_wrap=True,
         )
 
-    def calibrate(self, done: int, users: int) -> None:
+    def calibrate(self, what: str, done: int, total: int) -> None:
         """See `Watcher.calibrate`."""
         if self.bar is None and self.console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self.bar = Progress(*columns, console=self.console, transient=True)
-            self.bar.add_task("every route for every validation user", total=users)
+            self.bar.add_task(what, total=total)
             self.bar.start()
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=done)
-        if done == users:
+        if done == total:
             self.__exit__()
-            self.console.print(f"routes fitted on {users:,} validation users", highlight=False)
+            self.console.print(f"{total:,} {what}", highlight=False)
 
     def __enter__(self) -> Bar:
         return self
@@ -167,7 +167,7 @@ class Several:
         for watcher in self.watchers:
             watcher.epoch(progress)
 
-    def calibrate(self, done: int, users: int) -> None:
+    def calibrate(self, what: str, done: int, total: int) -> None:
         """See `Watcher.calibrate`."""
         for watcher in self.watchers:
-            watcher.calibrate(done, users)
+            watcher.calibrate(what, done, total)

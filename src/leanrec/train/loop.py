@@ -92,8 +92,8 @@ class Watcher(Protocol):
     def epoch(self, progress: Progress) -> None:
         """An epoch and its validation are done; the row is ``progress.history[-1]``."""
 
-    def calibrate(self, done: int, users: int) -> None:
-        """So many of the validation users are read, on which routes are fitted after the last stage."""
+    def calibrate(self, what: str, done: int, total: int) -> None:
+        """So much is done of what a technique does on validation users, before the first step or after the last stage."""
 
 
 Validate = Callable[[Recommender], dict[str, float]]

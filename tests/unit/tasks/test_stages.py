@@ -41,7 +41,7 @@ class Stop:
     def epoch(self, progress: checkpoint.Progress) -> None:
         self._count()
 
-    def calibrate(self, done: int, users: int) -> None: ...
+    def calibrate(self, what: str, done: int, total: int) -> None: ...
 
     def _count(self) -> None:
         self.left -= 1
@@ -116,6 +116,24 @@ def test_time_is_that_of_all_stages(teacher: Path, tiny_store: Store, tmp_path: 
     manifest = run_training(parse(tree(teacher)), tiny_store.path, out, Stop(0))
     assert manifest.train.users_per_s * manifest.train.seconds == pytest.approx(4 * 58)
     assert manifest.train.epochs == 2
+
+
+def test_a_menu_that_is_grown_at_the_start_is_kept_when_training_goes_on(tiny_store: Store, tmp_path: Path) -> None:
+    settings = {
+        "backbone": {"name": "nextitnet", "dilations": [1, 2], **SIZE, "layers": 4},
+        "technique": {"skiprec": {"training": "menu", "patterns": 4}},
+        "train": EXACT,
+    }
+    run_training(parse(settings), tiny_store.path, tmp_path / "whole", Stop(0))
+    whole = open_run(tmp_path / "whole")
+    for at in (1, 2, 3, 5):  # before anything was saved, and later
+        out = tmp_path / f"stopped-{at}"
+        with pytest.raises(KeyboardInterrupt):
+            run_training(parse(settings), tiny_store.path, out, Stop(at))
+        run_training(parse(settings), tiny_store.path, out, Stop(0), resume=True)
+        resumed = open_run(out)
+        assert resumed.model.all_routes() == whole.model.all_routes()
+        assert same(resumed.model.state_dict(), whole.model.state_dict())
 
 
 def test_without_a_teacher_nothing_is_written(tiny_store: Store, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from leanrec.core.types import Batch, Route
 from leanrec.cost.count import Flops
 from leanrec.data.split import Split
 from leanrec.data.store import Store
+from leanrec.nn.fit import read_sample
+from leanrec.nn.router import SharedRouter
 from leanrec.tasks import training
 from leanrec.tasks.training import held_out
 from toys import store_of
@@ -70,17 +72,14 @@ def test_too_many_users_are_thinned_evenly(tiny_store: Store, monkeypatch: pytes
         assert gaps.max() - gaps.min() <= 1
 
 
-def test_a_pass_tells_how_far_it_is(tiny_store: Store) -> None:
-    told: list[tuple[int, int]] = []
-    sample = held_out(
-        model_for(tiny_store),
-        tiny_store,
-        Split.leave_one_out(tiny_store),
-        lambda done, users: told.append((done, users)),
-    )
-    assert not told
+def test_reading_every_route_tells_how_far_it_is(tiny_store: Store, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    model = model_for(tiny_store)
+    sample = held_out(model, tiny_store, Split.leave_one_out(tiny_store), lambda *what: told.append(what))
     batches = list(sample.batches())
-    assert told == [(done, 60) for done in np.cumsum([batch.size for batch in batches])]
+    assert sample.users == 60 and not told
+    read_sample(model, SharedRouter(model.backbone.items.dim, 1), sample)
+    assert told == [("validation users on every route", n, 60) for n in np.cumsum([b.size for b in batches])]
 
 
 def test_costs_are_the_models(tiny_store: Store) -> None:

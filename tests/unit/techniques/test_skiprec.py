@@ -394,9 +394,10 @@ def test_every_pattern_of_a_menu_is_trained_but_the_whole_model_only_once_a_step
 
 
 def test_a_menu_that_is_trained_is_grown_before_the_first_step() -> None:
-    model, sample = make(training="menu"), held_out()
+    model, sample, told = make(training="menu"), held_out(), []
     chain = grown(model, sample, 5)
-    model.begin(sample)
+    model.begin(replace(sample, report=lambda *what: told.append(what)))
+    assert told == [("patterns of blocks grown", number, 4) for number in (1, 2, 3, 4)]
     routes = model.all_routes()
     assert {route_of(pattern) for pattern in chain.tolist()} <= set(routes)
     randomise(model, 0.5)  # stands for training: another menu would be grown now

@@ -81,7 +81,7 @@ class Guard:
         )
         self._judge(progress)
 
-    def calibrate(self, done: int, users: int) -> None:
+    def calibrate(self, what: str, done: int, total: int) -> None:
         """See `Watcher.calibrate`."""
 
     def _judge(self, progress: Progress) -> None:
