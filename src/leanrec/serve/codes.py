@@ -58,8 +58,9 @@ class _Block:
     def __init__(self, codes: np.ndarray, centroids: np.ndarray) -> None:
         (self.count, self.parts), self.size = codes.shape, centroids.shape[1]
         self.dim = self.parts * self.size
-        self.codes = np.ascontiguousarray(codes.T)  # [m, K]: a look-up reads one part of all items
-        self.centroids = centroids
+        self.codes, self.centroids = codes, centroids
+        self.by_part = np.ascontiguousarray(codes.T)  # [m, K]: a look-up reads one part of all items
+        self.firsts = np.arange(0, self.parts * CENTROIDS, CENTROIDS, dtype=np.int32)
 
     def score(self, states: np.ndarray, out: np.ndarray) -> None:
         """As `CodedItems.score`, for this block's items."""
@@ -73,7 +74,7 @@ class _Block:
 
     def decoded(self, places: slice | np.ndarray) -> np.ndarray:
         """float32 [M, D] of the items at some places."""
-        rows = self.codes[:, places].T + CENTROIDS * np.arange(self.parts)
+        rows = self.codes[places] + self.firsts
         return self.centroids.take(rows, axis=0, mode="clip").reshape(len(rows), self.dim)
 
     def _look_up(self, state: np.ndarray, out: np.ndarray) -> None:
@@ -81,7 +82,7 @@ class _Block:
         padded = np.pad(state, (0, used * self.size - len(state))).reshape(used, self.size, 1)
         products = (self.centroids[: used * CENTROIDS].reshape(used, CENTROIDS, self.size) @ padded)[..., 0]
         found = np.empty(self.count, np.float32)  # "clip" writes there without a copy; no code is out of range
-        products[0].take(self.codes[0], out=out, mode="clip")
+        products[0].take(self.by_part[0], out=out, mode="clip")
         for part in range(1, used):
-            products[part].take(self.codes[part], out=found, mode="clip")
+            products[part].take(self.by_part[part], out=found, mode="clip")
             out += found
