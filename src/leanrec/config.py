@@ -29,6 +29,8 @@ from leanrec.techniques import techniques
 from leanrec.train.loop import TrainConfig
 
 Tree = dict[str, Any]
+CHOSEN: dict[str, Registry[Any]] = {"backbone": backbones, "objective": objectives}
+"""Tables that hold a name and the fields of what has it."""
 CONFIG = "config.toml"
 """Name of the resolved configuration in a run."""
 
@@ -151,6 +153,8 @@ def read_recipe(name_or_file: str) -> Tree:
 def override(tree: Tree, assignments: Sequence[str]) -> Tree:
     """Apply ``key.path=value`` assignments; values are TOML, anything else is a string.
 
+    Another backbone or objective takes over the fields that it has, too; the others are dropped.
+
     Raises:
         ConfigError: An assignment has no "=" or goes through a value that is not a table.
     """
@@ -165,8 +169,19 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
                 raise ConfigError(f"{part!r} in {assignment!r} is a value, not a table; it has no {path[-1]!r}")
-        table[path[-1]] = _value(text.strip())
+        value = _value(text.strip())
+        if path[1:] == ["name"] and path[0] in CHOSEN:
+            _drop_foreign(table, CHOSEN[path[0]], value)
+        table[path[-1]] = value
     return tree
+
+
+def _drop_foreign(table: Tree, registry: Registry[Any], name: Any) -> None:
+    """Take the fields out of a table that the choice of that name does not have."""
+    if name in registry.names():
+        fields = {"name", *registry.get(name).config.__struct_fields__}
+        for foreign in table.keys() - fields:
+            del table[foreign]
 
 
 def _value(text: str) -> Any:

@@ -182,6 +182,19 @@ def test_overrides() -> None:
     assert override(tree, []) == tree
 
 
+def test_another_choice_takes_over_the_fields_that_it_has() -> None:
+    tree = {
+        "backbone": {"name": "sasrec", "width": 8, "heads": 2},
+        "objective": {"name": "sampled-softmax", "negatives": 9},
+    }
+    changed = override(tree, ["objective.name=softmax", "backbone.name=nextitnet", "backbone.kernel=2"])
+    assert changed == {"backbone": {"name": "nextitnet", "width": 8, "kernel": 2}, "objective": {"name": "softmax"}}
+    parse(changed)
+    assert override(tree, ["objective.name=sampled-softmax", "backbone.name=sasrec"]) == tree
+    unknown = override(tree, ["objective.name=nothing"])  # refused when it is parsed
+    assert unknown["objective"] == {"name": "nothing", "negatives": 9}
+
+
 def test_the_last_override_wins() -> None:
     assert override({}, ["train.epochs=1", "train.epochs=2"]) == {"train": {"epochs": 2}}
 

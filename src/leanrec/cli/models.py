@@ -126,11 +126,10 @@ def _tree(
         tree.setdefault("train", {})["init"] = str(init.resolve())
     if teacher:
         tree.setdefault("train", {})["teacher"] = str(teacher.resolve())
-    if backbone:
-        tree.setdefault("backbone", {})["name"] = backbone
     for name in technique:
         tree.setdefault("technique", {}).setdefault(name, {})
-    return override(tree, settings)
+    named = [f"backbone.name={backbone}"] if backbone else []
+    return override(tree, [*named, *settings])
 
 
 def describe(
