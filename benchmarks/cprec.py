@@ -4,7 +4,7 @@
     python benchmarks/cprec.py --only shop-nextitnet --ablation --scratch
 
 For every log and seed: the plain model; with --continued the plain model for as long as a compressed one trains besides; the
-compressed ones, from the plain one's weights, for half of its epochs at half of its learning rate, or with --scratch from fresh
+compressed ones, from the plain one's weights (or those of --origin), for half of its epochs at half of its learning rate, or with --scratch from fresh
 weights for all of its epochs. The latter two train on the full softmax, also where the plain one was trained on samples. One CSV
 row each, with validation and test. Finished runs are not trained again, interrupted ones are resumed.
 """
@@ -60,6 +60,7 @@ CASES = {
 SHARED = "technique.cprec.sharing=cross-block"
 INT8 = "technique.cprec.int8=true"
 VARIANTS = {
+    "whole": ["technique.cprec.parts=whole"],
     "tied-4": ["technique.cprec.shrink=4"],
     "tied-8": ["technique.cprec.shrink=8"],
     "tied-8-shared": ["technique.cprec.shrink=8", SHARED],
@@ -105,7 +106,8 @@ def measure(name: str, store: Store, seed: int, options: argparse.Namespace) -> 
     settings = [*LINEAR, *CASES[name].settings, f"train.seed={seed}"]
     plain = fit(folder / "cprec-full", configured(settings), store)
     base = plain.config.train
-    more = [f"train.init={plain.path}", f"train.epochs={-(-base.epochs // 2)}"]
+    origin = folder / f"cprec-{options.origin}"
+    more = [f"train.init={origin}", f"train.epochs={-(-base.epochs // 2)}"]
     softmax = [s for s in settings if not s.startswith("objective.")]  # that of blocks is cheap enough without samples
     more = [*softmax, *more, f"train.learning_rate={base.learning_rate / 2}"]
     runs = {"full": plain}
@@ -199,6 +201,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=["tied-8", "codes-64"])
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="key.path=value", help="changes to the compressed models"
+    )
+    parser.add_argument(
+        "--origin", default="full", help="model of an earlier command to start from, as the CSV names it"
     )
     parser.add_argument("--ablation", action="store_true", help="every scheme of sharing with every part in blocks")
     parser.add_argument("--label", help="name of such a change in the CSV")

@@ -101,3 +101,18 @@ def test_what_cannot_be_is_refused(shop: Path, tmp_path: Path, setting: str, mes
         tmp_path, "train", shop, *WIDE, "--technique", "cprec", setting, "--out", tmp_path / "empty" / "run"
     )
     assert error == message
+
+
+def test_layers_share_first_and_the_table_is_coded_then(shop: Path, whole: Path, tmp_path: Path) -> None:
+    shared = compressed(
+        shop, whole, tmp_path / "shared", "technique.cprec.parts=whole", "technique.cprec.sharing=cross-block"
+    )
+    still = ("technique.cprec.parts=tied", "technique.cprec.codes=64", "train.learning_rate=1e-9")
+    coded = trained(shop, tmp_path / "coded", "--init", shared, *still, "train.epochs=1")  # a byte a channel
+    ndcg = [read_manifest(run).train.valid["ndcg@10"] for run in (shared, coded)]
+    assert ndcg[1] == pytest.approx(ndcg[0], abs=0.01)
+    assert table(shared)["params"] < table(whole)["params"]
+    (tmp_path / "empty").mkdir()
+    again = ("--init", coded, "technique.cprec.codes=8", "--out", tmp_path / "empty" / "run")
+    error = refused(tmp_path / "empty", "train", shop, *again)  # codes are not coded again
+    assert "expected weights of the model's shape in train.init, got backbone.items." in error

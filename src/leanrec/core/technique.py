@@ -37,7 +37,10 @@ class Technique(Protocol):
         ...
 
     def adopt(self, model: Recommender, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a model without this technique, by name, as a start for ``model``, which has it. As they are, by default."""
+        """Weights of a model without this technique, or with other settings of it, by name, as a start for ``model``.
+
+        As they are, by default.
+        """
         return state
 
 

@@ -19,7 +19,7 @@ from leanrec.build import build, open_run, saved_config, split_of, techniques_of
 from leanrec.config import CONFIG, RunConfig, parse
 from leanrec.core.errors import ConfigError, DataError
 from leanrec.core.recommender import HeldOut, Recommender
-from leanrec.core.technique import Technique, in_order
+from leanrec.core.technique import in_order
 from leanrec.core.tied import spread, stored
 from leanrec.core.types import Batch
 from leanrec.cost.count import Flops, cost, route_costs
@@ -67,7 +67,7 @@ def run_training(
     _teach(model, config, store)
     fresh = not (out / checkpoint.NAME).exists()  # also where nothing was kept before an interruption
     if config.train.init and fresh:
-        _take_weights(model, Path(config.train.init), store, techniques_of(config))
+        _take_weights(model, config, store)
     if not resume:
         config = _start(config, out, model, store)
     if fresh:
@@ -219,23 +219,25 @@ def _teach(model: Recommender, config: RunConfig, store: Store) -> None:
     model.learn_from(teacher.model)
 
 
-def _take_weights(model: Recommender, run: Path, store: Store, chosen: list[Technique]) -> None:
-    """Start from the weights of a finished run; techniques that it has not make of them what they can, or start fresh.
+def _take_weights(model: Recommender, config: RunConfig, store: Store) -> None:
+    """Start from the weights of a finished run; techniques that it has not, or not so, make of them what they can, or start fresh.
 
     Raises:
         ArtifactError: It is not a finished run.
         DataError: It has other items.
         ConfigError: Its weights have another shape.
     """
+    run = Path(config.train.init)
     manifest, state, _ = load_run(run)
     if manifest.data.catalog_sha256 != store.meta.catalog_sha256:
         raise DataError(
             f"expected train.init to be a run on the items of {store.path}, got one with other items in {run}"
         )
-    had = {technique.name for technique in parse(manifest.config).technique}
+    had = parse(manifest.config).technique
+    alike = {choice.name for choice in config.technique if choice in had}
     state = spread(model, state)
-    for technique in in_order(chosen):
-        if technique.name not in had:
+    for technique in in_order(techniques_of(config)):
+        if technique.name not in alike:
             state = technique.adopt(model, state)
     own = model.state_dict()
     added = {name for name in own.keys() - state.keys() if not name.startswith("backbone.")}

@@ -4,9 +4,9 @@ Rarer blocks of items have fewer dimensions (`nn.block_table`); the layers of bl
 (`nn.sharing`). Two ways to get there:
 
 - from scratch, as in the paper (recipe `cprec-paper`: its cuts and dimensions, separate factors at the input and in the softmax);
-- from a trained model (``train.init``): every block of its table is cut to its largest singular values, layers that share weights
-  start at the mean of their weights; a short training mends what that broke. The tokens of a two-level softmax start at the mean
-  of their blocks' items.
+- from a trained model (``train.init``), plain or one whose layers share already (``parts = "whole"``): every block of its table is
+  cut to its largest singular values, layers that share weights start at the mean of their weights; a short training mends what
+  that broke. The tokens of a two-level softmax start at the mean of their blocks' items.
 
 ``codes`` above 0 replaces dimensions by product-quantised codes (`nn.code_table`; RecJPQ, Petrov and Macdonald, 2024, arXiv
 2312.06165). Several numbers are for blocks: ``codes = [128, 32]`` keeps a byte a channel for popular items, 32 bytes for others.
@@ -27,6 +27,7 @@ from typing import Literal
 import msgspec
 from torch import Tensor
 
+from leanrec.core.errors import ConfigError
 from leanrec.core.ranges import Positive, Whole
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
@@ -53,7 +54,7 @@ class CpRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         decay: f: every block has f times fewer dimensions than the one before.
         parts: What is cut into blocks: "tied" uses one set of factors at the input and for scores under one softmax over all items;
             "shared" one set at the input and in the paper's two-level softmax, "both" two sets, as in the paper; "input", "softmax"
-            and "none" leave dense matrices of their own.
+            and "none" leave dense matrices of their own; "whole" leaves the table as it is, so that only layers share.
         sharing: Which layers share weights: "none", "cross-layer", "cross-block", "adjacent-layer" or "adjacent-block".
         codes: If above 0, quantised codes of so many bytes an item instead of dimensions; several numbers for as many
             blocks. A byte a channel is the most.
@@ -66,7 +67,7 @@ class CpRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     shrink: Positive = 8.0
     dims: tuple[Whole, ...] = ()
     decay: Positive = 4.0
-    parts: Literal["tied", "shared", "both", "input", "softmax", "none"] = "tied"
+    parts: Literal["tied", "shared", "both", "input", "softmax", "none", "whole"] = "tied"
     sharing: Scheme = "none"
     codes: Whole | tuple[Whole, ...] = 0
     int8: bool = False
@@ -92,9 +93,14 @@ class CpRecTechnique(Technique):
         """The same model with another table and tied layers.
 
         Raises:
-            ConfigError: Cuts, dimensions or codes do not fit the table.
+            ConfigError: Cuts, dimensions or codes do not fit the table, or integers are asked of one that is left as it is.
         """
-        model.backbone.items = self._table(model.items.num_items, model.items.dim)
+        if self._replaces:
+            model.backbone.items = self._table(model.items.num_items, model.items.dim)
+        elif self.config.int8:
+            raise ConfigError(
+                "expected no technique.cprec.int8 with parts=whole, which leaves the table as it is; use parts=tied or codes"
+            )
         share(model.backbone, self.config.sharing)
         return model
 
@@ -108,13 +114,18 @@ class CpRecTechnique(Technique):
         return (replace(base, finish=finish),)
 
     def adopt(self, model: Recommender, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """See `Technique.adopt`: the table's best approximation, and the mean of layers that share weights."""
-        dense = state[f"{TABLE}weight"][1:]
-        table = self._table(*dense.shape)
-        table.approximate(dense)
-        state = {name: weight for name, weight in state.items() if not name.startswith(TABLE)}
-        state |= {TABLE + name: weight for name, weight in table.state_dict().items()}
+        """See `Technique.adopt`: a dense table's best approximation, and the mean of layers that share weights."""
+        dense = state.get(f"{TABLE}weight")
+        if dense is not None and self._replaces:
+            table = self._table(len(dense) - 1, dense.shape[1])
+            table.approximate(dense[1:])
+            state = {name: weight for name, weight in state.items() if not name.startswith(TABLE)}
+            state |= {TABLE + name: weight for name, weight in table.state_dict().items()}
         return average(model.backbone, self.config.sharing, state)
+
+    @property
+    def _replaces(self) -> bool:
+        return bool(self.config.codes) or self.config.parts != "whole"
 
     def _table(self, items: int, dim: int) -> BlockTable | CodeTable | LowRankTable:
         config = self.config

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from leanrec.build import build
 from leanrec.config import parse
+from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Recommender, by_route
 from leanrec.core.tied import stored
 from leanrec.core.types import FULL, Gates, Route
@@ -35,6 +36,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "tied int8": {"cuts": [10, 30], "int8": True},
     "shared int8": {"cuts": [10, 30], "parts": "shared", "int8": True},
     "int8 codes": {"codes": 4, "int8": True},
+    "whole": {"parts": "whole"},
 }
 backbones = pytest.mark.parametrize("backbone", SHAPES)
 tables = pytest.mark.parametrize("table", TABLES)
@@ -160,6 +162,28 @@ def test_layers_that_share_start_at_the_mean_of_the_trained_ones() -> None:
         for block in (first, first + 1):
             found = lean.state_dict()[name.replace("blocks.0", f"blocks.{block}")]
             torch.testing.assert_close(found, (pair[0] + pair[1]) / 2)
+
+
+def test_layers_may_share_alone_and_the_table_be_coded_later() -> None:
+    full = plain("nextitnet")
+    shared = adopted(full, "nextitnet", parts="whole", sharing="adjacent-block")
+    assert torch.equal(shared.items.embed(torch.arange(ITEMS + 1)), full.items.embed(torch.arange(ITEMS + 1)))
+    body = {name: p for name, p in shared.state_dict().items() if ".items." not in name}
+    config = CpRecConfig(codes=WIDTH, sharing="adjacent-block")
+    coded = make("nextitnet", noise=0.0, codes=WIDTH, sharing="adjacent-block")
+    coded.load_state_dict(CpRecTechnique(config).adopt(coded, dict(shared.state_dict())))
+    found = coded.state_dict()
+    assert all(torch.equal(found[name], weight) for name, weight in body.items())
+    wanted = shared.items.embed(torch.arange(ITEMS + 1))
+    torch.testing.assert_close(coded.items.embed(torch.arange(ITEMS + 1)), wanted, atol=0.05, rtol=0)
+
+
+def test_a_table_that_is_left_as_it_is_has_no_integers() -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(parts="whole", int8=True)
+    assert str(caught.value) == (
+        "expected no technique.cprec.int8 with parts=whole, which leaves the table as it is; use parts=tied or codes"
+    )
 
 
 @tables
