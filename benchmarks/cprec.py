@@ -4,8 +4,8 @@
     python benchmarks/cprec.py --only shop-nextitnet --ablation --scratch
 
 For every log and seed: the plain model; with --continued the plain model for as long as a compressed one trains besides; the
-compressed ones, from the plain one's weights (or those of --origin), for half of its epochs at half of its learning rate, or with --scratch from fresh
-weights for all of its epochs. The latter two train on the full softmax, also where the plain one was trained on samples. One CSV
+compressed ones, from the plain one's weights (or those of --origin), for half of its epochs at half of its learning rate, or with
+--scratch from fresh weights for all of its epochs. The latter two train on the full softmax, also where the plain one was trained on samples. One CSV
 row each, with validation and test. Finished runs are not trained again, interrupted ones are resumed.
 """
 
