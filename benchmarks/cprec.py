@@ -5,8 +5,8 @@
 
 For every log and seed: the plain model; with --continued the plain model for as long as a compressed one trains besides; the
 compressed ones, from the plain one's weights (or those of --origin), for half of its epochs at half of its learning rate, or with
---scratch from fresh weights for all of its epochs. The latter two train on the full softmax, also where the plain one was trained on samples. One CSV
-row each, with validation and test. Finished runs are not trained again, interrupted ones are resumed.
+--scratch from fresh weights for all of its epochs. The latter two train on the full softmax, also where the plain one was trained
+on samples. One CSV row each, with validation and test. Finished runs are not trained again, interrupted ones are resumed.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ VARIANTS = {
     "codes-32-shared-int8": ["technique.cprec.codes=32", SHARED, INT8],
     "codes-64": ["technique.cprec.codes=64"],
     "codes-128-32": ["technique.cprec.codes=[128, 32]", "technique.cprec.shrink=10.2"],
+    "codes-128-32-16": ["technique.cprec.codes=[128, 32, 16]", "technique.cprec.shrink=14.5"],
     "codes-64-32-8-int8": ["technique.cprec.codes=[64, 32, 8]", "technique.cprec.shrink=30", INT8],
     "codes-64-shared": ["technique.cprec.codes=64", SHARED],
 }
