@@ -47,7 +47,7 @@ LOGS = {
         "backbone.width=128",
         "backbone.max_length=200",
         "train.learning_rate=1e-3",
-        "train.epochs=16",
+        "train.epochs=8",
         "train.batch_users=32",
         "train.window=all",
     ],
