@@ -5,8 +5,8 @@
 A training step (forward, backward, update) takes the same windows for every run and the run's own objective, so the first run
 should be one on the full softmax. Scores are those of the whole catalogue for 128 states, in torch. Requests are whole, from
 histories to ten items, and answered by ONNX exports of the runs. Memory is the peak of a process that opens an export, without
-torch, and answers 100 users one by one and 128 together; what of it is the model's is found by comparison with an export of the
-same items whose model is as small as one can be.
+torch, and answers 100 users one by one, and then 128 together; what of it is the model's is found by comparison with an export of
+the same items whose model is as small as one can be.
 """
 
 from __future__ import annotations
@@ -46,11 +46,14 @@ import numpy as np
 from leanrec.serve.export_runner import open_export
 engine, _ = open_export(sys.argv[1], threads=1)
 histories = [np.arange(1, 2 + user % 40) for user in range(128)]
+def peak():
+    return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024
 for history in histories[:100]:
     engine.recommend_ids([history], 10)
+single = peak()
 engine.recommend_ids(histories, 10)
 assert "torch" not in sys.modules
-print(int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024)
+print(single, peak())
 """
 
 
@@ -68,7 +71,7 @@ def main() -> None:
         exports = exported(runs | {"": least(first)}, Path(folder))
         engines = {name: open_export(exports[name])[0] for name in runs}
         answered = bench(engines, [1, 128], requests, 10, options.seconds)
-        peaks = {name: peak(path) for name, path in exports.items()}
+        peaks = {name: peak_of(path) for name, path in exports.items()}
         sizes = {name: sum(file.stat().st_size for file in path.iterdir()) for name, path in exports.items()}
     states = torch.randn(STATES, first.model.items.dim)
     scored = timed({name: partial(score, run.model, states) for name, run in runs.items()}, options.seconds)
@@ -82,7 +85,9 @@ def main() -> None:
             }
         row |= {"ms to score all, 128 states": round(scored[name], 3), "ms of a training step": round(learned[name], 1)}
         row |= {"MB of the export's files": round(sizes[name] / 1e6, 2)}
-        row |= {"peak MB": round(peaks[name], 1), "peak MB of the model": round(peaks[name] - peaks[""], 1)}
+        for users, peak, least_peak in zip((1, 128), peaks[name], peaks[""], strict=True):
+            row |= {f"peak MB, batch {users}": round(peak, 1)}
+            row |= {f"peak MB of the model, batch {users}": round(peak - least_peak, 1)}
         append(options.out, row | machine())
 
 
@@ -130,10 +135,10 @@ def learner(run: OpenRun, batches: list[Batch]) -> Callable[[], int]:
     return step
 
 
-def peak(export: Path) -> float:
-    """Peak resident MB of a process that serves an export."""
+def peak_of(export: Path) -> list[float]:
+    """Peak resident MB of a process that serves an export, after single requests and after one of 128 users."""
     done = subprocess.run([sys.executable, "-c", SERVE, str(export)], capture_output=True, text=True, check=True)
-    return float(done.stdout)
+    return [float(part) for part in done.stdout.split()]
 
 
 def arguments() -> argparse.Namespace:

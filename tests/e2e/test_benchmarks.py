@@ -191,7 +191,7 @@ def test_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timing.main()
     rows = list(csv.DictReader((tmp_path / "time.csv").read_text().splitlines()))
     assert [row["run"] for row in rows] == [str(run) for run in runs]
-    assert all(float(row["ms of a training step"]) > 0 and float(row["peak MB"]) > 0 for row in rows)
+    assert all(float(row["ms of a training step"]) > 0 and float(row["peak MB, batch 128"]) > 0 for row in rows)
     assert float(rows[1]["MB of the export's files"]) < float(rows[0]["MB of the export's files"])
 
 
