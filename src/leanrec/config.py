@@ -29,8 +29,6 @@ from leanrec.techniques import techniques
 from leanrec.train.loop import TrainConfig
 
 Tree = dict[str, Any]
-CHOSEN: dict[str, Registry[Any]] = {"backbone": backbones, "objective": objectives}
-"""Tables that hold a name and the fields of what has it."""
 CONFIG = "config.toml"
 """Name of the resolved configuration in a run."""
 
@@ -153,7 +151,7 @@ def read_recipe(name_or_file: str) -> Tree:
 def override(tree: Tree, assignments: Sequence[str]) -> Tree:
     """Apply ``key.path=value`` assignments; values are TOML, anything else is a string.
 
-    Another backbone or objective takes over the fields that it has, too; the others are dropped.
+    Another objective takes over the fields that it has, too; the others are dropped.
 
     Raises:
         ConfigError: An assignment has no "=" or goes through a value that is not a table.
@@ -170,18 +168,11 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
             if not isinstance(table, dict):
                 raise ConfigError(f"{part!r} in {assignment!r} is a value, not a table; it has no {path[-1]!r}")
         value = _value(text.strip())
-        if path[1:] == ["name"] and path[0] in CHOSEN:
-            _drop_foreign(table, CHOSEN[path[0]], value)
+        if path == ["objective", "name"] and value in objectives.names():
+            for foreign in table.keys() - {"name", *objectives.get(value).config.__struct_fields__}:
+                del table[foreign]
         table[path[-1]] = value
     return tree
-
-
-def _drop_foreign(table: Tree, registry: Registry[Any], name: Any) -> None:
-    """Take the fields out of a table that the choice of that name does not have."""
-    if name in registry.names():
-        fields = {"name", *registry.get(name).config.__struct_fields__}
-        for foreign in table.keys() - fields:
-            del table[foreign]
 
 
 def _value(text: str) -> Any:

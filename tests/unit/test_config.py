@@ -182,17 +182,15 @@ def test_overrides() -> None:
     assert override(tree, []) == tree
 
 
-def test_another_choice_takes_over_the_fields_that_it_has() -> None:
-    tree = {
-        "backbone": {"name": "sasrec", "width": 8, "heads": 2},
-        "objective": {"name": "sampled-softmax", "negatives": 9},
-    }
-    changed = override(tree, ["objective.name=softmax", "backbone.name=nextitnet", "backbone.kernel=2"])
-    assert changed == {"backbone": {"name": "nextitnet", "width": 8, "kernel": 2}, "objective": {"name": "softmax"}}
-    parse(changed)
-    assert override(tree, ["objective.name=sampled-softmax", "backbone.name=sasrec"]) == tree
+def test_another_objective_takes_over_the_fields_that_it_has() -> None:
+    tree = {"backbone": {"name": "sasrec"}, "objective": {"name": "sampled-softmax", "negatives": 9, "power": 0.5}}
+    assert override(tree, ["objective.name=softmax"])["objective"] == {"name": "softmax"}
+    gbce = override(tree, ["objective.name=gbce", "objective.negatives=7"])
+    assert gbce["objective"] == {"name": "gbce", "negatives": 7}
+    parse(gbce)
+    assert override(tree, ["objective.name=sampled-softmax"]) == tree
     unknown = override(tree, ["objective.name=nothing"])  # refused when it is parsed
-    assert unknown["objective"] == {"name": "nothing", "negatives": 9}
+    assert unknown["objective"] == tree["objective"] | {"name": "nothing"}
 
 
 def test_the_last_override_wins() -> None:

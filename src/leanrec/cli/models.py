@@ -126,10 +126,11 @@ def _tree(
         tree.setdefault("train", {})["init"] = str(init.resolve())
     if teacher:
         tree.setdefault("train", {})["teacher"] = str(teacher.resolve())
+    if backbone:
+        tree.setdefault("backbone", {})["name"] = backbone
     for name in technique:
         tree.setdefault("technique", {}).setdefault(name, {})
-    named = [f"backbone.name={backbone}"] if backbone else []
-    return override(tree, [*named, *settings])
+    return override(tree, settings)
 
 
 def describe(
