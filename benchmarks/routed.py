@@ -126,6 +126,7 @@ def rows(
     evaluation = tasks.evaluate_run(run, store, asked.part, True, budget)
     best = max(alone["full"].metrics["ndcg@10"], 1e-9)
     controls = tasks.controls_of(asked, valid, budget, alone, tasks.groups_of(store))
+    among = max(controls["full"]["metrics"]["ndcg@10"], 1e-9)  # of the users of the controls, which may be fewer
     tail, others = machine(), plan.shown[plan.shown.index("ndcg@10") + 1 :]
     policy = asked.chosen(budget)
     learned = {
@@ -149,7 +150,7 @@ def rows(
             continue  # the row above, of all users
         row = learned | {"routes": name, "body ratio": "", "flops ratio": round(control["flops_ratio"], 4)}
         row |= {metric: round(control["metrics"][metric], 5) for metric in plan.shown}
-        row |= {"share of full": round(control["metrics"]["ndcg@10"] / best, 4)}
+        row |= {"share of full": round(control["metrics"]["ndcg@10"] / among, 4)}
         row |= interval("lead", control["lead"])
         if name in alone:
             at = alone[name].users.searchsorted(asked.asked.users)
@@ -162,7 +163,7 @@ def rows(
     for point in tasks.curve(asked):
         row = learned | {"routes": "curve", "budget": point["budget"], "flops ratio": round(point["flops_ratio"], 4)}
         row |= {metric: round(point[metric], 5) for metric in plan.shown} | {"body ratio": "", "histogram": ""}
-        found.append(row | {"share of full": round(point["ndcg@10"] / best, 4)} | tail)
+        found.append(row | {"share of full": round(point["ndcg@10"] / among, 4)} | tail)
     return found
 
 

@@ -170,8 +170,8 @@ class SkipRec(Routed):
         """See `Recommender.loss`."""
         examples = self.backbone.examples(batch)
         if self.config.training in ("sandwich", "menu"):
-            drawn = self._random if self.config.training == "sandwich" else self._listed
-            others = [drawn() for _ in range(self.config.random_patterns)]
+            draw = self._random if self.config.training == "sandwich" else self._listed
+            others = [draw() for _ in range(self.config.random_patterns)]
             return sandwich(self, examples, others, self.config.distil, self.config.candidates)
         if self.config.training == "depth":
             drawn = torch.rand(batch.size, 1, self.router.blocks, device=batch.items.device) < self.config.keep
