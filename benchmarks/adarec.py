@@ -49,6 +49,15 @@ SASREC = [
     *("backbone.name=sasrec", "backbone.heads=2", "backbone.rezero=true"),
     *("backbone.width=128", "backbone.layers=8", "backbone.max_length=50"),
 ]
+BERT4REC = [
+    *(
+        "backbone.name=bert4rec",
+        "backbone.heads=2",
+        "backbone.width=128",
+        "backbone.layers=8",
+        "backbone.max_length=50",
+    ),
+]
 GAMES = [
     *(*DEEP, *SAMPLED, "backbone.dropout=0.5"),
     *("train.learning_rate=1e-3", "train.epochs=12", "train.batch_users=128"),
@@ -84,10 +93,28 @@ CASES = {
         [*SASREC, "backbone.dropout=0.1", "train.learning_rate=3e-3", "train.epochs=20"],
         ["train.epochs=10", "technique.adarec.search_epochs=8", "train.batch_users=16"],
     ),
+    "shop-bert4rec": Case(
+        "shop",
+        [*BERT4REC, "backbone.dropout=0.1", "train.learning_rate=1e-3", "train.epochs=60"],
+        ["train.epochs=10", "technique.adarec.search_epochs=8", "train.batch_users=16"],
+    ),
     "online-retail-nextitnet": Case(
         "online-retail",
         [*DEEP, *RETAIL, "train.learning_rate=1e-3", "train.epochs=6"],
         [*RETAIL, "train.epochs=6", "technique.adarec.search_epochs=3"],
+    ),
+    "online-retail-sasrec": Case(
+        "online-retail",
+        [*SASREC, *RETAIL, "train.learning_rate=1e-3", "train.epochs=6"],
+        [*RETAIL, "train.epochs=6", "technique.adarec.search_epochs=3"],
+    ),
+    "ml-1m-nextitnet": Case(
+        "ml-1m",
+        [*DEEP, *RETAIL, "backbone.width=64", "backbone.max_length=200", "train.learning_rate=1e-3", "train.epochs=10"],
+        [
+            *(*RETAIL, "backbone.width=32", "backbone.max_length=200"),
+            *("train.epochs=6", "technique.adarec.search_epochs=3"),
+        ],
     ),
     "games-nextitnet": Case("games", GAMES, [*STUDENT, "train.epochs=8", "technique.adarec.search_epochs=4"]),
     "games-nextitnet-longer": Case("games", GAMES, [*STUDENT, "train.epochs=20", "technique.adarec.search_epochs=4"]),

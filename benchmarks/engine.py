@@ -304,11 +304,12 @@ def million(options: argparse.Namespace) -> list[dict[str, Any]]:
     def next_state() -> np.ndarray:
         return states[next(turn) % len(states)][None]
 
-    def nothing(scores: np.ndarray, rows: slice) -> None:
-        scores[:, 0] = -np.inf
+    def nothing(scores: np.ndarray, places: slice) -> None:
+        if not places.start:
+            scores[:, 0] = -np.inf
 
-    def product(states: np.ndarray, out: np.ndarray) -> None:
-        np.matmul(states, table.T, out=out)
+    def product(states: np.ndarray, places: slice, out: np.ndarray) -> None:
+        np.matmul(states, table[places].T, out=out)
 
     def exact() -> int:
         return len(best_columns(product, next_state(), len(table), 10, nothing)[0])

@@ -21,7 +21,7 @@ class CodedItems:
     """Items 1 to N in blocks, one after the other.
 
     Args:
-        blocks: Of every block the codes uint8 [K, m] and the centroids float32 [m * 256, D / m].
+        blocks: Of every block the codes uint8 [m, K] and the centroids float32 [m * 256, D / m].
     """
 
     def __init__(self, blocks: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
@@ -29,10 +29,13 @@ class CodedItems:
         self._starts = np.cumsum([0, *(block.count for block in self.blocks)])
         self.num_items = int(self._starts[-1])
 
-    def score(self, states: np.ndarray, out: np.ndarray) -> None:
-        """Write products of states [B, w] with the first channels of all items into ``out`` [B, N]."""
+    def score(self, states: np.ndarray, places: slice, out: np.ndarray) -> None:
+        """Write products of states [B, w] with the first channels of M items, those at ``places`` from 0, into ``out`` [B, M]."""
         for block, start in zip(self.blocks, self._starts, strict=False):
-            block.score(states, out[:, start : start + block.count])
+            first, last = max(places.start - start, 0), min(places.stop - start, block.count)
+            if first < last:
+                at = start - places.start
+                block.score(states, slice(first, last), out[:, at + first : at + last])
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
         """float32 [M, D] of some items, ids int64 [M] from 1."""
@@ -56,33 +59,34 @@ class _Block:
     """Items with as many bytes each."""
 
     def __init__(self, codes: np.ndarray, centroids: np.ndarray) -> None:
-        (self.count, self.parts), self.size = codes.shape, centroids.shape[1]
+        (self.parts, self.count), self.size = codes.shape, centroids.shape[1]
         self.dim = self.parts * self.size
         self.codes, self.centroids = codes, centroids
-        self.by_part = np.ascontiguousarray(codes.T)  # [m, K]: a look-up reads one part of all items
-        self.firsts = np.arange(0, self.parts * CENTROIDS, CENTROIDS, dtype=np.int32)
+        self.firsts = np.arange(0, self.parts * CENTROIDS, CENTROIDS)
 
-    def score(self, states: np.ndarray, out: np.ndarray) -> None:
+    def score(self, states: np.ndarray, places: slice, out: np.ndarray) -> None:
         """As `CodedItems.score`, for this block's items."""
         if len(states) <= FEW:
             for state, row in zip(states, out, strict=True):
-                self._look_up(state, row)
+                self._look_up(state, places, row)
             return
-        for first in range(0, self.count, DECODED):
-            some = slice(first, min(first + DECODED, self.count))
-            np.matmul(states, self.decoded(some)[:, : states.shape[1]].T, out=out[:, some])
+        for first in range(places.start, places.stop, DECODED):
+            some = slice(first, min(first + DECODED, places.stop))
+            at = slice(some.start - places.start, some.stop - places.start)
+            np.matmul(states, self.decoded(some)[:, : states.shape[1]].T, out=out[:, at])
 
     def decoded(self, places: slice | np.ndarray) -> np.ndarray:
         """float32 [M, D] of the items at some places."""
-        rows = self.codes[places] + self.firsts
+        rows = np.add(self.codes[:, places].T, self.firsts, order="C")
         return self.centroids.take(rows, axis=0, mode="clip").reshape(len(rows), self.dim)
 
-    def _look_up(self, state: np.ndarray, out: np.ndarray) -> None:
+    def _look_up(self, state: np.ndarray, places: slice, out: np.ndarray) -> None:
         used = -(-len(state) // self.size)
         padded = np.pad(state, (0, used * self.size - len(state))).reshape(used, self.size, 1)
         products = (self.centroids[: used * CENTROIDS].reshape(used, CENTROIDS, self.size) @ padded)[..., 0]
-        found = np.empty(self.count, np.float32)  # "clip" writes there without a copy; no code is out of range
-        products[0].take(self.by_part[0], out=out, mode="clip")
+        codes = self.codes[:, places]
+        found = np.empty(len(out), np.float32)  # "clip" writes there without a copy; no code is out of range
+        products[0].take(codes[0], out=out, mode="clip")
         for part in range(1, used):
-            products[part].take(self.by_part[part], out=found, mode="clip")
+            products[part].take(codes[part], out=found, mode="clip")
             out += found

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,10 +19,10 @@ from leanrec.serve.codes import CodedItems
 from leanrec.serve.engine import Engine
 from leanrec.serve.memories import Layout
 from leanrec.serve.parts import Graph, mapped, opener
-from leanrec.serve.scoring import Score, best_columns
+from leanrec.serve.scoring import TILE, Score, best_columns
 
 AT_ONCE = 8
-"""States that a graph scores in one call: it may hold many times as many numbers as it returns."""
+"""Most states that a graph scores in one call: it may hold many times as many numbers as it returns."""
 
 
 class ExportRunner:
@@ -111,51 +112,86 @@ class ExportRunner:
         self, states: np.ndarray, k: int, exclude: np.ndarray | None, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Runner.best`."""
-        shift = 0 if self._matrix is not None else 1  # the first column of a matrix is that of padding
-        columns, score = self._scorer(states, allowed)
+        scored = self._scored(states.shape[1], allowed)
+        few = scored.users or max(1, len(states))
+        found = []
+        for start in range(0, len(states), few):
+            some = slice(start, start + few)
+            gone = None if exclude is None else exclude[some]
+            found.append(self._best(scored, states[some], k, gone, allowed))
+        ids, best = zip(*found, strict=True)
+        return np.concatenate(ids), np.concatenate(best)
 
-        def out_of_reach(scores: np.ndarray, rows: slice) -> None:
-            if allowed is None and not shift:
-                scores[:, PAD] = -np.inf
-            if exclude is not None:
-                _leave_out(scores, exclude[rows], allowed, shift)
+    def _best(
+        self, scored: _Scored, states: np.ndarray, k: int, exclude: np.ndarray | None, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        rows, gone = _columns(exclude, allowed)
 
-        at, best = best_columns(score, states, columns, min(k, columns), out_of_reach)
-        ids = at + shift if allowed is None else allowed[at] if len(allowed) else at
+        def out_of_reach(scores: np.ndarray, places: slice) -> None:
+            here = slice(*np.searchsorted(gone, (places.start, places.stop)))
+            scores[rows[here], gone[here] - places.start] = -np.inf
+
+        columns = scored.columns
+        tile = columns * len(states) if scored.users else TILE
+        at, best = best_columns(scored.score, states, columns, min(k, columns), out_of_reach, tile)
+        ids = at + 1 if allowed is None else allowed[at] if len(allowed) else at
         if exclude is not None:
             ids[best == -np.inf] = PAD
         return ids, best
 
-    def _scorer(self, states: np.ndarray, allowed: np.ndarray | None) -> tuple[int, Score]:
-        """How many scores there are, and what computes them."""
+    def _scored(self, width: int, allowed: np.ndarray | None) -> _Scored:
+        """What is scored, and how."""
         if self._matrix is not None:
-            return _products(self._matrix if allowed is None else self._matrix[allowed], states.shape[1])
+            return _products(self._matrix[1:] if allowed is None else self._matrix[allowed], width)
         if self._coded is None:
-            return self._graph_scorer(allowed)
+            return self._by_graph(allowed)
         if allowed is None:
-            return self._coded.num_items, self._coded.score
-        return _products(self._coded.vectors(allowed), states.shape[1])
+            return _Scored(self._coded.num_items, self._coded.score)
+        return _products(self._coded.vectors(allowed), width)
 
-    def _graph_scorer(self, allowed: np.ndarray | None) -> tuple[int, Score]:
+    def _by_graph(self, allowed: np.ndarray | None) -> _Scored:
         graph, channels = self.graph(self.exported.scores), self.exported.channels
 
-        def score(states: np.ndarray, out: np.ndarray) -> None:
-            full = np.pad(states, ((0, 0), (0, channels - states.shape[1])))
-            for start in range(0, len(full), AT_ONCE):
-                found = graph(full[start : start + AT_ONCE])[0]
-                out[start : start + AT_ONCE] = found if allowed is None else found[:, allowed - 1]
+        def score(states: np.ndarray, places: slice, out: np.ndarray) -> None:
+            found = graph(np.pad(states, ((0, 0), (0, channels - states.shape[1]))))[0]
+            out[:] = found if allowed is None else found[:, allowed - 1]
 
-        return self.num_items if allowed is None else len(allowed), score
+        return _Scored(self.num_items if allowed is None else len(allowed), score, AT_ONCE)
 
 
-def _products(rows: np.ndarray, width: int) -> tuple[int, Score]:
+class _Scored(NamedTuple):
+    """Columns and what scores them: any slice of them for all users, or all of them for at most so many ``users``."""
+
+    columns: int
+    score: Score
+    users: int = 0
+
+
+def _products(rows: np.ndarray, width: int) -> _Scored:
     """Scores by the first channels of item vectors [M, D]."""
     columns = rows[:, :width].T
 
-    def product(states: np.ndarray, out: np.ndarray) -> None:
-        np.matmul(states, columns, out=out)
+    def product(states: np.ndarray, places: slice, out: np.ndarray) -> None:
+        np.matmul(states, columns[:, places], out=out)
 
-    return len(rows), product
+    return _Scored(len(rows), product)
+
+
+def _columns(exclude: np.ndarray | None, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the ids ``exclude`` [B, S] (padded with 0), by column."""
+    if exclude is None:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    rows, at = np.nonzero(exclude)
+    columns = exclude[rows, at]
+    if allowed is None:
+        columns = columns - 1
+    else:
+        places = np.searchsorted(allowed, columns)
+        inside = places < len(allowed)
+        inside[inside] = allowed[places[inside]] == columns[inside]
+        rows, columns = rows[inside], places[inside]
+    order = np.argsort(columns, kind="stable")
+    return rows[order], columns[order]
 
 
 def _coded(exported: Exported, weights: Mapping[str, np.ndarray]) -> CodedItems:
@@ -165,19 +201,6 @@ def _coded(exported: Exported, weights: Mapping[str, np.ndarray]) -> CodedItems:
         centroids = np.asarray(weights[block.centroids], np.float32)
         blocks.append((weights[block.codes], centroids * weights[block.scales] if block.scales else centroids))
     return CodedItems(blocks)
-
-
-def _leave_out(scores: np.ndarray, gone: np.ndarray, allowed: np.ndarray | None, shift: int) -> None:
-    """Scores [B, columns] of items ``gone`` [B, S] to -inf."""
-    rows, at = np.nonzero(gone)
-    ids = gone[rows, at]
-    if allowed is not None:
-        columns = np.searchsorted(allowed, ids)
-        inside = columns < len(allowed)
-        inside[inside] = allowed[columns[inside]] == ids[inside]
-        scores[rows[inside], columns[inside]] = -np.inf
-    else:
-        scores[rows, ids - shift] = -np.inf
 
 
 def open_export(

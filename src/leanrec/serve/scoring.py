@@ -1,6 +1,7 @@
-"""Exact top-k with NumPy, a few users at a time, so that no [B, N] is ever held.
+"""Exact top-k with NumPy, some items at a time, so that no [B, N] is ever held.
 
-As in `nn.topk`, scores are reduced to the best of every run of 64 items, and only the k runs with the best maxima are sorted.
+As in `nn.topk`, scores are reduced to the best of every run of 64 items, and only the k runs with the best maxima are sorted. Of
+later items only those are looked at that are above a user's k-th best so far.
 """
 
 from __future__ import annotations
@@ -11,17 +12,22 @@ from collections.abc import Callable
 import numpy as np
 
 RUN = 64
-CHUNK_ELEMENTS = 2 * 2**20
+TILE = 2**19
 """Scores held at once."""
 
-Score = Callable[[np.ndarray, np.ndarray], None]
-"""Writes the scores of states [B, w] into float32 [B, columns]."""
+Score = Callable[[np.ndarray, slice, np.ndarray], None]
+"""Writes the scores of states [B, w] for a slice of columns into float32 [B, columns]."""
 
 _local = threading.local()
 
 
 def best_columns(
-    score: Score, states: np.ndarray, columns: int, k: int, out_of_reach: Callable[[np.ndarray, slice], None]
+    score: Score,
+    states: np.ndarray,
+    columns: int,
+    k: int,
+    out_of_reach: Callable[[np.ndarray, slice], None],
+    tile: int = TILE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k best columns int64 and their scores float32, both [B, k], best first.
 
@@ -30,19 +36,40 @@ def best_columns(
         states: [B, w].
         columns: How many scores a user has.
         k: At most ``columns``.
-        out_of_reach: Sets scores [B', columns] of the users in a slice that may not be returned to -inf.
+        out_of_reach: Sets those of the scores [B, columns] in a slice that may not be returned to -inf.
+        tile: Scores held at once, but for larger k.
     """
     users = len(states)
-    step = max(1, min(users, CHUNK_ELEMENTS // columns))
+    step = min(columns, max(k, tile // users))
+    buffer = _buffer(users * step)
     best, at = np.empty((users, k), np.float32), np.empty((users, k), np.int64)
-    buffer = _buffer(step * columns)
-    for start in range(0, users, step):
-        rows = slice(start, min(start + step, users))
-        scores = buffer[: (rows.stop - start) * columns].reshape(-1, columns)
-        score(states[rows], scores)
-        out_of_reach(scores, rows)
-        at[rows], best[rows] = largest(scores, k)
+    for start in range(0, columns, step):
+        places = slice(start, min(start + step, columns))
+        scores = buffer[: users * (places.stop - start)].reshape(users, -1)
+        score(states, places, scores)
+        out_of_reach(scores, places)
+        if start:
+            _merge(best, at, scores, start)
+        else:
+            at, best = largest(scores, k)
     return at, best
+
+
+def _merge(best: np.ndarray, at: np.ndarray, scores: np.ndarray, start: int) -> None:
+    """Put columns from ``start`` on whose scores [B, M] are above the last of ``best`` [B, k] in their places."""
+    k = best.shape[1]
+    higher = np.flatnonzero(scores > best[:, -1:])  # few, and fewer from tile to tile
+    rows, columns = np.divmod(higher, scores.shape[1])
+    users, first, count = np.unique(rows, return_index=True, return_counts=True)
+    if not len(users):
+        return
+    values = np.full((len(users), k + count.max()), -np.inf, np.float32)
+    found = np.zeros(values.shape, np.int64)
+    values[:, :k], found[:, :k] = best[users], at[users]
+    row = np.repeat(np.arange(len(users)), count)
+    column = k + np.arange(len(rows)) - first[row]
+    values[row, column], found[row, column] = scores.ravel()[higher], start + columns
+    at[users], best[users] = _sorted(values, found, k)
 
 
 def largest(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -35,11 +35,13 @@ def coded(table: CodeTable) -> CodedItems:
 def test_scores(table: CodeTable, users: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codes, "DECODED", 64)
     states = torch.randn(users, width)
-    out = np.full((users, ITEMS + 5), 7.0, np.float32)
-    coded(table).score(states.numpy(), out[:, :ITEMS])
-    expected = table.score(states).detach().numpy()
-    np.testing.assert_allclose(out[:, :ITEMS], expected, rtol=1e-5, atol=1e-5)
-    assert (out[:, ITEMS:] == 7.0).all()
+    for places in (slice(0, ITEMS), slice(0, 40), slice(35, 145), slice(299, 300)):
+        out = np.full((users, ITEMS + 5), 7.0, np.float32)
+        coded(table).score(states.numpy(), places, out[:, places])
+        expected = table.score(states).detach().numpy()[:, places]
+        np.testing.assert_allclose(out[:, places], expected, rtol=1e-5, atol=1e-5)
+        out[:, places] = 7.0
+        assert (out == 7.0).all()
 
 
 def test_vectors_of_some_items_and_of_all(table: CodeTable) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leanrec.serve import scoring
 from leanrec.serve.scoring import best_columns, largest
 
 
@@ -32,17 +30,35 @@ def test_the_largest(users: int, columns: int, share: float, gone: int, seed: in
         assert len(set(row)) == len(row)
 
 
-def test_few_users_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "CHUNK_ELEMENTS", 250)
-    rng = np.random.default_rng(0)
-    states, table = rng.standard_normal((5, 4), np.float32), rng.standard_normal((100, 4), np.float32)
-    seen: list[int] = []
+@given(
+    users=st.integers(1, 5),
+    columns=st.integers(1, 400),
+    k=st.integers(1, 12),
+    tile=st.integers(1, 900),
+    ascending=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=150, deadline=None)
+def test_tiles(users: int, columns: int, k: int, tile: int, ascending: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    expected = rng.permuted(np.tile(np.arange(columns, dtype=np.float32), (users, 1)), axis=1)
+    if ascending:  # every tile replaces all that was found before
+        expected = np.sort(expected, axis=1)
+    gone = rng.random((users, columns)) < rng.random()
+    gone[:, rng.integers(columns)] = False
+    held, k = [], min(k, columns)
 
-    def score(states: np.ndarray, out: np.ndarray) -> None:
-        seen.append(len(states))
-        np.matmul(states, table.T, out=out)
+    def score(states: np.ndarray, places: slice, out: np.ndarray) -> None:
+        held.append(out.size)
+        out[:] = expected[states[:, 0].astype(int), places]
 
-    at, best = best_columns(score, states, 100, 3, lambda scores, rows: None)
-    assert seen == [2, 2, 1]
-    assert np.array_equal(at, np.argsort(-(states @ table.T), axis=1)[:, :3])
-    assert best.shape == (5, 3)
+    def out_of_reach(scores: np.ndarray, places: slice) -> None:
+        scores[gone[:, places]] = -np.inf
+
+    states = np.arange(users, dtype=np.float32)[:, None]
+    at, best = best_columns(score, states, columns, k, out_of_reach, tile)
+    reachable = np.where(gone, -np.inf, expected)
+    assert np.array_equal(best, -np.sort(-reachable, axis=1)[:, :k])
+    inside = np.isfinite(best)
+    assert np.array_equal(np.take_along_axis(reachable, at, 1)[inside], best[inside])
+    assert max(held) <= max(tile, users * k) and sum(held) == users * columns
