@@ -6,7 +6,8 @@
 For every log and seed: the plain model; with --continued the plain model for as long as a compressed one trains besides; the
 compressed ones, from the plain one's weights (or those of --origin), for half of its epochs at half of its learning rate, or with
 --scratch from fresh weights for all of its epochs. The latter two train on the full softmax, also where the plain one was trained
-on samples. One CSV row each, with validation and test. Finished runs are not trained again, interrupted ones are resumed.
+on samples. One CSV row each, with validation and test, and with --int8 one more for its export with int8 weights. Finished runs
+are not trained again, interrupted ones are resumed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import msgspec
 import torch
 
 from leanrec import tasks
+from leanrec.artifact.exported import WEIGHTS, is_export
 from leanrec.artifact.manifest import MODEL
 from leanrec.build import OpenRun, split_of
 from leanrec.config import RunConfig, override, parse, read_recipe
@@ -123,7 +125,10 @@ def measure(name: str, store: Store, seed: int, options: argparse.Namespace) -> 
         return
     alone = tasks.evaluate_run(plain, store, "test", True)
     for label, run in runs.items():
-        append(options.out, row({"data": name, "model": label, "seed": seed}, run, plain, alone, store))
+        head = {"data": name, "model": label, "seed": seed}
+        append(options.out, row(head, run, plain, alone, store))
+        if options.int8:
+            append(options.out, exported(head, run, plain, alone, store))
 
 
 def configured(settings: list[str]) -> RunConfig:
@@ -135,21 +140,13 @@ def row(head: dict[str, Any], run: OpenRun, plain: OpenRun, alone: tasks.Evaluat
     """One model against the plain one it was made of; sizes are of what is stored."""
     test = alone if run is plain else tasks.evaluate_run(run, store, "test", True)
     valid = tasks.evaluate_run(run, store, "valid", True)
-    ours, theirs = (gains("ndcg@10", e.ranking.ranks) for e in (test, alone))
-    lead = difference(ours, theirs)
     table, plain_table = held(run.model.items), held(plain.model.items)
     body, plain_body = (held(opened.model) - held(opened.model.items) for opened in (run, plain))
     disk, plain_disk = ((opened.path / MODEL).stat().st_size for opened in (run, plain))
     opened, wrong = pruned(run, store)
     return {
         **head,
-        "valid ndcg@10": round(valid.metrics["ndcg@10"], 5),
-        "hr@10": round(test.metrics["hr@10"], 5),
-        "ndcg@10": round(test.metrics["ndcg@10"], 5),
-        "share of full": round(test.metrics["ndcg@10"] / max(alone.metrics["ndcg@10"], 1e-9), 4),
-        "lead": round(lead[0], 5),
-        "lead from": round(lead[1], 5),
-        "lead to": round(lead[2], 5),
+        **quality(test, valid, alone),
         "params": run.manifest.cost.params,
         "times fewer params": round(plain.manifest.cost.params / run.manifest.cost.params, 2),
         "times smaller": round((plain_table + plain_body) / (table + body), 2),
@@ -161,6 +158,35 @@ def row(head: dict[str, Any], run: OpenRun, plain: OpenRun, alone: tasks.Evaluat
         "epochs": run.manifest.train.epochs,
         "train seconds": round(run.manifest.train.seconds),
     } | machine()
+
+
+def exported(
+    head: dict[str, Any], run: OpenRun, plain: OpenRun, alone: tasks.Evaluation, store: Store
+) -> dict[str, Any]:
+    """The same for an ONNX export with int8 weights, as it answers; its file of weights against the plain run's."""
+    path = run.path.with_name(f"{run.path.name}-int8")
+    if not is_export(path):
+        tasks.export_run(run, path, "onnx", int8=True)
+    engine, _ = tasks.export_of(run, path)
+    test = tasks.evaluate_export(run, engine, store, "test", True)
+    valid = tasks.evaluate_export(run, engine, store, "valid", True)
+    times = round((plain.path / MODEL).stat().st_size / (path / WEIGHTS).stat().st_size, 2)
+    named = head | {"model": f"{head['model']}, exported in int8"}
+    return named | quality(test, valid, alone) | {"times smaller file": times} | machine()
+
+
+def quality(test: tasks.Evaluation, valid: tasks.Evaluation, alone: tasks.Evaluation) -> dict[str, Any]:
+    """Metrics, and the lead over the plain model as a mean over test users with a 95 % interval."""
+    lead = difference(gains("ndcg@10", test.ranking.ranks), gains("ndcg@10", alone.ranking.ranks))
+    return {
+        "valid ndcg@10": round(valid.metrics["ndcg@10"], 5),
+        "hr@10": round(test.metrics["hr@10"], 5),
+        "ndcg@10": round(test.metrics["ndcg@10"], 5),
+        "share of full": round(test.metrics["ndcg@10"] / max(alone.metrics["ndcg@10"], 1e-9), 4),
+        "lead": round(lead[0], 5),
+        "lead from": round(lead[1], 5),
+        "lead to": round(lead[2], 5),
+    }
 
 
 def held(module: torch.nn.Module) -> int:
@@ -210,6 +236,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--label", help="name of such a change in the CSV")
     parser.add_argument("--scratch", action="store_true", help="train the compressed models from fresh weights")
     parser.add_argument("--continued", action="store_true", help="also the plain model for as long as a compressed one")
+    parser.add_argument("--int8", action="store_true", help="also every model as an export with int8 weights")
     parser.add_argument("--train", action="store_true", help="only train")
     return parser.parse_args()
 

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from e2e.command import leanrec, refused
+from e2e.command import leanrec, refused, trained
 from leanrec.artifact.exported import encode, read_export
 from leanrec.build import open_run
 from leanrec.core.errors import ConfigError
@@ -55,6 +55,30 @@ def exports(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
         assert made["bytes"] == sum(made["parts"].values())
         assert {"weights.safetensors", "catalog.json", f"encoder-full.{form}"} == set(made["parts"])
     return {form: out / form for form in ("onnx", "pt2")}
+
+
+@pytest.mark.parametrize("seen", [(), ("--exclude-seen",)], ids=["", "exclude-seen"])
+def test_an_export_is_as_good_as_its_run(
+    seen: tuple[str, ...], run: Path, exports: dict[str, Path], tmp_path: Path
+) -> None:
+    rows = {}
+    for name, options in {"run": (), "export": ("--export", exports["onnx"])}.items():
+        found = leanrec("evaluate", run, "--json", *seen, "--per-user", tmp_path / f"{name}.parquet", *options).json
+        rows[name] = pl.read_parquet(tmp_path / f"{name}.parquet").with_columns(pl.col("rank").clip(upper_bound=21))
+        assert found["metrics"]["hr@20"] > 0 and ("export" in found) is bool(options)
+    assert rows["run"].equals(rows["export"])
+    assert found["export"]["out"] == str(exports["onnx"]) and found["export"]["weights"] == "float32"
+    assert "onnx (float32, " in leanrec("evaluate", run, "--export", exports["onnx"]).out
+
+
+def test_only_an_export_of_the_run_is_judged_beside_it(
+    run: Path, exports: dict[str, Path], store: Path, tmp_path: Path
+) -> None:
+    both = refused(tmp_path, "evaluate", run, "--export", exports["onnx"], "--controls")
+    assert "expected --export or --controls, got both; controls are compared with the run" in both
+    other = trained(store, tmp_path / "other", "--backbone", "sasrec", "train.epochs=1", "backbone.width=8")
+    foreign = refused(tmp_path, "evaluate", other, "--export", exports["onnx"])
+    assert f"expected an export of {other}, got one of another run in {exports['onnx']}; export the run" in foreign
 
 
 @pytest.fixture

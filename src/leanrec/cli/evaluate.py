@@ -46,6 +46,9 @@ def evaluate(
     full: Alone = None,
     small: Alone = None,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out each user's own items.")] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Judge what this export of the run recommends, instead of the run itself.")
+    ] = None,
     per_user: Annotated[Path | None, typer.Option(help="Parquet with user, target, rank, route, flops.")] = None,
     data: Data = None,
     as_json: Json = False,
@@ -57,6 +60,8 @@ def evaluate(
     Example: leanrec evaluate run --budget 0.3 --controls
 
     Example: leanrec evaluate run --max-loss 0.01
+
+    Example: leanrec evaluate run --export exported
     """
     if split not in ("test", "valid"):
         raise ConfigError(f"expected --split test or valid, got {split!r}")
@@ -64,8 +69,11 @@ def evaluate(
         raise ConfigError("expected --budget or --max-loss, got both; --max-loss finds the budget")
     if (full or small) and not controls:
         raise ConfigError("expected --controls with --full or --small, got none; add it, or drop them")
+    if export and controls:
+        raise ConfigError("expected --export or --controls, got both; controls are compared with the run")
     opened = open_run(run)
     store = opened.store(data)
+    served = tasks.export_of(opened, export) if export else None
     given = {name: _given(name, path, store) for name, path in (("full", full), ("small", small)) if path}
     with stages(as_json) as progress:
         valid = None
@@ -74,12 +82,17 @@ def evaluate(
         if valid is not None and max_loss is not None:
             budget, loss, upper = tasks.cheapest_budget(valid, max_loss)
             note(f"budget {budget}: loses {loss:.2%} on validation, at most {upper:.2%} with 95 % confidence")
-        evaluation = tasks.evaluate_run(opened, store, split, exclude_seen, budget, progress)
+        if served:
+            evaluation = tasks.evaluate_export(opened, served[0], store, split, exclude_seen, budget, progress)
+        else:
+            evaluation = tasks.evaluate_run(opened, store, split, exclude_seen, budget, progress)
     if per_user is not None:
         reports.write_per_user(per_user, evaluation, store)
     result = reports.evaluation_result(opened, store, evaluation, split, exclude_seen)
     if budget is not None:
         result["budget"] = budget
+    if export and served:
+        result["export"] = reports.export_result(export, served[1])
     if controls and valid is not None:
         with stages(as_json) as progress:
             part = RoutedPart(opened, store, split, exclude_seen, progress, most=tasks.CALIBRATED)

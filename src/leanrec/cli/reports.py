@@ -113,8 +113,11 @@ def show_evaluation(result: dict[str, Any]) -> None:
     """Metrics with intervals, cost and routes as tables."""
     metrics, ci = result["metrics"], result["ci95"]
     seen = "seen items left out" if result["exclude_seen"] else "seen items kept"
+    what = result["run"]
+    if "export" in result:
+        what = "{out} ({weights}, {size})".format(**result["export"], size=size(result["export"]["bytes"]))
     table(
-        f"{result['run']} on {result['split']}: {result['users']:,} users, {result['items']:,} items, {seen}",
+        f"{what} on {result['split']}: {result['users']:,} users, {result['items']:,} items, {seen}",
         ["metric", *(f"@{k}" for k in CUTOFFS)],
         [
             (name.upper(), *(_with_interval(metrics[f"{name}@{k}"], ci[f"{name}@{k}"]) for k in CUTOFFS))

@@ -2,8 +2,8 @@
 
 from leanrec.tasks.answering import recommend_all, run_bench
 from leanrec.tasks.controls import SEARCHED, RoutedPart, alone_config, cheapest_budget, controls_of, curve, groups_of
-from leanrec.tasks.evaluation import CALIBRATED, Evaluation, Part, evaluate_run, rank_part
-from leanrec.tasks.exporting import Answering, export_run, open_answering
+from leanrec.tasks.evaluation import CALIBRATED, Evaluation, Part, evaluate_export, evaluate_run, rank_part
+from leanrec.tasks.exporting import Answering, export_of, export_run, open_answering
 from leanrec.tasks.training import finished, run_training
 
 __all__ = [
@@ -17,7 +17,9 @@ __all__ = [
     "cheapest_budget",
     "controls_of",
     "curve",
+    "evaluate_export",
     "evaluate_run",
+    "export_of",
     "export_run",
     "finished",
     "groups_of",

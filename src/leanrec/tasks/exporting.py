@@ -13,6 +13,7 @@ import numpy as np
 from leanrec.artifact.exported import Exported, Loss, is_export
 from leanrec.artifact.manifest import DataRef
 from leanrec.build import OpenRun, open_run, store_of
+from leanrec.core.errors import ArtifactError
 from leanrec.core.types import Route
 from leanrec.data.batches import questions, some, targets
 from leanrec.data.store import Store
@@ -84,6 +85,18 @@ def open_answering(path: Path) -> Answering:
         return Answering(path, exported.data, engine)
     run = open_run(path)
     return Answering(path, run.manifest.data, run.engine())
+
+
+def export_of(run: OpenRun, path: Path) -> tuple[Engine, Exported]:
+    """An export of a run, ready to answer.
+
+    Raises:
+        ArtifactError: It is damaged, or was made of another run.
+    """
+    engine, exported = open_export(path)
+    if exported.source != run.manifest.sha256:
+        raise ArtifactError(f"expected an export of {run.path}, got one of another run in {path}; export the run again")
+    return engine, exported
 
 
 def _lost(run: OpenRun, store: Store, folder: Path) -> Loss:
