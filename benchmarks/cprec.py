@@ -78,6 +78,7 @@ VARIANTS = {
     "codes-32-shared": ["technique.cprec.codes=32", SHARED],
     "codes-32-shared-int8": ["technique.cprec.codes=32", SHARED, INT8],
     "codes-64": ["technique.cprec.codes=64"],
+    "codes-128-64": ["technique.cprec.codes=[128, 64]", "technique.cprec.cuts=[8000]"],
     "codes-128-32": ["technique.cprec.codes=[128, 32]", "technique.cprec.shrink=10.2"],
     "codes-128-32-16": ["technique.cprec.codes=[128, 32, 16]", "technique.cprec.shrink=14.5"],
     "codes-64-32-8-int8": ["technique.cprec.codes=[64, 32, 8]", "technique.cprec.shrink=30", INT8],

@@ -176,12 +176,19 @@ def test_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "--out",
         tmp_path / "out.csv",
         "--continued",
+        "--int8",
         "--variants",
         *module.VARIANTS,
     ]
     monkeypatch.setattr(sys, "argv", ["cprec", *map(str, options)])
     module.main()
     rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    exported = rows[1::2]
+    assert all(float(row["times smaller file"]) > 1 and row["model"].endswith(", exported in int8") for row in exported)
+    assert all(
+        abs(float(row["ndcg@10"]) - float(run["ndcg@10"])) < 0.1 for row, run in zip(exported, rows[::2], strict=True)
+    )
+    rows = rows[::2]
     assert [row["model"] for row in rows] == ["full", "continued", "tied-4-int8", "blocks-8", "codes-8"]
     assert [float(row["times smaller"]) > 1 for row in rows] == [False, False, True, True, True]
     assert float(rows[2]["times smaller table"]) > 8 and rows[3]["lists that differ"] == "0"

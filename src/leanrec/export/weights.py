@@ -42,13 +42,17 @@ class Weights:
             self._names.setdefault(_digest(self.arrays[name]), name)
 
     def quantise(self, keep: Collection[str]) -> None:
-        """Store matrices as int8 with one scale a row, under the name with `SCALE` behind; but for those to ``keep``."""
+        """Store matrices as int8 with one scale a row, under the name with `SCALE` behind; but for those to ``keep``.
+
+        Rows of one number stay as they are: their scales would take more.
+        """
         for name, array in list(self.arrays.items()):
-            if array.dtype == np.float32 and array.ndim > 1 and name not in keep:
-                flat = array.reshape(len(array), -1)
-                scale = np.maximum(np.abs(flat).max(1) / 127, 1e-30).astype(np.float32)
-                self.arrays[name] = np.round(flat / scale[:, None]).astype(np.int8).reshape(array.shape)
-                self.arrays[name + SCALE] = scale
+            if array.dtype != np.float32 or array.ndim < 2 or array[0].size < 2 or name in keep:
+                continue
+            flat = array.reshape(len(array), -1)
+            scale = np.maximum(np.abs(flat).max(1) / 127, 1e-30).astype(np.float32)
+            self.arrays[name] = np.round(flat / scale[:, None]).astype(np.int8).reshape(array.shape)
+            self.arrays[name + SCALE] = scale
 
     def save(self, path: Path) -> dict[str, tuple[int, int]]:
         """Write them as safetensors.

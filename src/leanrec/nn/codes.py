@@ -43,7 +43,7 @@ class Codes(nn.Module):
 
     def pick(self, index: Tensor, width: int) -> Tensor:
         """The first ``width`` channels of some vectors, [M, w], by their places [M]."""
-        return self._decoded(self.codes[:, index], width)
+        return self._decoded(self.codes.index_select(1, index), width)
 
     def all(self, width: int) -> Tensor:
         """The first ``width`` channels of all vectors, [K, w]."""

@@ -34,11 +34,11 @@ def test_int8_is_near_and_keeps_what_it_is_told(tmp_path: Path) -> None:
     weights, rng = Weights(), np.random.default_rng(0)
     table, cube = rng.standard_normal((50, 8), np.float32), rng.standard_normal((3, 4, 4), np.float32)
     table[0] = 0
-    for name, array in (("table", table), ("cube", cube), ("bias", table[0]), ("costs", table)):
+    for name, array in (("table", table), ("cube", cube), ("bias", table[0]), ("costs", table), ("thin", table[:, :1])):
         weights.arrays[name] = array
     weights.quantise(keep=("costs",))
     assert weights.arrays["table"].dtype == weights.arrays["cube"].dtype == np.int8
-    assert weights.arrays["bias"].dtype == weights.arrays["costs"].dtype == np.float32
+    assert all(weights.arrays[name].dtype == np.float32 for name in ("bias", "costs", "thin"))
     weights.save(tmp_path / "w")
     found = mapped(tmp_path / "w")
     assert not any(name.endswith(SCALE) for name in found)
