@@ -40,7 +40,7 @@ def best_columns(
         tile: Scores held at once, but for larger k.
     """
     users = len(states)
-    step = min(columns, max(k, tile // users))
+    step = max(1, min(columns, max(k, tile // users)))
     buffer = _buffer(users * step)
     best, at = np.empty((users, k), np.float32), np.empty((users, k), np.int64)
     for start in range(0, columns, step):

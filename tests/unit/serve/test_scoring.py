@@ -62,3 +62,8 @@ def test_tiles(users: int, columns: int, k: int, tile: int, ascending: bool, see
     inside = np.isfinite(best)
     assert np.array_equal(np.take_along_axis(reachable, at, 1)[inside], best[inside])
     assert max(held) <= max(tile, users * k) and sum(held) == users * columns
+
+
+def test_nothing_to_choose_from() -> None:
+    at, best = best_columns(lambda states, places, out: None, np.zeros((3, 2)), 0, 0, lambda scores, places: None)
+    assert at.shape == best.shape == (3, 0)
