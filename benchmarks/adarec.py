@@ -127,7 +127,7 @@ SEARCHED = {
 }
 """Searches, and what they change of the recipe."""
 CONTROLS = ("alone", "retrained", "random", "isomorphic")
-CODED = {"codes": [64, 16], "shrink": 6.0}
+CODED = {"codes": [64, 16], "shrink": 4.5}
 """CpRec's settings for the student of a large catalogue."""
 OTHERS = {f"of {case}": case for case in CASES}
 """Architectures found in other cases."""

@@ -47,7 +47,10 @@ def evaluate(
     small: Alone = None,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out each user's own items.")] = False,
     export: Annotated[
-        Path | None, typer.Option(help="Judge what this export of the run recommends, instead of the run itself.")
+        Path | None,
+        typer.Option(
+            help="Judge what this export of the run recommends, instead of the run; past its first 20 items ranks are the last."
+        ),
     ] = None,
     per_user: Annotated[Path | None, typer.Option(help="Parquet with user, target, rank, route, flops.")] = None,
     data: Data = None,
