@@ -62,7 +62,7 @@ def test_an_export_of_codes_answers_as_the_run_written_out_or_not(shop: Path, wh
     run = open_run(compressed(shop, whole, tmp_path / "coded", *codes))
     assert leanrec("export", run.path, "--out", tmp_path / "out").code == 0
     stored = load_file(tmp_path / "out" / WEIGHTS)
-    assert sorted(w.shape[0] for w in stored.values() if w.dtype == np.uint8) == [4, 16]  # every block's codes once
+    assert sorted(w.shape[1] for w in stored.values() if w.dtype == np.uint8) == [4, 16]  # every block's codes once
     histories = [run.store().history(user) for user in range(20)]  # more than a graph scores at once
     ids, scores, _ = run.engine().recommend_ids(histories, 5)
     for expand in (False, True):

@@ -176,7 +176,7 @@ def test_a_damaged_export_is_refused(name: str, harm: Callable[[Path], None], te
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
-        ('"schema": 3', '"schema": 9', "has schema version 9, this leanrec reads 3; export again or upgrade"),
+        ('"schema": 2', '"schema": 9', "has schema version 9, this leanrec reads 2; export again or upgrade"),
         ('"max_length": 12', '"max_length": 13', "export.json of export .* was edited"),
         ('"flops_full"', '"fl0ps_full"', "export.json of export .* is damaged: .*fl0ps_full"),
     ],

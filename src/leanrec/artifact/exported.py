@@ -23,7 +23,7 @@ from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import ArtifactError
 from leanrec.core.plain import Catalog, Memory
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 2
 NAME, WEIGHTS, CATALOG = "export.json", "weights.safetensors", "catalog.json"
 SCALE = ".scale"
 """Behind the name of an int8 weight, the weight that holds its scales, one a row."""
@@ -61,7 +61,7 @@ class CodedBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Items that are codes: names of weights.
 
     Attributes:
-        codes: uint8 [m, K], a centroid of each of m parts for K items.
+        codes: uint8 [K, m], a centroid of each of m parts.
         centroids: [m * 256, D / m], float32 or int8.
         scales: float32 [m * 256, 1], by which int8 centroids are multiplied; empty for float32.
     """

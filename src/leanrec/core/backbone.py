@@ -41,7 +41,7 @@ class Coded(NamedTuple):
     """Items as product-quantised codes.
 
     Attributes:
-        codes: uint8 [m, K], a centroid of each of m parts for K items.
+        codes: uint8 [K, m], a centroid of each of m parts.
         centroids: [m * 256, D / m], float or int8.
         scales: float [m * 256, 1], by which int8 centroids are multiplied.
     """

@@ -38,12 +38,11 @@ class Codes(nn.Module):
         super().__init__()
         self.parts, self.size = parts, dim // parts
         self.centroids: Vectors = Learned(torch.randn(parts * CENTROIDS, self.size) * std, int8)
-        # [m, K]: a look-up reads one part of all vectors
-        self.codes = nn.Parameter(torch.randint(CENTROIDS, (parts, count), dtype=torch.uint8), requires_grad=False)
+        self.codes = nn.Parameter(torch.randint(CENTROIDS, (count, parts), dtype=torch.uint8), requires_grad=False)
 
     def pick(self, index: Tensor, width: int) -> Tensor:
         """The first ``width`` channels of some vectors, [M, w], by their places [M]."""
-        return self._decoded(self.codes.index_select(1, index), width)
+        return self._decoded(self.codes[index], width)
 
     def all(self, width: int) -> Tensor:
         """The first ``width`` channels of all vectors, [K, w]."""
@@ -54,7 +53,7 @@ class Codes(nn.Module):
         if len(states) < FEW:
             return self._looked_up(states)
         width = states.shape[-1]
-        return torch.cat([states @ self._decoded(some, width).t() for some in self.codes.split(DECODED, 1)], 1)
+        return torch.cat([states @ self._decoded(some, width).t() for some in self.codes.split(DECODED)], 1)
 
     @torch.no_grad()
     def fill(self, vectors: Tensor) -> None:
@@ -62,19 +61,19 @@ class Codes(nn.Module):
         clusters = [k_means(part, CENTROIDS, ROUNDS) for part in vectors.float().split(self.size, 1)]
         centroids, codes = zip(*clusters, strict=True)
         self.centroids.fill(torch.cat(centroids))
-        self.codes.copy_(torch.stack(codes))
+        self.codes.copy_(torch.stack(codes, 1))
 
     def _decoded(self, codes: Tensor, width: int) -> Tensor:
         used = -(-width // self.size)
-        places = codes[:used].t().int() + CENTROIDS * torch.arange(used, device=codes.device)
+        places = codes[:, :used].int() + CENTROIDS * torch.arange(used, device=codes.device)
         return F.embedding(places, self.centroids.all()).flatten(1)[:, :width]
 
     def _looked_up(self, states: Tensor) -> Tensor:
         centroids = self.centroids.all().unflatten(0, (self.parts, CENTROIDS))
-        scores = states.new_zeros(states.shape[0], self.codes.shape[1])
+        scores = states.new_zeros(states.shape[0], self.codes.shape[0])
         for j, some in enumerate(states.split(self.size, dim=-1)):
             products = some @ centroids[j, :, : some.shape[-1]].t()
-            scores += products.index_select(1, self.codes[j].int())
+            scores += products.index_select(1, self.codes[:, j].int())
         return scores
 
 

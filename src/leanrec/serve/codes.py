@@ -21,7 +21,7 @@ class CodedItems:
     """Items 1 to N in blocks, one after the other.
 
     Args:
-        blocks: Of every block the codes uint8 [m, K] and the centroids float32 [m * 256, D / m].
+        blocks: Of every block the codes uint8 [K, m] and the centroids float32 [m * 256, D / m].
     """
 
     def __init__(self, blocks: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
@@ -59,10 +59,11 @@ class _Block:
     """Items with as many bytes each."""
 
     def __init__(self, codes: np.ndarray, centroids: np.ndarray) -> None:
-        (self.parts, self.count), self.size = codes.shape, centroids.shape[1]
+        (self.count, self.parts), self.size = codes.shape, centroids.shape[1]
         self.dim = self.parts * self.size
         self.codes, self.centroids = codes, centroids
-        self.firsts = np.arange(0, self.parts * CENTROIDS, CENTROIDS)
+        self.by_part = np.ascontiguousarray(codes.T)  # [m, K]: a look-up reads one part of all items
+        self.firsts = np.arange(0, self.parts * CENTROIDS, CENTROIDS, dtype=np.int32)
 
     def score(self, states: np.ndarray, places: slice, out: np.ndarray) -> None:
         """As `CodedItems.score`, for this block's items."""
@@ -77,14 +78,14 @@ class _Block:
 
     def decoded(self, places: slice | np.ndarray) -> np.ndarray:
         """float32 [M, D] of the items at some places."""
-        rows = np.add(self.codes[:, places].T, self.firsts, order="C")
+        rows = self.codes[places] + self.firsts
         return self.centroids.take(rows, axis=0, mode="clip").reshape(len(rows), self.dim)
 
     def _look_up(self, state: np.ndarray, places: slice, out: np.ndarray) -> None:
         used = -(-len(state) // self.size)
         padded = np.pad(state, (0, used * self.size - len(state))).reshape(used, self.size, 1)
         products = (self.centroids[: used * CENTROIDS].reshape(used, CENTROIDS, self.size) @ padded)[..., 0]
-        codes = self.codes[:, places]
+        codes = self.by_part[:, places]
         found = np.empty(len(out), np.float32)  # "clip" writes there without a copy; no code is out of range
         products[0].take(codes[0], out=out, mode="clip")
         for part in range(1, used):

@@ -24,7 +24,7 @@ def table(ends: tuple[int, ...] = (ITEMS,), codes: tuple[int, ...] = (4,), int8:
 def vectors_of(block: Codes) -> Tensor:
     centroids = block.centroids.all().unflatten(0, (block.parts, -1))
     return torch.stack(
-        [torch.cat([centroids[j, code] for j, code in enumerate(row)]) for row in block.codes.t().tolist()]
+        [torch.cat([centroids[j, code] for j, code in enumerate(row)]) for row in block.codes.tolist()]
     ).detach()
 
 
@@ -105,6 +105,6 @@ def test_bytes_are_counted_as_they_are_stored(codes: tuple[int, ...], int8: bool
     stored = sum(weight.nbytes for weight in items.state_dict().values())
     assert stored == code_bytes(ends, codes, DIM, int8)
     assert (
-        items.blocks[0].codes.shape == (codes[0], ends[0])
+        items.blocks[0].codes.shape == (ends[0], codes[0])
         and items.blocks[0].centroids.shape[0] == codes[0] * CENTROIDS
     )
