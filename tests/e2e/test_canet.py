@@ -25,7 +25,7 @@ from toys import batch_of
 ON_A_SHOP = {"learned", "full", "whole", "static", "matched", "uniform", "small", "oracle"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # as long as the run it trains models in, also where a worker comes back to this file
 def judged(routed: Path) -> Result:
     return leanrec("evaluate", routed, "--budget", 0.5, "--controls", "--json")
 
