@@ -113,7 +113,7 @@ class ExportRunner:
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Runner.best`."""
         scored = self._scored(states.shape[1], allowed)
-        few = scored.users or max(1, len(states))
+        few = scored.users or len(states)
         found = []
         for start in range(0, len(states), few):
             some = slice(start, start + few)

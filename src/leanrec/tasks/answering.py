@@ -1,22 +1,31 @@
-"""Answer with runs: measure them side by side, recommend to everyone."""
+"""Answer with runs and exports: measure them side by side, judge what they recommend, recommend to everyone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from leanrec.build import OpenRun
+from leanrec.core.types import Route
 from leanrec.cost.bench import BenchResult, bench
-from leanrec.data.batches import ask, everyone
-from leanrec.data.store import write_parquet
-from leanrec.tasks.evaluation import SCORING, checked
+from leanrec.data.batches import Questions, ask, everyone, questions, targets
+from leanrec.data.split import Part
+from leanrec.data.store import Store, write_parquet
+from leanrec.evaluate.metrics import CUTOFFS
+from leanrec.evaluate.rank import Ranking
+from leanrec.serve.engine import Engine
+from leanrec.tasks.evaluation import SCORING, Evaluation, checked, counted
 from leanrec.tasks.exporting import Answering
 from leanrec.tasks.progress import Report, reported, silent
 
 SAMPLE = 4096
 """Histories that a bench draws its requests from."""
+
+LISTED = max(CUTOFFS)
+"""Items of a recommendation that metrics look at."""
 
 
 def run_bench(
@@ -54,14 +63,10 @@ def recommend_all(
     best_k = min(k, store.num_items)  # a k that is too large is refused with the first batch
     ids = np.zeros((store.num_users, best_k), np.int64)
     scores = np.zeros((store.num_users, best_k), np.float32)
-    asked = ask(store, everyone(store), engine.runner.max_length, SCORING)
-    for question in reported(asked, "recommend", store.num_users, progress):
-        exclude = question.seen.numpy() if exclude_seen else None
-        histories = [
-            row[:length]
-            for row, length in zip(question.batch.items.numpy(), question.batch.lengths.tolist(), strict=True)
-        ]
-        ids[question.rows], scores[question.rows], _ = engine.recommend_ids(histories, k, exclude, budget)
+    for rows, best, score, _ in _answers(
+        engine, store, everyone(store), k, exclude_seen, budget, "recommend", progress
+    ):
+        ids[rows], scores[rows] = best, score
     catalog = pl.DataFrame({"item": store.catalog.keys, "title": store.catalog.titles})
     frame = pl.DataFrame(
         {
@@ -74,3 +79,44 @@ def recommend_all(
     )
     write_parquet(frame.filter(pl.col("score").is_finite()), out)
     return store.num_users
+
+
+def evaluate_export(
+    run: OpenRun,
+    engine: Engine,
+    store: Store,
+    part: Part,
+    exclude_seen: bool = False,
+    budget: float | None = None,
+    progress: Report = silent,
+) -> Evaluation:
+    """As `evaluate_run`, of what an export of the run recommends; targets that are not among its first `LISTED` items rank last."""
+    asked = questions(store, run.split(store), part)
+    wanted, last = targets(store, asked), store.num_items
+    ranks, routes = np.full(len(wanted), last), [Route()] * len(wanted)
+    k = min(LISTED, last)
+    for rows, ids, _, taken in _answers(engine, store, asked, k, exclude_seen, budget, part, progress):
+        users, at = np.nonzero(ids == wanted[rows][:, None])
+        ranks[rows[users]] = at + 1
+        for row, route in zip(rows, taken, strict=True):
+            routes[row] = route
+    return counted(run, store, asked, Ranking(ranks, routes))
+
+
+def _answers(
+    engine: Engine,
+    store: Store,
+    asked: Questions,
+    k: int,
+    exclude_seen: bool,
+    budget: float | None,
+    what: str,
+    progress: Report,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, list[Route]]]:
+    """The users of one batch after the other: their rows in ``asked``, and ids, scores and routes of `Engine.recommend_ids`."""
+    batches = ask(store, asked, engine.runner.max_length, SCORING)
+    for question in reported(batches, what, len(asked.users), progress):
+        items, lengths = question.batch.items.numpy(), question.batch.lengths.tolist()
+        histories = [row[:length] for row, length in zip(items, lengths, strict=True)]
+        exclude = question.seen.numpy() if exclude_seen else None
+        yield question.rows, *engine.recommend_ids(histories, k, exclude, budget)

@@ -15,16 +15,12 @@ from leanrec.core.types import Route
 from leanrec.data.batches import Limits, Questions, ask, questions, targets
 from leanrec.data.split import Part
 from leanrec.data.store import Store
-from leanrec.evaluate.metrics import CUTOFFS, summarise
+from leanrec.evaluate.metrics import summarise
 from leanrec.evaluate.rank import Choose, Ranking, rank
-from leanrec.serve.engine import Engine
 from leanrec.tasks.progress import Report, reported, silent
 
 SCORING = Limits(users=1024, tokens=65536)
 """Batches of histories that are only read."""
-
-LISTED = max(CUTOFFS)
-"""Items of a recommendation that metrics look at."""
 
 CALIBRATED = 20_000
 """Most validation users on which routes are chosen."""
@@ -88,37 +84,11 @@ def evaluate_run(
     """Rank all users of a part and count what each request cost; with a ``route``, all of them on it."""
     asked = questions(store, run.split(store), part)
     choose = partial(run.model.routes, budget=checked(budget)) if route is None else always(route)
-    return _counted(run, store, asked, rank_part(run.model, store, asked, exclude_seen, choose, progress, part))
+    return counted(run, store, asked, rank_part(run.model, store, asked, exclude_seen, choose, progress, part))
 
 
-def evaluate_export(
-    run: OpenRun,
-    engine: Engine,
-    store: Store,
-    part: Part,
-    exclude_seen: bool = False,
-    budget: float | None = None,
-    progress: Report = silent,
-) -> Evaluation:
-    """The same of what an export of the run recommends; targets that are not among its first `LISTED` items rank last."""
-    asked = questions(store, run.split(store), part)
-    wanted, last = targets(store, asked), store.num_items
-    ranks, routes = np.full(len(wanted), last), [Route()] * len(wanted)
-    batches = ask(store, asked, run.model.backbone.max_length, SCORING)
-    for question in reported(batches, part, len(wanted), progress):
-        items, lengths = question.batch.items.numpy(), question.batch.lengths.tolist()
-        histories = [row[:length] for row, length in zip(items, lengths, strict=True)]
-        exclude = question.seen.numpy() if exclude_seen else None
-        ids, _, taken = engine.recommend_ids(histories, min(LISTED, last), exclude, budget)
-        rows, at = np.nonzero(ids == wanted[question.rows][:, None])
-        ranks[question.rows[rows]] = at + 1
-        for row, route in zip(question.rows, taken, strict=True):
-            routes[row] = route
-    return _counted(run, store, asked, Ranking(ranks, routes))
-
-
-def _counted(run: OpenRun, store: Store, asked: Questions, ranking: Ranking) -> Evaluation:
-    """A ranking with what each request cost."""
+def counted(run: OpenRun, store: Store, asked: Questions, ranking: Ranking) -> Evaluation:
+    """A ranking of a run's users with what each request cost."""
     steps = np.minimum(asked.position - store.offsets[asked.users], run.model.backbone.max_length)
     flops = run.flops
     routed = list(zip(steps.tolist(), ranking.routes, strict=True))
