@@ -23,6 +23,8 @@ from leanrec.serve.scoring import TILE, Score, best_columns
 
 AT_ONCE = 8
 """Most states that a graph scores in one call: it may hold many times as many numbers as it returns."""
+STEPS = 512
+"""Steps of histories, padding included, that an encoder reads in one call: more take more memory and no less time."""
 
 
 class ExportRunner:
@@ -52,7 +54,7 @@ class ExportRunner:
         }
         self._only = next(iter(self._plan)) if len(self._plan) == 1 else None
         self._matrix = weights[exported.matrix] if exported.matrix else None
-        self._coded = _coded(exported, weights) if exported.codes else None
+        self._coded = _coded(exported, mapped(folder / WEIGHTS)) if exported.codes else None  # a map that is let go of
         if self._coded is not None and expand:
             self._matrix, self._coded = self._coded.matrix(), None
         self.pricing = None
@@ -78,11 +80,11 @@ class ExportRunner:
         """See `Runner.routes`."""
         if self.pricing is None:
             return [self._only or Route()] * len(items)
-        return self.pricing.choose(self.graph(self.exported.router)(items, lengths)[0], lengths, budget)
+        return self.pricing.choose(_encoded(self.graph(self.exported.router), items, lengths), lengths, budget)
 
     def states(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> np.ndarray:
         """See `Runner.states`."""
-        return self.graph(self._plan[route].part)(items, lengths)[0]
+        return _encoded(self.graph(self._plan[route].part), items, lengths)
 
     def mixed(self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route]) -> None:
         """See `Runner.mixed`: a graph per route is always faster."""
@@ -167,6 +169,13 @@ class _Scored(NamedTuple):
     users: int = 0
 
 
+def _encoded(graph: Graph, items: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The first output, a row a user, of a graph that reads items [B, T] and lengths [B], some users at a time."""
+    users = max(1, STEPS // items.shape[1])
+    found = [graph(items[at : at + users], lengths[at : at + users])[0] for at in range(0, len(items), users)]
+    return found[0] if len(found) == 1 else np.concatenate(found)
+
+
 def _products(rows: np.ndarray, width: int) -> _Scored:
     """Scores by the first channels of item vectors [M, D]."""
     columns = rows[:, :width].T
@@ -198,7 +207,7 @@ def _coded(exported: Exported, weights: Mapping[str, np.ndarray]) -> CodedItems:
     """The items of an export that holds codes."""
     blocks = []
     for block in exported.codes:
-        centroids = np.asarray(weights[block.centroids], np.float32)
+        centroids = np.array(weights[block.centroids], np.float32)
         blocks.append((weights[block.codes], centroids * weights[block.scales] if block.scales else centroids))
     return CodedItems(blocks)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 RUN = 64
-TILE = 2**19
+TILE = 2**18
 """Scores held at once."""
 
 Score = Callable[[np.ndarray, slice, np.ndarray], None]
