@@ -90,6 +90,11 @@ def test_the_student_is_a_base(settings: tuple[str, str], shop: Path, found: Pat
     assert leanrec("evaluate", run, "--json").code == 0
 
 
+def test_what_is_found_may_be_tuned_from_fresh_weights(shop: Path, teacher: Path, tmp_path: Path) -> None:
+    run = trained(shop, tmp_path / "run", *STUDENT, "--teacher", teacher, "technique.adarec.weights=fresh")
+    assert leanrec("evaluate", run, "--split", "valid", "--json").json["metrics"] == read_manifest(run).train.valid
+
+
 def test_its_architecture_alone_is_a_plain_model(shop: Path, found: Path, tmp_path: Path) -> None:
     architecture = leanrec("describe", found, "--json").json["backbone"]["architecture"]
     shape = ("--backbone", "cells", "backbone.width=8", "backbone.layers=2", "backbone.max_length=6")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 from torch import nn
@@ -92,6 +93,10 @@ class CellStack(Backbone):
             cell.settle(names)
         kept = [cell.chosen for cell in self.cells()]
         self._settled(kept[0] if len(architecture) == len(kept[0]) else sum(kept, ()))
+
+    @abstractmethod
+    def renewed(self) -> CellStack:
+        """Another of the same shape and architecture, with fresh weights."""
 
     def cells(self) -> list[Cell]:
         """The blocks."""

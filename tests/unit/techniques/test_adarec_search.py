@@ -21,8 +21,8 @@ from leanrec.techniques.adarec import OPERATIONS
 from leanrec.techniques.adarec.costs import Costs
 from leanrec.techniques.adarec.front import front
 from leanrec.techniques.adarec.search import Searching
-from toys import catalog, random_batch
-from unit.techniques.adarecs import ITEMS, LONGEST, searching
+from toys import catalog, random_batch, randomise
+from unit.techniques.adarecs import ITEMS, LONGEST, searching, student
 
 NAMES = ("conv3", "conv5", "attention", "skip", "none")
 
@@ -319,3 +319,20 @@ def test_while_it_searches_nothing_else_can_be_composed_with_it() -> None:
     assert model.backbone.supports == {"cells"}
     model.derive()
     assert model.backbone.supports == Cells(CellsConfig(), 5).supports >= {"width", "depth", "share"}
+
+
+@pytest.mark.parametrize("weights", ["searched", "fresh"])
+def test_what_was_found_is_tuned_from_the_weights_asked_for(weights: str) -> None:
+    model, (search, _) = student(weights=weights, distil=0.0)
+    assert isinstance(model, Searching)
+    prefer(model, ("conv5", "skip", "conv3"))
+    randomise(model.cells, 0.2)
+    found = search.finish(model)
+    assert found.backbone.found() == {"architecture": ["conv5", "skip", "conv3"]} and found.training
+    plain = derived(model, ("conv5", "skip", "conv3"))
+    assert found.backbone.state_dict().keys() == plain.backbone.state_dict().keys()
+    kept = [torch.equal(tensor, model.backbone.state_dict()[n]) for n, tensor in found.backbone.state_dict().items()]
+    assert all(kept) if weights == "searched" else not any(kept)
+    plain.load_state_dict(found.state_dict())
+    batch = random_batch(ITEMS, (LONGEST, 3))
+    torch.testing.assert_close(found.eval().represent(batch), plain.eval().represent(batch))

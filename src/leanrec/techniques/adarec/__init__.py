@@ -9,7 +9,8 @@ The student is a stack of cells (`nn.cells`). Two stages:
 
    where the middle terms hold the student against the teacher, token by token (`distil`), and L_cost is the expected cost of
    what is drawn, counted or measured at the student's own size (`costs`).
-2. **tune**: the most probable architecture that fits the budgets is kept (`derive`), with its weights, and trained alone.
+2. **tune**: the most probable architecture that fits the budgets is kept (`derive`) and trained alone, from the search's weights
+   or from fresh ones.
 
 What comes out is an ordinary model on the backbone `cells`: its architecture is data in the run's manifest. With
 ``backbone.architecture`` given there is nothing to search, and only the second stage runs: plain distillation.
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
+from leanrec.core.backbone import Backbone
 from leanrec.core.ranges import Amount, Positive, Share, Whole
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
@@ -61,6 +63,8 @@ class AdaRecConfig(DistilOptions, frozen=True, forbid_unknown_fields=True, kw_on
         max_params: Most parameters of the student; 0 for any.
         max_ms: Longest request of one user with a history of full length, in milliseconds as measured here; 0 for any.
         tuning: Whether the second stage goes on with the teacher ("distil") or not ("task").
+        weights: What the second stage starts from: the weights of the search ("searched"), which many architectures have
+            shared, or fresh ones ("fresh").
     """
 
     operations: tuple[str, ...] = OPERATIONS
@@ -77,6 +81,7 @@ class AdaRecConfig(DistilOptions, frozen=True, forbid_unknown_fields=True, kw_on
     max_params: Whole = 0
     max_ms: Amount = 0.0
     tuning: Literal["distil", "task"] = "distil"
+    weights: Literal["searched", "fresh"] = "searched"
 
 
 @techniques.register("adarec", AdaRecConfig)
@@ -102,7 +107,7 @@ class AdaRecTechnique(Technique):
         """
         backbone = cast(CellStack, model.backbone)
         if backbone.architecture:
-            return self._student(model)
+            return self._student(model, backbone)
         return Searching(backbone, model.objective, self.config)
 
     def stages(self, base: Stage) -> tuple[Stage, ...]:
@@ -118,11 +123,12 @@ class AdaRecTechnique(Technique):
         if not isinstance(model, Searching):
             return model
         model.derive()
-        return self._student(model)
+        fresh = self.config.weights == "fresh"
+        return self._student(model, model.cells.renewed().to(model.alpha.device) if fresh else model.cells)
 
-    def _student(self, model: Recommender) -> Taught:
+    def _student(self, model: Recommender, backbone: Backbone) -> Taught:
         """A student of a known architecture, with the teacher if it is tuned with one."""
-        student = Taught(model.backbone, model.objective, self.config, self.config.tuning == "distil")
+        student = Taught(backbone, model.objective, self.config, self.config.tuning == "distil")
         if isinstance(model, Taught) and student.distils:
             student.distiller = model.distiller
         return student.train(model.training)
