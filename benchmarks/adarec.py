@@ -11,6 +11,7 @@ the item table); and its controls, all for as many epochs as search and tuning t
     isomorphic   cells that are the blocks of NextItNet, with the teacher and the fixed map
     fixed        searched with the fixed map instead of EMD
     free, dear   searched with no weight on the cost, and with five times the weight
+    fresh        searched, then tuned from fresh weights for as long as the controls: "retrained" in one run
     of CASE      the architecture found in another case, whose searched student must be there, with the teacher
     coded        the searched student with quantised item codes (CpRec), tuned for one epoch more
 
@@ -124,6 +125,7 @@ SEARCHED = {
     "fixed": ["technique.adarec.mapping=fixed"],
     "free": ["technique.adarec.cost_weight=0"],
     "dear": ["technique.adarec.cost_weight=0.5"],
+    "fresh": ["technique.adarec.weights=fresh"],
 }
 """Searches, and what they change of the recipe."""
 CONTROLS = ("alone", "retrained", "random", "isomorphic")
@@ -152,7 +154,10 @@ def measure(name: str, case: Case, store: Store, seed: int, options: argparse.Na
     runs = {"teacher": teacher, "searched": fit(folder / "searched", parse(override(recipe, most)), store)}
     for model in options.models:
         if model in SEARCHED:
-            runs[model] = fit(folder / model, parse(override(recipe, [*most, *SEARCHED[model]])), store)
+            tree = override(recipe, [*most, *SEARCHED[model]])
+            if model == "fresh":
+                tree["train"]["epochs"] = as_long(recipe)
+            runs[model] = fit(folder / model, parse(tree), store)
         else:
             origin = options.work / f"{OTHERS.get(model, name)}-{seed}" / "searched"
             config = control(model, recipe, open_run(origin), store, seed)
@@ -161,10 +166,14 @@ def measure(name: str, case: Case, store: Store, seed: int, options: argparse.Na
         report(name, seed, runs, store, options)
 
 
+def as_long(recipe: dict[str, Any]) -> int:
+    """Epochs of search and tuning together."""
+    return recipe["train"]["epochs"] + recipe["technique"]["adarec"]["search_epochs"]
+
+
 def control(model: str, recipe: dict[str, Any], searched: OpenRun, store: Store, seed: int) -> RunConfig:
     """A control's configuration; it trains for as long as search and tuning together."""
-    epochs = recipe["train"]["epochs"] + recipe["technique"]["adarec"]["search_epochs"]
-    tree = override(recipe, [f"train.epochs={epochs}"])
+    tree = override(recipe, [f"train.epochs={as_long(recipe)}"])
     tree["backbone"]["architecture"] = list(searched.config.tree()["backbone"]["architecture"])
     if model == "alone":
         tree["technique"], tree["train"]["teacher"] = {}, ""
