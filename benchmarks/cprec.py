@@ -82,9 +82,7 @@ VARIANTS = {
     "codes-128-32": ["technique.cprec.codes=[128, 32]", "technique.cprec.shrink=10.2"],
     "codes-128-32-16": ["technique.cprec.codes=[128, 32, 16]", "technique.cprec.shrink=14.5"],
     "codes-64-32-8-int8": ["technique.cprec.codes=[64, 32, 8]", "technique.cprec.shrink=30", INT8],
-    "codes-64-32-16-2-int8": [
-        *("technique.cprec.codes=[64, 32, 16, 2]", "technique.cprec.cuts=[2000, 9000, 29500]", INT8),
-    ],
+    "codes-64-32-16-2-int8": ["technique.cprec.codes=[64, 32, 16, 2]", "technique.cprec.shrink=30", INT8],
     "codes-64-shared": ["technique.cprec.codes=64", SHARED],
 }
 ABLATION = {

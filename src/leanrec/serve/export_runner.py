@@ -24,7 +24,7 @@ from leanrec.serve.scoring import TILE, Score, best_columns
 AT_ONCE = 8
 """Most states that a graph scores in one call: it may hold many times as many numbers as it returns."""
 STEPS = 512
-"""Steps of histories, padding included, that an encoder reads in one call: more take more memory and no less time."""
+"""Steps of histories, padding included, that a graph reads in one call for every thread: more take more memory and no less time."""
 
 
 class ExportRunner:
@@ -47,7 +47,8 @@ class ExportRunner:
             )
         self.num_items, self.max_length = exported.data.items, exported.max_length
         self.exported, self._graphs, self._lock = exported, dict[str, Graph](), threading.Lock()
-        self._open = opener(folder, exported.format, threads or cores(), expand)
+        threads = threads or cores()
+        self._steps, self._open = STEPS * threads, opener(folder, exported.format, threads, expand)
         self._plan = {Route.parse(plan.route): plan for plan in exported.plan}
         self._layouts = {
             route: Layout(plan.memories, self.max_length) for route, plan in self._plan.items() if plan.step
@@ -80,11 +81,17 @@ class ExportRunner:
         """See `Runner.routes`."""
         if self.pricing is None:
             return [self._only or Route()] * len(items)
-        return self.pricing.choose(_encoded(self.graph(self.exported.router), items, lengths), lengths, budget)
+        return self.pricing.choose(self._read(self.exported.router, items, lengths), lengths, budget)
 
     def states(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> np.ndarray:
         """See `Runner.states`."""
-        return _encoded(self.graph(self._plan[route].part), items, lengths)
+        return self._read(self._plan[route].part, items, lengths)
+
+    def _read(self, part: str, items: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """The first output, a row a user, of a part that reads items [B, T] and lengths [B], some users at a time."""
+        graph, users = self.graph(part), max(1, self._steps // items.shape[1])
+        found = [graph(items[at : at + users], lengths[at : at + users])[0] for at in range(0, len(items), users)]
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def mixed(self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route]) -> None:
         """See `Runner.mixed`: a graph per route is always faster."""
@@ -167,13 +174,6 @@ class _Scored(NamedTuple):
     columns: int
     score: Score
     users: int = 0
-
-
-def _encoded(graph: Graph, items: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The first output, a row a user, of a graph that reads items [B, T] and lengths [B], some users at a time."""
-    users = max(1, STEPS // items.shape[1])
-    found = [graph(items[at : at + users], lengths[at : at + users])[0] for at in range(0, len(items), users)]
-    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def _products(rows: np.ndarray, width: int) -> _Scored:
