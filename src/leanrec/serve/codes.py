@@ -14,7 +14,7 @@ import numpy as np
 CENTROIDS = 256
 FEW = 3
 """States for which look-ups take less time than writing vectors out."""
-DECODED = 1024
+DECODED = 512
 """Vectors written out at once."""
 UNCHECKED: Literal["wrap"] = "wrap"
 """How `take` treats indices out of range, of which there are none: it writes without a copy, and in less time than with "clip"."""
