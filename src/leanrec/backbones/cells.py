@@ -79,9 +79,9 @@ class Cells(CellStack):
         self.positional = None if start is None else nn.Parameter(start)
         self.norm = ElasticNorm(config.width)
 
-    def renewed(self) -> Cells:
+    def renewed(self) -> CellStack:
         """See `CellStack.renewed`."""
-        return Cells(msgspec.structs.replace(self.config, architecture=self.architecture), self.items.num_items)
+        return type(self)(msgspec.structs.replace(self.config, architecture=self.architecture), self.items.num_items)
 
     def positions(self, ctx: Context, have: Steps) -> Tensor | None:
         """Learned positions, counted from the oldest event that is read: [T, w] or [B, S, w]."""
