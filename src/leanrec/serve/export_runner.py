@@ -23,8 +23,8 @@ from leanrec.serve.scoring import TILE, Score, best_columns
 
 AT_ONCE = 8
 """Most states that a graph scores in one call: it may hold many times as many numbers as it returns."""
-STEPS = 512
-"""Steps of histories, padding included, that a graph reads in one call for every thread: more take more memory and no less time."""
+NUMBERS = 2**15
+"""Numbers of a layer's states, padding included, that a graph reads at once for every thread: more take memory and no less time."""
 
 
 class ExportRunner:
@@ -48,7 +48,8 @@ class ExportRunner:
         self.num_items, self.max_length = exported.data.items, exported.max_length
         self.exported, self._graphs, self._lock = exported, dict[str, Graph](), threading.Lock()
         threads = threads or cores()
-        self._steps, self._open = STEPS * threads, opener(folder, exported.format, threads, expand)
+        self._steps = max(1, NUMBERS // exported.channels) * threads
+        self._open = opener(folder, exported.format, threads, expand)
         self._plan = {Route.parse(plan.route): plan for plan in exported.plan}
         self._layouts = {
             route: Layout(plan.memories, self.max_length) for route, plan in self._plan.items() if plan.step
