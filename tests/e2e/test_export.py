@@ -19,6 +19,7 @@ from e2e.command import leanrec, refused, trained
 from leanrec.artifact.exported import encode, read_export
 from leanrec.build import open_run
 from leanrec.core.errors import ConfigError
+from leanrec.serve import export_runner
 from leanrec.serve.export_runner import open_export
 from leanrec.serve.sessions import Sessions
 
@@ -101,6 +102,19 @@ def test_an_export_answers_as_its_run(
         leanrec("recommend", path, "--data", store, "--out", tmp_path / f"{name}.parquet", "-k", 5, "--json")
     first, second = (pl.read_parquet(tmp_path / f"{name}.parquet") for name in ("run", "export"))
     assert first["item"].equals(second["item"]) and first["user"].equals(second["user"])
+
+
+@pytest.mark.parametrize("users", [1, 3])
+def test_how_many_users_are_read_at_once_changes_no_answer(
+    users: int, exports: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    histories = [np.arange(1, 2 + user % 5) for user in range(20)]
+    whole, exported = open_export(exports["onnx"], threads=1)
+    ids, scores, _ = whole.recommend_ids(histories, 4)
+    monkeypatch.setattr(export_runner, "NUMBERS", users * 5 * exported.channels)
+    found, close, _ = open_export(exports["onnx"], threads=1)[0].recommend_ids(histories, 4)
+    assert (found == ids).all()
+    np.testing.assert_allclose(close, scores, rtol=1e-5, atol=1e-5)
 
 
 def test_a_run_and_its_export_are_measured_side_by_side(run: Path, exports: dict[str, Path], store: Path) -> None:

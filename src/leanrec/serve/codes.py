@@ -1,7 +1,7 @@
 """Items as product-quantised codes, scored with NumPy; `nn.codes` has the formulas.
 
 The codes stay codes: for a few states every item takes one look-up a part, in the products of that part's centroids; more states
-share vectors that are written out some thousands at a time, and forgotten.
+share vectors that are written out some hundreds at a time, and forgotten.
 """
 
 from __future__ import annotations

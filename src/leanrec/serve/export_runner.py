@@ -24,7 +24,7 @@ from leanrec.serve.scoring import TILE, Score, best_columns
 AT_ONCE = 8
 """Most states that a graph scores in one call: it may hold many times as many numbers as it returns."""
 NUMBERS = 2**15
-"""Numbers of a layer's states, padding included, that a graph reads at once for every thread: more take memory and no less time."""
+"""Numbers of a layer's states, padding included, that a graph reads at once for every thread: more take memory and save little."""
 
 
 class ExportRunner:
