@@ -10,6 +10,7 @@ where one more unit of compute buys more than lambda it is spent, and nowhere el
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,24 +22,31 @@ from leanrec.core.types import FULL, Route
 KNOTS = 129
 HALVINGS = 60
 
+Mean = Literal["total", "request"]
+"""What a budget is a mean of; see `CostTable`."""
+
 
 class CostTable(nn.Module):
-    """Cost of every route by the length of a history, as a share of the whole model's mean FLOPs. Linear between powers of two.
+    """Cost of every route by the length of a history, as a share of the whole model's FLOPs. Linear between powers of two.
 
-    What a route gains a user hardly depends on the length of the history, what it costs does: at the same mean cost, large
-    routes go to short histories first.
+    What a route gains a user hardly depends on the length of the history, what it costs does. Where a budget is a mean of the
+    total, large routes go to short histories first: these cost less. That saves throughput, and little of a user's own latency,
+    to which a block adds about as much for a short history as for a long one; that is what a mean over requests saves.
 
     Args:
         longest: Longest history T.
         routes: K.
+        mean: "total" relates a cost to the whole model's mean over all histories, so that a mean cost is a share of all FLOPs;
+            "request" to the whole model on a history of that length, so that it is the mean of what every request saves.
     """
 
     table: Tensor
     lengths: Tensor
     every: Tensor
 
-    def __init__(self, longest: int, routes: int) -> None:
+    def __init__(self, longest: int, routes: int, mean: Mean = "total") -> None:
         super().__init__()
+        self.mean: Mean = mean
         lengths = [2**i for i in range(longest.bit_length()) if 2**i < longest] + [longest]
         self.register_buffer("lengths", torch.tensor(lengths, dtype=torch.float32), persistent=False)
         self.register_buffer("table", torch.zeros(len(lengths), routes))
@@ -46,12 +54,12 @@ class CostTable(nn.Module):
         self.register_load_state_dict_post_hook(lambda module, keys: module._spread())
 
     def fit(self, held_out: HeldOut, routes: Sequence[Route], lengths: Tensor) -> None:
-        """Count all routes, routing included, and relate them to the whole model's mean over histories with ``lengths`` [U]."""
+        """Count all routes, routing included, and relate them to the whole model on histories with ``lengths`` [U]."""
         steps = [int(length) for length in self.lengths]
         rows = [[held_out.flops(n, route) + held_out.routing(n) for route in routes] for n in steps]
         flops = torch.tensor(rows, device=self.table.device)
-        whole = torch.tensor([held_out.flops(n, FULL) for n in steps], dtype=torch.float64, device=self.table.device)
-        self.table.copy_(flops / self._between(whole[:, None], lengths).mean())
+        whole = torch.tensor([[held_out.flops(n, FULL)] for n in steps], dtype=torch.float64, device=self.table.device)
+        self.table.copy_(flops / (whole if self.mean == "request" else self._between(whole, lengths).mean()))
         self._spread()
 
     def forward(self, lengths: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from leanrec.core.pricing import Pricing
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.types import Batch, Route
-from leanrec.nn.dial import CostTable, Dial, choose
+from leanrec.nn.dial import CostTable, Dial, Mean, choose
 from leanrec.nn.fit import read_features
 from leanrec.nn.router import Router
 
@@ -23,12 +23,13 @@ class Routed(Recommender, ABC):
         router: Scores the routes.
         routes: K.
         budget: Mean cost when none is asked for, as a share of the whole model's FLOPs; 0 takes the router's favourite route.
+        mean: Over what; see `CostTable`.
     """
 
-    def __init__(self, model: Recommender, router: Router, routes: int, budget: float) -> None:
+    def __init__(self, model: Recommender, router: Router, routes: int, budget: float, mean: Mean) -> None:
         super().__init__(model.backbone, model.objective)
         self.router, self.budget = router, budget
-        self.costs, self.dial = CostTable(model.backbone.max_length, routes), Dial()
+        self.costs, self.dial = CostTable(model.backbone.max_length, routes, mean), Dial()
 
     @abstractmethod
     def all_routes(self) -> tuple[Route, ...]:

@@ -14,13 +14,13 @@ from torch import Tensor
 from leanrec.core import stepping
 from leanrec.core.recommender import WORTH_A_GROUP, Recommender, skipped
 from leanrec.core.types import Batch, Route
-from leanrec.nn.screen import Screen
+from leanrec.nn.screen import screen_of
 from leanrec.serve.memories import Layout
 
 Precision = Literal["float32", "bfloat16", "auto"]
-LARGE = 64 * 2**20
-"""Bytes of an item table from which an int8 copy screens it: smaller ones lie in the cache. Exact either way."""
-FEW = 8
+LARGE = 2**20
+"""Bytes of an item table from which an int8 copy screens it where that is faster; smaller ones lie in the cache. It is exact."""
+FEW = 4
 """Users whose answers are screened so; more share one product."""
 TRIED = 64
 """Users of the batches on which types are compared."""
@@ -43,7 +43,7 @@ class TorchRunner:
         self._layouts: dict[Route, Layout | None] = {}
         self.screen = None
         if matrix is not None and matrix.is_cpu and matrix.dtype == torch.float32 and matrix.nbytes >= LARGE:
-            self.screen = Screen(matrix.detach())
+            self.screen = screen_of(matrix.detach())
         if precision != "float32":
             rounded = copy.deepcopy(model).to(torch.bfloat16)
             if precision == "bfloat16" or faster(rounded, model):

@@ -40,6 +40,7 @@ from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Kind, Technique
 from leanrec.core.types import Batch, Route
+from leanrec.nn.dial import Mean
 from leanrec.nn.elastic import ElasticLinear
 from leanrec.nn.fit import fit_router, newest_hits, read_sample
 from leanrec.nn.grid import RouteGrid, shares
@@ -71,6 +72,8 @@ class CANetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         uniform: Weight of L_Uni in joint training.
         temperature: tau of the Gumbel-softmax.
         budget: Mean cost when none is asked for, as a share of the whole model's FLOPs; 0 takes the router's favourite route.
+        mean: What a budget is a mean of: "total" FLOPs of all requests, to which long histories add more, or every "request"'s own
+            share, which is nearer to latency.
     """
 
     widths: tuple[Count, ...] = ()
@@ -86,6 +89,7 @@ class CANetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     uniform: Amount = 0.01
     temperature: Positive = 1.0
     budget: Share = 0.3
+    mean: Mean = "total"
 
 
 @techniques.register("canet", CANetConfig)
@@ -144,7 +148,7 @@ class CANet(Routed):
             router: Router = OwnRouter(model.items.num_items, count, longest + 1, dropout=backbone.dropout)
         else:
             router = SharedRouter(dim, count)
-        super().__init__(model, router, count, config.budget)
+        super().__init__(model, router, count, config.budget, config.mean)
         self.config, self.grid = config, grid
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -50,6 +50,7 @@ from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Kind, Technique
 from leanrec.core.types import Batch, Gates, Route
+from leanrec.nn.dial import Mean
 from leanrec.nn.fit import fit_router, newest_hits, read_features, read_sample
 from leanrec.nn.menu import favoured, grown
 from leanrec.nn.nested import sandwich
@@ -84,6 +85,8 @@ class SkipRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         reward: Weight of the self-critical term.
         miss: gamma, what a miss costs.
         budget: Mean cost when none is asked for, as a share of the whole model's FLOPs; 0 takes the policy's favourite pattern.
+        mean: What a budget is a mean of: "total" FLOPs of all requests, to which long histories add more, or every "request"'s own
+            share, which is nearer to latency.
     """
 
     training: Literal["rl", "gumbel", "sandwich", "menu", "depth"] = "rl"
@@ -100,6 +103,7 @@ class SkipRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     reward: Amount = 1.0
     miss: Amount = 1.0
     budget: Share = 0.15
+    mean: Mean = "total"
 
 
 @techniques.register("skiprec", SkipRecConfig)
@@ -153,7 +157,7 @@ class SkipRec(Routed):
             )
         width = config.policy_width or backbone.width
         policy = Policy(backbone, config.policy, width, config.patterns, config.bounded)
-        super().__init__(model, policy, len(policy.menu), config.budget)
+        super().__init__(model, policy, len(policy.menu), config.budget, config.mean)
         self.config = config
         self.register_buffer("price", torch.zeros(()))
 

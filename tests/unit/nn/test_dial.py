@@ -18,7 +18,7 @@ from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import HeldOut
 from leanrec.core.types import FULL, Route
 from leanrec.nn import dial
-from leanrec.nn.dial import CostTable, Dial, choose, mean_cost
+from leanrec.nn.dial import CostTable, Dial, Mean, choose, mean_cost
 
 FEW = 9
 
@@ -225,6 +225,23 @@ def test_costs_are_shares_of_the_whole_models_mean_without_routing() -> None:
     assert float(table(torch.tensor([8]))[0, -1]) == pytest.approx((flops(8, FULL) + routing(8)) / whole)
     mean = table(torch.tensor([2, 8]))[:, -1].mean()
     assert float(mean) == pytest.approx(1 + (routing(2) + routing(8)) / 2 / whole)
+
+
+def test_costs_per_request_are_shares_of_the_whole_model_on_a_history_of_that_length() -> None:
+    table = CostTable(50, len(ROUTES), "request")
+    table.fit(HeldOut(lambda: (), lambda: (), flops, routing), ROUTES, LENGTHS)
+    own = [int(length) for length in table.lengths]
+    expected = [[(flops(n, route) + routing(n)) / flops(n, FULL) for route in ROUTES] for n in own]
+    torch.testing.assert_close(table(torch.tensor(own)), torch.tensor(expected), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(("mean", "chosen"), [("total", [1, 0]), ("request", [1, 1])])
+def test_a_mean_of_the_total_gives_large_routes_to_short_histories(mean: Mean, chosen: list[int]) -> None:
+    lengths, routes = torch.tensor([4, 50]), (Route(width=4), FULL)
+    table = CostTable(50, 2, mean)
+    table.fit(HeldOut(lambda: (), lambda: (), flops, lambda steps: 0), routes, lengths)
+    gains = torch.tensor([[0.0, 1.0]]).expand(2, 2)  # a user gains as much by the large route, whatever the history
+    assert choose(gains, table(lengths), 1.0).tolist() == chosen
 
 
 def test_histories_of_one_step_only() -> None:

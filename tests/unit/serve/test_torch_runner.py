@@ -10,6 +10,7 @@ from conformance.settings import BACKBONES
 from leanrec.backbones import backbones
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL
+from leanrec.nn.screen import Screen
 from leanrec.serve import torch_runner
 from leanrec.serve.engine import Engine
 from leanrec.serve.torch_runner import TorchRunner
@@ -48,3 +49,18 @@ def test_faster_measures() -> None:
     small, large = model("sasrec"), model("sasrec")
     large.backbone.blocks.extend([large.backbone.blocks[0]] * 60)
     assert torch_runner.faster(small, large)
+
+
+def test_a_screen_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = TorchRunner(model("sasrec"))
+    monkeypatch.setattr(torch_runner, "LARGE", 1)
+    monkeypatch.setattr(torch_runner, "screen_of", Screen)
+    screened = TorchRunner(plain.model)
+    assert plain.screen is None and screened.screen is not None
+    for users in (1, torch_runner.FEW, torch_runner.FEW + 1):
+        states = torch.randn(users, plain.model.backbone.width)
+        gone = np.tile(np.array([[3, 7, 0]]), (users, 1))
+        ids, scores = plain.best(states, 5, gone, None)
+        found, found_scores = screened.best(states, 5, gone, None)
+        np.testing.assert_array_equal(found, ids)
+        np.testing.assert_allclose(found_scores, scores, rtol=1e-5, atol=1e-6)
