@@ -58,8 +58,7 @@ class Attention(nn.Module):
             self._visible(ctx, want),
             self.dropout if self.training else 0.0,
         )
-        y = y.transpose(1, 2).flatten(2)  # head-major channels
-        return F.linear(y, self._head_major(self.out.weight[:w, :w].t()).t(), _bias(self.out, w))
+        return self._merge(y.transpose(1, 2).flatten(2))
 
     def rows(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [B, T, w] of all steps."""
@@ -74,21 +73,33 @@ class Attention(nn.Module):
     def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The newest step [B, w] from itself and the keys and values [B, H, R, w / H] of older ones; its own key and value."""
         w = x.shape[-1]
-        both = F.linear(x, *self._packed(w))
+        both = torch.cat(self._project(x, x, w), 1)
         # a graph has one operator where its runtime has one
         attend = RECALL if torch.compiler.is_exporting() and w // self.heads % FUSED == 0 else recalled
-        y = attend(both, read[0], read[1], at)
-        y = F.linear(y, self._head_major(self.out.weight[:w, :w].t()).t(), _bias(self.out, w))
+        y = self._merge(attend(both, read[0], read[1], at))
         return y, both.split(w, 1)[1:]
 
     def _project(self, x: Tensor, memory: Tensor, w: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [B, S, w], channels in head-major order."""
+        """Queries, keys and values [..., w], channels in head-major order."""
+        if _few(memory):
+            layers = ((self.query, x), (self.key, memory), (self.value, memory))
+            q, k, v = (
+                _swap(F.linear(rows, layer.weight[:w, :w], _bias(layer, w)), -1, self.heads) for layer, rows in layers
+            )
+            return q, k, v
         weight, bias = self._packed(w)
         if x is memory:
             q, k, v = F.linear(x, weight, bias).split(w, dim=-1)
             return q, k, v
         k, v = F.linear(memory, weight[w:], bias[w:]).split(w, dim=-1)
         return F.linear(x, weight[:w], bias[:w]), k, v
+
+    def _merge(self, y: Tensor) -> Tensor:
+        """The output [..., w] of head-major channels [..., w]."""
+        w = y.shape[-1]
+        if _few(y):
+            return F.linear(_swap(y, self.heads, -1), self.out.weight[:w, :w], _bias(self.out, w))
+        return F.linear(y, self._head_major(self.out.weight[:w, :w].t()).t(), _bias(self.out, w))
 
     def _packed(self, w: int) -> tuple[Tensor, Tensor]:
         """Weights [3 w, w] and biases [3 w] of queries, keys and values, channels in head-major order."""
@@ -181,6 +192,19 @@ def _(both: Tensor, keys: Tensor, values: Tensor, at: Tensor) -> Tensor:
 
 RECALL = torch.ops.leanrec.recall.default
 """The operator, for those who translate graphs."""
+
+
+def _few(rows: Tensor) -> bool:
+    """Whether rows [..., w] have fewer numbers than weights [w, w], so that they are reordered and not the weights.
+
+    It is most of what attention takes for one user. In a graph the weights are constants, whose order costs nothing.
+    """
+    return not torch.compiler.is_exporting() and rows.numel() < rows.shape[-1] ** 2
+
+
+def _swap(rows: Tensor, *shape: int) -> Tensor:
+    """Channels of rows [..., w], seen as a matrix of that shape, in the order of its transpose."""
+    return rows.unflatten(-1, shape).transpose(-1, -2).flatten(-2)
 
 
 def _bias(layer: ElasticLinear, w: int) -> Tensor:

@@ -29,6 +29,18 @@ def test_equals_torchs_attention_with_the_heads_dealt_out() -> None:
     torch.testing.assert_close(newest, expected[:, [steps - 1, steps - 3]], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("w", [12, 24])
+def test_one_user_alone_as_among_many(w: int) -> None:
+    """Alone, channels are reordered; among many, weights."""
+    attention = Attention(24, 3, 0.0)
+    randomise(attention, 0.3)
+    many, steps = torch.randn(30, 5, w), 5
+    lengths = torch.full((30,), steps)
+    among = attention(many, Context(lengths, steps, w), None, (0, 2))
+    alone = attention(many[:1], Context(lengths[:1], steps, w), None, (0, 2))
+    torch.testing.assert_close(alone, among[:1], rtol=1e-4, atol=1e-5)
+
+
 def test_dropout_of_weights_in_training_only() -> None:
     attention = Attention(4, 1, 0.5)
     x, ctx = torch.randn(1, 5, 4), Context(torch.tensor([5]), 5, 4)
