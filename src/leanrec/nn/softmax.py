@@ -1,10 +1,11 @@
-"""The full-catalogue softmax loss in chunks: never [M, N] in memory, and one pass for value and gradient.
+"""Full-catalogue softmax losses in chunks: never [M, N] in memory, and one pass for value and gradient.
 
 Both gradients are formed while a chunk's probabilities are still in the cache, so the backward pass is a scaling.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor
 
 CHUNK_ELEMENTS = 5 * 2**19
 """Entries of one chunk of logits; 5 MB in bf16. Larger chunks leave the cache, smaller ones starve the matrix products."""
+
+SOFT_ELEMENTS = 2**19
+"""The same with soft targets, which hold four matrices of a chunk."""
 
 ROWS = 32
 """Rows of a chunk are a multiple of this: every other shape would have to be compiled and kept by the matrix library."""
@@ -84,3 +88,62 @@ def softmax_loss(hidden: Tensor, table: Tensor, targets: Tensor, low: torch.dtyp
     """
     with torch.autocast(hidden.device.type, enabled=False):  # ``low`` decides, whatever the encoder runs in
         return _SoftmaxLoss.apply(hidden, table, targets, low)  # pyright: ignore[reportReturnType]
+
+
+class _SoftTargetsLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, table: Tensor, wanted: Callable[[slice], Tensor], towards_teacher: bool
+    ) -> Tensor:
+        m, n = hidden.shape[0], table.shape[0]
+        step = max(ROWS, SOFT_ELEMENTS // n)
+        d_hidden, d_table = torch.empty_like(hidden), torch.zeros_like(table)
+        loss = torch.zeros((), dtype=torch.float64, device=hidden.device)
+        for start in range(0, m, step):
+            rows = slice(start, min(start + step, m))
+            h, theirs = hidden[rows], wanted(rows).float()
+            ours, p, q = (_workspace.take(name, (len(h), n), hidden) for name in ("logits", "share", "soft share"))
+            torch.mm(h, table.t(), out=ours)
+            torch.softmax(ours, -1, out=p)
+            torch.softmax(theirs, -1, out=q)
+            offset = _log_sums(ours, p) - _log_sums(theirs, q)
+            lead = ours.sub_(theirs)  # log p - log q = lead - offset
+            if towards_teacher:
+                loss += offset.sum(dtype=torch.float64) - torch.dot(q.view(-1), lead.view(-1))
+                gradient = p.sub_(q)
+            else:
+                mean = (p * lead).sum(1)
+                loss += (mean - offset).sum(dtype=torch.float64)
+                gradient = lead.sub_(mean[:, None]).mul_(p)
+            torch.mm(gradient, table, out=d_hidden[rows])
+            d_table.addmm_(gradient.t(), h)
+        ctx.save_for_backward(d_hidden.div_(m), d_table.div_(m))
+        return (loss / m).to(hidden.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        d_hidden, d_table = ctx.saved_tensors
+        return d_hidden * grads[0], d_table * grads[0], None, None
+
+
+def _log_sums(logits: Tensor, shares: Tensor) -> Tensor:
+    """log of the sum of exponents [M] of logits [M, N] whose softmax is there: the largest logit less the log of its share."""
+    return logits.amax(1) - shares.amax(1).log()
+
+
+def soft_targets_loss(
+    hidden: Tensor, table: Tensor, wanted: Callable[[slice], Tensor], towards_teacher: bool = True
+) -> Tensor:
+    """Mean KL divergence of q, a teacher's softmax, and p = ``softmax(hidden table^T)``, with memory for one chunk of both.
+
+    Args:
+        hidden: States [M, w], float32.
+        table: Item vectors [N, w], float32.
+        wanted: The teacher's logits [R, N] of a slice of R of the M states; no gradient passes.
+        towards_teacher: KL(q || p); otherwise KL(p || q).
+
+    Returns:
+        A scalar with gradients for ``hidden`` and ``table``.
+    """
+    with torch.autocast(hidden.device.type, enabled=False):
+        return _SoftTargetsLoss.apply(hidden, table, wanted, towards_teacher)  # pyright: ignore[reportReturnType]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from leanrec.nn import softmax
-from leanrec.nn.softmax import softmax_loss
+from leanrec.nn.softmax import soft_targets_loss, softmax_loss
 
 
 def problem(m: int, n: int, w: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,6 +70,33 @@ def test_states_and_items_far_apart_stay_finite() -> None:
     assert loss.isfinite() and loss > 80
     assert hidden.grad is not None and hidden.grad.tolist() == [[2.0, 0.0]]
     assert table.grad is not None and table.grad.tolist() == [[1000.0, 0.0], [-1000.0, 0.0]]
+
+
+@given(st.integers(1, 40), st.integers(1, 30), st.integers(1, 9), st.integers(1, 200), st.booleans())
+def test_soft_targets_for_every_chunking(m: int, n: int, w: int, elements: int, towards_teacher: bool) -> None:
+    hidden, table, _ = problem(m, n, w)
+    wanted = torch.randn(m, n) * 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(softmax, "SOFT_ELEMENTS", elements)
+        patch.setattr(softmax, "ROWS", 1)
+        loss = soft_targets_loss(hidden, table, lambda rows: wanted[rows].clone(), towards_teacher)
+        ours = [loss.detach(), *torch.autograd.grad(loss * 3, (hidden, table))]
+    p, q = (hidden.double() @ table.double().t()).log_softmax(-1), wanted.double().log_softmax(-1)
+    first, second = (p, q) if towards_teacher else (q, p)
+    reference = F.kl_div(first, second, reduction="batchmean", log_target=True)
+    theirs = [reference.detach(), *torch.autograd.grad(reference * 3, (hidden, table))]
+    for mine, exact in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, exact.to(mine.dtype), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("towards_teacher", [True, False])
+def test_soft_targets_far_apart_stay_finite(towards_teacher: bool) -> None:
+    hidden = torch.tensor([[1000.0, 0.0]], requires_grad=True)
+    table = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], requires_grad=True)
+    loss = soft_targets_loss(hidden, table, lambda rows: torch.tensor([[-500.0, 500.0]]), towards_teacher)
+    loss.backward()
+    assert loss.isfinite() and loss > 900
+    assert hidden.grad is not None and hidden.grad.isfinite().all()
 
 
 class Largest(TorchDispatchMode):

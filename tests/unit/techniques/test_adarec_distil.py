@@ -17,7 +17,7 @@ from leanrec.core.recommender import Recommender
 from leanrec.core.tied import stored
 from leanrec.core.types import Batch
 from leanrec.cost.count import cost
-from leanrec.techniques.adarec import distil
+from leanrec.nn import softmax
 from leanrec.techniques.adarec.distil import Distiller, divergences
 from leanrec.techniques.adarec.student import Taught
 from leanrec.techniques.adarec.transport import cheapest_flow, flow_solver, reweighted
@@ -149,7 +149,8 @@ def test_the_logit_term_is_the_divergence_over_the_catalogue(monkeypatch: pytest
     expected = 0.5 * (p * (p / q).log()).sum(-1).mean()
     whole = model.loss(batch)["logits"]
     torch.testing.assert_close(whole, expected)
-    monkeypatch.setattr(distil, "CHUNK_ELEMENTS", 5 * ITEMS)
+    monkeypatch.setattr(softmax, "SOFT_ELEMENTS", 5 * ITEMS)
+    monkeypatch.setattr(softmax, "ROWS", 1)
     chunked = model.loss(batch)["logits"]
     torch.testing.assert_close(chunked, whole)
     parameters = list(model.backbone.parameters())

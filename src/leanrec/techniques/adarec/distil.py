@@ -18,7 +18,6 @@ import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from leanrec.core.backbone import Backbone, ItemTable
 from leanrec.core.errors import ConfigError
@@ -26,10 +25,8 @@ from leanrec.core.ranges import Amount, Share, Whole
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import PAD, Batch, Hidden
 from leanrec.nn.nested import among
+from leanrec.nn.softmax import soft_targets_loss
 from leanrec.techniques.adarec.transport import cheapest_flow, flow_solver, reweighted
-
-CHUNK_ELEMENTS = 2**22
-"""Entries of one chunk of logits."""
 
 
 class DistilOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -210,17 +207,10 @@ class Distiller(nn.Module):
                 wanted = among(table, theirs, targets, drawn)
             return divergence(among(items, ours, targets, drawn), wanted, direction) / len(targets)
 
-        def part(mine: Tensor, known: Tensor) -> Tensor:
-            with torch.no_grad():
-                wanted = table.score(known).float().log_softmax(-1)
-            return divergence(items.score(mine).float().log_softmax(-1), wanted, direction)
-
-        step = max(1, CHUNK_ELEMENTS // items.num_items)
-        if step >= len(ours):
-            return part(ours, theirs) / len(ours)
-        chunks = zip(ours.split(step), theirs.split(step), strict=True)
-        parts = [checkpoint(part, mine, known, use_reentrant=False) for mine, known in chunks]
-        return torch.stack(parts).sum() / len(ours)  # pyright: ignore[reportArgumentType]
+        if items.matrix is None:
+            raise ValueError("a student has a plain item table")
+        vectors = items.matrix[1:, : ours.shape[-1]]
+        return soft_targets_loss(ours.float(), vectors, lambda rows: table.score(theirs[rows]), direction == "teacher")
 
 
 def divergence(student: Tensor, teacher: Tensor, direction: str) -> Tensor:
