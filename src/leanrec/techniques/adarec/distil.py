@@ -60,17 +60,17 @@ class Answers(NamedTuple):
 
     Attributes:
         ours: int64 [M], where the M tokens stand in the student's flat states [B T, .].
-        theirs: int64 [M], where they stand in the teacher's.
         ids: int64 [M], their items.
         targets: int64 [M], the items wanted of them.
-        states: The teacher's, flat, with all layers.
+        states: [M, w], the teacher's.
+        layers: [L', M, D'], the teacher's after every block.
     """
 
     ours: Tensor
-    theirs: Tensor
     ids: Tensor
     targets: Tensor
-    states: Hidden
+    states: Tensor
+    layers: Tensor
 
 
 class Held:
@@ -131,20 +131,15 @@ class Distiller(nn.Module):
             hidden: The student's states [B, T, .] of a batch of training examples, with all layers.
             answers: The teacher's to the same batch.
         """
-        ours, theirs, ids, targets, known = answers
         options, found = self.options, {}
         if options.embedding:
-            found["embedding"] = options.embedding * self._embedding(student.backbone, ids)
+            found["embedding"] = options.embedding * self._embedding(student.backbone, answers.ids)
         if options.hidden:
-            layers = torch.stack([layer.flatten(0, 1).index_select(0, ours) for layer in hidden.layers])
-            found["hidden"] = options.hidden * self._hidden(
-                layers, torch.stack(list(known.layers)).index_select(1, theirs)
-            )
+            layers = torch.stack([picked(layer, answers.ours) for layer in hidden.layers])
+            found["hidden"] = options.hidden * self._hidden(layers, answers.layers)
         if options.logits:
-            states = hidden.states.flatten(0, 1).index_select(0, ours)
-            found["logits"] = options.logits * self._logits(
-                student.items, states, known.states.index_select(0, theirs), targets
-            )
+            states = picked(hidden.states, answers.ours)
+            found["logits"] = options.logits * self._logits(student.items, states, answers.states, answers.targets)
         return found
 
     @torch.no_grad()
@@ -161,8 +156,8 @@ class Distiller(nn.Module):
         else:
             asked, ours, theirs, targets = self._prefixes(batch)
         states = body.encode(asked, keep_layers=True)
-        flat = Hidden(states.states.flatten(0, 1), tuple(layer.flatten(0, 1) for layer in states.layers))
-        return Answers(ours, theirs, batch.items.flatten()[ours], targets, flat)
+        layers = torch.stack([picked(layer, theirs) for layer in states.layers])
+        return Answers(ours, batch.items.flatten()[ours], targets, picked(states.states, theirs), layers)
 
     def _prefixes(self, batch: Batch) -> tuple[Batch, Tensor, Tensor, Tensor]:
         """A prefix of every history that ends at a step with a target, as a question to the teacher, and where its answer is."""
@@ -211,6 +206,11 @@ class Distiller(nn.Module):
             raise ValueError("a student has a plain item table")
         vectors = items.matrix[1:, : ours.shape[-1]]
         return soft_targets_loss(ours.float(), vectors, lambda rows: table.score(theirs[rows]), direction == "teacher")
+
+
+def picked(states: Tensor, tokens: Tensor) -> Tensor:
+    """States [M, w] of ``tokens`` [M] in the flat order of states [B, T, w]."""
+    return states.flatten(0, 1).index_select(0, tokens)
 
 
 def divergence(student: Tensor, teacher: Tensor, direction: str) -> Tensor:
