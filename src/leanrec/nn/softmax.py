@@ -40,7 +40,16 @@ class _Workspace:
 _workspace = _Workspace()
 
 
-class _SoftmaxLoss(torch.autograd.Function):
+class _Formed(torch.autograd.Function):
+    """A loss of states, a table and what needs no gradient, whose gradients were formed in the forward pass."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        d_hidden, d_table = ctx.saved_tensors
+        return d_hidden * grads[0], d_table * grads[0], *(None,) * (len(ctx.needs_input_grad) - 2)
+
+
+class _SoftmaxLoss(_Formed):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, low: torch.dtype) -> Tensor:
         m, n = hidden.shape[0], table.shape[0]
@@ -67,11 +76,6 @@ class _SoftmaxLoss(torch.autograd.Function):
         ctx.save_for_backward(d_hidden.div_(m), d_table.div_(m))
         return (loss / m).to(hidden.dtype)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        d_hidden, d_table = ctx.saved_tensors
-        return d_hidden * grads[0], d_table * grads[0], None, None
-
 
 def softmax_loss(hidden: Tensor, table: Tensor, targets: Tensor, low: torch.dtype = torch.float32) -> Tensor:
     """Mean cross-entropy of ``targets`` under ``softmax(hidden table^T)``, with memory for one chunk of logits.
@@ -90,7 +94,7 @@ def softmax_loss(hidden: Tensor, table: Tensor, targets: Tensor, low: torch.dtyp
         return _SoftmaxLoss.apply(hidden, table, targets, low)  # pyright: ignore[reportReturnType]
 
 
-class _SoftTargetsLoss(torch.autograd.Function):
+class _SoftTargetsLoss(_Formed):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, table: Tensor, wanted: Callable[[slice], Tensor], towards_teacher: bool
@@ -119,11 +123,6 @@ class _SoftTargetsLoss(torch.autograd.Function):
             d_table.addmm_(gradient.t(), h)
         ctx.save_for_backward(d_hidden.div_(m), d_table.div_(m))
         return (loss / m).to(hidden.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        d_hidden, d_table = ctx.saved_tensors
-        return d_hidden * grads[0], d_table * grads[0], None, None
 
 
 def _log_sums(logits: Tensor, shares: Tensor) -> Tensor:

@@ -163,6 +163,18 @@ def test_calibrated_routes_follow_a_budget() -> None:
     assert len({*model.routes(batch, 0.4)}) > 2
 
 
+def test_a_budget_per_request_weighs_all_lengths_alike() -> None:
+    model, sample = make(mean="request", **PAPER, **JOINT), held_out()
+    assert model.calibrate(sample)
+    (batch,) = sample.current()
+    routes = model.routes(batch, 0.5)
+    shares = [
+        (sample.flops(n, route) + sample.routing(n)) / sample.flops(n, FULL)
+        for n, route in zip(batch.lengths.tolist(), routes, strict=True)
+    ]
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.05)
+
+
 def test_the_budget_of_the_configuration_holds_when_none_is_asked_for() -> None:
     sample = held_out()
     (batch,) = sample.current()

@@ -751,6 +751,18 @@ def test_calibrated_routes_follow_a_budget(backbone: str, training: str) -> None
         assert spent == pytest.approx(budget, abs=0.03)
 
 
+def test_a_budget_per_request_is_the_mean_of_every_requests_share() -> None:
+    model, sample = calibrated(training="sandwich", mean="request"), held_out()
+    (batch,) = sample.current()
+    for budget in np.linspace(*(model.budgets() or (0, 0)), 5):
+        routes = model.routes(batch, float(budget))
+        shares = [
+            (sample.flops(n, route) + sample.routing(n)) / sample.flops(n, FULL)
+            for n, route in zip(batch.lengths.tolist(), routes, strict=True)
+        ]
+        assert np.mean(shares) == pytest.approx(budget, abs=0.03)
+
+
 @backbones
 def test_running_patterns_together_changes_no_answer(backbone: str) -> None:
     model, batch = calibrated(backbone, training="gumbel", patterns=12), people(24)
