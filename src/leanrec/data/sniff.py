@@ -29,6 +29,8 @@ from leanrec.data.columns import guess
 
 FORMATS = ("csv", "tsv", "parquet", "jsonl", "inter", "pairs", "sequences", "sessions")
 WORDS = ("pairs", "sequences", "sessions")
+LISTED = 5
+"""Most files of a directory that an error names."""
 SAMPLE = 1 << 20
 _SEPARATORS = "\t,;| "
 _ATOMIC = re.compile(r"(.+):(token|token_seq|float|float_seq)")
@@ -71,10 +73,12 @@ def sniff(path: Path, format: str | None = None, given: Sequence[str | None] = (
     """
     if format is not None and format not in FORMATS:
         raise DataError(f"expected one of the formats {', '.join(FORMATS)}, got {format!r}")
+    if path.is_dir():
+        inside = sorted(file.name for file in path.iterdir() if file.is_file())
+        advice = f"name one of its files: {', '.join(inside[:LISTED])}" if inside else "check the path"
+        raise DataError(f"expected a log, got a directory at {path}; {advice}")
     if not path.is_file():
-        raise DataError(
-            f"expected a log, got {'a directory' if path.is_dir() else 'no file'} at {path}; check the path"
-        )
+        raise DataError(f"expected a log, got no file at {path}; check the path")
     first, whole = head(path, SAMPLE)
     if not first.strip():
         raise DataError(f"expected an interaction log, got the empty file {path}")

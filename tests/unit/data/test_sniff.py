@@ -133,5 +133,9 @@ def test_what_is_no_log_is_refused(tmp_path: Path, content: bytes, format: str |
 def test_missing_files_and_directories(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected a log, got no file at .*nowhere; check the path"):
         sniff(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"expected a log, got a directory at"):
+    with pytest.raises(DataError, match=r"expected a log, got a directory at .*; check the path$"):
+        sniff(tmp_path)
+    for name in "gfedcba":
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"got a directory at .*; name one of its files: a, b, c, d, e$"):
         sniff(tmp_path)
