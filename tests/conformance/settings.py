@@ -166,6 +166,7 @@ TECHNIQUES: dict[str, Setting] = {
             "uniform": 0.5,
             "temperature": 2.0,
             "budget": 0.9,
+            "mean": "request",
         },
         along={"guide": JOINT, "uniform": JOINT, "temperature": JOINT},
     ),
@@ -205,6 +206,7 @@ TECHNIQUES: dict[str, Setting] = {
             "reward": 0.5,
             "miss": 0.5,
             "budget": 0.5,
+            "mean": "request",
         },
         along={
             "policy_width": {"policy": "conv"},
