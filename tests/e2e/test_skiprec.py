@@ -248,7 +248,7 @@ BAD = {
     "unknown setting": (
         ("technique.skiprec.pattern=4",),
         "unknown config key 'technique.skiprec.pattern'; did you mean 'patterns'? known: bounded, budget, candidates, compute, "
-        "distil, keep, miss, patterns, policy, policy_width, random_patterns, reward, temperature, training",
+        "distil, keep, mean, miss, patterns, policy, policy_width, random_patterns, reward, temperature, training",
     ),
 }
 
