@@ -46,10 +46,9 @@ class Screen:
         self.ones = torch.ones(len(table), dtype=torch.bfloat16)
         rounding = 0.0
         for some, out, scale in zip(table.split(65536), self.rows.split(65536), self.scales.split(65536), strict=True):
-            out[:, : table.shape[1]] = (some / scale[:, None]).round_()
-            rounding = max(
-                rounding, float(((some - out[:, : table.shape[1]] * scale[:, None]).norm(dim=1) / scale).max())
-            )
+            rounded = (some / scale[:, None]).round_()
+            out[:, : table.shape[1]] = rounded
+            rounding = max(rounding, float(((some - rounded * scale[:, None]).norm(dim=1) / scale).max()))
         self.rounding, self.size = rounding, float((norms / self.scales)[1:].max())
 
     @torch.no_grad()

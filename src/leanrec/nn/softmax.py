@@ -6,7 +6,7 @@ Both gradients are formed while a chunk's probabilities are still in the cache, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -91,7 +91,7 @@ def softmax_loss(hidden: Tensor, table: Tensor, targets: Tensor, low: torch.dtyp
         A scalar with gradients for ``hidden`` and ``table``.
     """
     with torch.autocast(hidden.device.type, enabled=False):  # ``low`` decides, whatever the encoder runs in
-        return _SoftmaxLoss.apply(hidden, table, targets, low)  # pyright: ignore[reportReturnType]
+        return cast(Tensor, _SoftmaxLoss.apply(hidden, table, targets, low))
 
 
 class _SoftTargetsLoss(_Formed):
@@ -145,4 +145,4 @@ def soft_targets_loss(
         A scalar with gradients for ``hidden`` and ``table``.
     """
     with torch.autocast(hidden.device.type, enabled=False):
-        return _SoftTargetsLoss.apply(hidden, table, wanted, towards_teacher)  # pyright: ignore[reportReturnType]
+        return cast(Tensor, _SoftTargetsLoss.apply(hidden, table, wanted, towards_teacher))
