@@ -117,6 +117,14 @@ CASES = {
             *("train.epochs=6", "technique.adarec.search_epochs=3"),
         ],
     ),
+    "ml-1m-nextitnet-wide": Case(
+        "ml-1m",
+        [*DEEP, *RETAIL, "backbone.max_length=200", "train.learning_rate=1e-3", "train.epochs=10"],
+        [
+            *(*RETAIL, "backbone.width=56", "backbone.max_length=200", "technique.adarec.candidates=1024"),
+            *("train.epochs=24", "technique.adarec.search_epochs=3"),
+        ],
+    ),
     "games-nextitnet": Case("games", GAMES, [*STUDENT, "train.epochs=8", "technique.adarec.search_epochs=4"]),
     "games-nextitnet-longer": Case("games", GAMES, [*STUDENT, "train.epochs=20", "technique.adarec.search_epochs=4"]),
 }

@@ -23,7 +23,7 @@ from leanrec.core.errors import ConfigError
 from leanrec.core.types import Memory
 from leanrec.nn.attention import Attention
 from leanrec.nn.elastic import ElasticConv, ElasticNorm
-from leanrec.nn.taps import causal_offsets, cone, taps, window
+from leanrec.nn.taps import causal_offsets, cone, largest, taps, window
 
 NONE, SKIP, ATTENTION = "none", "skip", "attention"
 WINDOWED = re.compile(r"(conv|max|avg)([1-9]\d?)(?:x([2-9]|[1-9]\d))?")
@@ -119,6 +119,8 @@ class Pooling(Operation):
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
         """See `Operation.forward`."""
+        if self.largest and (want is None or have is None):
+            return ctx.restrict(largest(x, self.offsets), have, want)
         return self._pooled(taps(x, self.offsets, ctx, have, want))
 
     @property
