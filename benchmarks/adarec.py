@@ -12,7 +12,7 @@ the item table); and its controls, all for as many epochs as search and tuning t
     fixed        searched with the fixed map instead of EMD
     free, dear   searched with no weight on the cost, and with five times the weight
     fresh        searched, then tuned from fresh weights for as long as the controls: "retrained" in one run
-    of CASE      the architecture found in another case, whose searched student must be there, with the teacher
+    of CASE      the architecture found in another case, in a run of --work or else in the results, with the teacher
     coded        the searched student with quantised item codes (CpRec), tuned for one epoch more
 
 Epochs are chosen on validation users. One CSV row a model: quality, lead of the searched student over it as a mean over users with
@@ -23,6 +23,8 @@ again.
 from __future__ import annotations
 
 import argparse
+import csv
+import json
 import math
 import random
 from pathlib import Path
@@ -43,6 +45,7 @@ from leanrec.techniques.adarec import OPERATIONS
 from routed import LINEAR, SAMPLED, fit, interval, store_of
 from rows import append
 
+RESULTS = Path(__file__).parent / "results"
 SHOWN = ("hr@10", "ndcg@10", "mrr@5")
 NEXTITNET = ["backbone.name=nextitnet", "backbone.dilations=[1, 4]", "backbone.rezero=true"]
 DEEP = [*NEXTITNET, "backbone.width=128", "backbone.layers=16", "backbone.max_length=50"]
@@ -122,7 +125,7 @@ CASES = {
         [*DEEP, *RETAIL, "backbone.max_length=200", "train.learning_rate=1e-3", "train.epochs=10"],
         [
             *(*RETAIL, "backbone.width=56", "backbone.max_length=200", "technique.adarec.candidates=1024"),
-            *("train.epochs=24", "technique.adarec.search_epochs=3"),
+            *("train.epochs=16", "technique.adarec.search_epochs=3"),
         ],
     ),
     "games-nextitnet": Case("games", GAMES, [*STUDENT, "train.epochs=8", "technique.adarec.search_epochs=4"]),
@@ -167,11 +170,31 @@ def measure(name: str, case: Case, store: Store, seed: int, options: argparse.Na
                 tree["train"]["epochs"] = as_long(recipe)
             runs[model] = fit(folder / model, parse(tree), store)
         else:
-            origin = options.work / f"{OTHERS.get(model, name)}-{seed}" / "searched"
-            config = control(model, recipe, open_run(origin), store, seed)
+            config = control(model, recipe, runs["searched"], store, seed)
+            if model in OTHERS:
+                found = architecture_of(OTHERS[model], seed, options.work)
+                config = parse(override(config.tree(), [f"backbone.architecture={json.dumps(found)}"]))
             runs[model] = fit(folder / model.replace(" ", "-"), config, store)
     if not options.train:
         report(name, seed, runs, store, options)
+
+
+def architecture_of(case: str, seed: int, work: Path) -> list[str]:
+    """What was found in another case: by the run of this seed, or as the results have it, of this seed if they can."""
+    searched = work / f"{case}-{seed}" / "searched"
+    if tasks.finished(searched):
+        return list(open_run(searched).config.tree()["backbone"]["architecture"])
+    found: dict[str, str] = {}
+    for results in sorted(RESULTS.glob("adarec-*.csv")):
+        with results.open() as file:
+            for row in csv.DictReader(file):
+                if row["data"] == case and row["model"] == "searched" and row.get("architecture"):
+                    found[row["seed"]] = row["architecture"]
+    if not found:
+        raise SystemExit(
+            f"expected a searched student of {case} in {searched} or in {RESULTS}/adarec-*.csv, got none; run it first"
+        )
+    return found.get(str(seed), found[min(found)]).split()
 
 
 def as_long(recipe: dict[str, Any]) -> int:

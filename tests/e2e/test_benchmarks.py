@@ -225,17 +225,37 @@ def test_adarec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     simulate(Shop(users=60), tmp_path / "work" / "data" / "shop")
     monkeypatch.setattr(module, "SHRINK", 2)
     monkeypatch.setattr(module, "CODED", {"codes": 2, "int8": True})
-    models = ["alone", "retrained", "random", "isomorphic", "coded", "fixed"]
+    monkeypatch.setattr(module, "OTHERS", {"of tiny": "tiny"})
+    models = ["alone", "retrained", "random", "isomorphic", "coded", "fixed", "of tiny"]
     options = ["--work", tmp_path / "work", "--out", tmp_path / "out.csv", "--seconds", 0.1, "--models", *models]
     monkeypatch.setattr(sys, "argv", ["adarec", *map(str, options)])
     module.main({"tiny": case}, module.arguments())
     rows = {row["model"]: row for row in csv.DictReader((tmp_path / "out.csv").read_text().splitlines())}
     assert list(rows) == ["teacher", "searched", *models]
     assert float(rows["searched"]["ndcg@10 lead of searched"]) == 0
-    assert rows["alone"]["architecture"] == rows["retrained"]["architecture"] == rows["searched"]["architecture"]
+    same = {rows[model]["architecture"] for model in ("searched", "alone", "retrained", "of tiny")}
+    assert len(same) == 1 and "" not in same
     assert float(rows["searched"]["times fewer params"]) >= 2 and rows["teacher"]["times as fast, batch 1"] == "1.0"
     assert float(rows["random"]["flops"]) == pytest.approx(float(rows["searched"]["flops"]), rel=module.NEAR)
     assert float(rows["coded"]["times fewer bytes"]) > float(rows["searched"]["times fewer bytes"])
+
+
+def test_adarec_takes_architectures_of_other_logs_from_runs_or_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = script("adarec")
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    with pytest.raises(SystemExit, match=r"expected a searched student of tiny in .*, got none; run it first"):
+        module.architecture_of("tiny", 0, tmp_path)
+    rows = (
+        "data,seed,model,architecture",
+        "tiny,0,alone,skip",
+        "tiny,0,searched,conv3 none",
+        "tiny,1,searched,skip max3",
+    )
+    (tmp_path / "adarec-1.csv").write_text("\n".join([*rows, "other,2,searched,skip"]))
+    found = [module.architecture_of("tiny", seed, tmp_path) for seed in (0, 1, 2)]
+    assert found == [["conv3", "none"], ["skip", "max3"], ["conv3", "none"]]
 
 
 def engine_rows(monkeypatch: pytest.MonkeyPatch, out: Path, *options: object) -> list[dict[str, str]]:
