@@ -18,7 +18,7 @@ from leanrec.core.tied import stored
 from leanrec.core.types import Batch
 from leanrec.cost.count import cost
 from leanrec.nn import softmax
-from leanrec.techniques.adarec.distil import Distiller, divergences
+from leanrec.techniques.adarec.distil import Distiller, divergences, known_of
 from leanrec.techniques.adarec.student import Taught
 from leanrec.techniques.adarec.transport import cheapest_flow, flow_solver, reweighted
 from toys import random_batch, randomise
@@ -49,7 +49,7 @@ def terms(model: Taught, batch: Batch) -> dict[str, Tensor]:
 def test_divergences_are_means_over_tokens_of_every_pair(direction: str) -> None:
     """Fault 8: the published code takes the side it says it does not, and sums over steps."""
     ours, theirs = torch.randn(2, 7, 5), torch.randn(3, 7, 5)
-    found = divergences(ours, theirs, direction)
+    found = divergences(ours, known_of(list(theirs), direction))
     for i in range(2):
         for j in range(3):
             p, q = (
@@ -57,6 +57,14 @@ def test_divergences_are_means_over_tokens_of_every_pair(direction: str) -> None
                 for x in ((theirs[j], ours[i]) if direction == "teacher" else (ours[i], theirs[j]))
             )
             assert float(found[i, j]) == pytest.approx(float((p * (p / q).log()).sum(-1).mean()), rel=1e-4)
+
+
+def test_bfloat16_outside_does_not_round_sums_over_tokens() -> None:
+    theirs = list(torch.randn(3, 500, 5))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = known_of(theirs, "teacher")
+    expected = known_of(theirs, "teacher")
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("sizes", [(4, 8), (3, 3), (2, 5), (1, 4)])
@@ -100,7 +108,7 @@ def test_the_hidden_term_is_the_flow_times_the_distances() -> None:
     layers = model.backbone.encode(batch, keep_layers=True).layers
     known = distiller(model).teacher.backbone.encode(batch, keep_layers=True).layers
     ours, theirs = (torch.stack([layer.flatten(0, 1)[index] for layer in side]) for side in (layers, known))
-    distance = divergences(distiller(model).hidden(ours), theirs, "teacher")
+    distance = divergences(distiller(model).hidden(ours), known_of(list(theirs), "teacher"))
     flow = cheapest_flow(torch.full((2,), 0.5).double(), torch.full((5,), 0.2).double(), distance)
     torch.testing.assert_close(model.loss(batch)["hidden"], 0.5 * (flow.float() * distance).sum())
 
@@ -108,8 +116,10 @@ def test_the_hidden_term_is_the_flow_times_the_distances() -> None:
 def test_a_fixed_map_compares_blocks_at_the_same_share_of_the_depth() -> None:
     model = taught(mapping="fixed")
     ours, theirs = torch.randn(2, 6, 8), torch.randn(5, 6, 12)
-    distance = divergences(distiller(model).hidden(ours), theirs, "teacher")
-    torch.testing.assert_close(distiller(model)._hidden(ours, theirs), (distance[0, 1] + distance[1, 4]) / 2)
+    distance = divergences(distiller(model).hidden(ours), known_of(list(theirs), "teacher"))
+    torch.testing.assert_close(
+        distiller(model)._hidden(ours, known_of(list(theirs), "teacher")), (distance[0, 1] + distance[1, 4]) / 2
+    )
 
 
 @pytest.mark.parametrize("mapping", ["emd", "fixed"])
@@ -217,9 +227,9 @@ def test_a_bidirectional_teacher_never_reads_the_items_it_is_asked_for(monkeypat
     monkeypatch.setattr(known.backbone, "encode", lambda *a, **rest: (read.append(a[0]), encode(*a, **rest))[1])
     for _ in range(20):
         read.clear()
-        ours, ids, targets, states, layers = distiller(model).ask(batch)
+        ours, ids, targets, states, blocks = distiller(model).ask(batch)
         (asked,) = read[:1]
-        assert len(ours) == layers.shape[1] == 3
+        assert len(ours) == 3 and blocks is not None and blocks.table.shape[1] == 3 * known.backbone.width
         for user, place in enumerate(ours.tolist()):
             step = place - user * 8
             assert int(targets[user]) == int(batch.targets[user, step])
@@ -229,6 +239,12 @@ def test_a_bidirectional_teacher_never_reads_the_items_it_is_asked_for(monkeypat
             assert row[:-1] == history[-len(row) + 1 :] and row[-1] == -1  # the mask stands for what comes next
             expected = known.represent(Batch(torch.tensor([history]), torch.tensor([step + 1])))[0]
             torch.testing.assert_close(states[user], expected)
+
+
+def test_blocks_that_are_not_compared_are_not_kept() -> None:
+    model, batch = taught(hidden=0.0), random_batch(ITEMS, [3, 8, 5])
+    assert distiller(model).ask(batch).known is None
+    assert terms(model, batch).keys() == {"nll", "embedding", "logits"}
 
 
 def test_a_bidirectional_teacher_teaches() -> None:

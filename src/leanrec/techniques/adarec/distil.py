@@ -12,6 +12,7 @@ Earth Mover's Distance and the weights w are in `transport`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -63,14 +64,26 @@ class Answers(NamedTuple):
         ids: int64 [M], their items.
         targets: int64 [M], the items wanted of them.
         states: [M, w], the teacher's.
-        layers: [L', M, D'], the teacher's after every block.
+        known: The teacher's after every block; None where they are not compared.
     """
 
     ours: Tensor
     ids: Tensor
     targets: Tensor
     states: Tensor
-    layers: Tensor
+    known: Known | None
+
+
+class Known(NamedTuple):
+    """States of L' blocks for M tokens as distributions over C channels, computed once however often they are compared.
+
+    Attributes:
+        table: [L', M C], probabilities if the expectation is on their side, otherwise their logarithms.
+        own: [L'], sums of p log p; None if the expectation is on the other side.
+    """
+
+    table: Tensor
+    own: Tensor | None
 
 
 class Held:
@@ -134,9 +147,9 @@ class Distiller(nn.Module):
         options, found = self.options, {}
         if options.embedding:
             found["embedding"] = options.embedding * self._embedding(student.backbone, answers.ids)
-        if options.hidden:
+        if answers.known is not None:
             layers = torch.stack([picked(layer, answers.ours) for layer in hidden.layers])
-            found["hidden"] = options.hidden * self._hidden(layers, answers.layers)
+            found["hidden"] = options.hidden * self._hidden(layers, answers.known)
         if options.logits:
             states = picked(hidden.states, answers.ours)
             found["logits"] = options.logits * self._logits(student.items, states, answers.states, answers.targets)
@@ -155,9 +168,12 @@ class Distiller(nn.Module):
             theirs = ours
         else:
             asked, ours, theirs, targets = self._prefixes(batch)
-        states = body.encode(asked, keep_layers=True)
-        layers = torch.stack([picked(layer, theirs) for layer in states.layers])
-        return Answers(ours, batch.items.flatten()[ours], targets, picked(states.states, theirs), layers)
+        compared = self.options.hidden > 0
+        states = body.encode(asked, keep_layers=compared)
+        known = (
+            known_of([picked(layer, theirs) for layer in states.layers], self.options.direction) if compared else None
+        )
+        return Answers(ours, batch.items.flatten()[ours], targets, picked(states.states, theirs), known)
 
     def _prefixes(self, batch: Batch) -> tuple[Batch, Tensor, Tensor, Tensor]:
         """A prefix of every history that ends at a step with a target, as a question to the teacher, and where its answer is."""
@@ -179,13 +195,13 @@ class Distiller(nn.Module):
         found = self.embedding(student.vectors(ids, student.items.dim) * student.scale).float()
         return (found - wanted).square().mean() / wanted.square().mean().clamp_min(1e-12)
 
-    def _hidden(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """L_hid of states [L, M, D] and the teacher's [L', M, D']."""
+    def _hidden(self, ours: Tensor, known: Known) -> Tensor:
+        """L_hid of states [L, M, D] and the teacher's."""
         with torch.autocast(ours.device.type, enabled=False):  # differences of long sums
-            distance = divergences(self.hidden(ours.float()), theirs.float(), self.options.direction)
+            distance = divergences(self.hidden(ours.float()), known)
         if self.options.mapping == "fixed":
             rows = torch.arange(len(ours), device=ours.device)
-            return distance[rows, (rows + 1) * len(theirs) // len(ours) - 1].mean()
+            return distance[rows, (rows + 1) * len(known.table) // len(ours) - 1].mean()
         flow = cheapest_flow(self.student_weights, self.teacher_weights, distance)
         if self.options.adaptive and self.training:
             work = flow * distance.detach().double()
@@ -218,15 +234,32 @@ def divergence(student: Tensor, teacher: Tensor, direction: str) -> Tensor:
     return F.kl_div(second, first, reduction="sum", log_target=True)
 
 
-def divergences(student: Tensor, teacher: Tensor, direction: str) -> Tensor:
-    """Mean KL divergences [L, L'] over tokens of every pair of blocks, of states [L, M, C] and [L', M, C] as logits.
+@torch.no_grad()
+def known_of(layers: Sequence[Tensor], direction: str) -> Known:
+    """States [M, C] of the teacher's blocks, to be compared; ``direction`` as in `DistilOptions`.
+
+    Block by block: what lies between states and probabilities stays in the cache.
+    """
+    table = torch.empty(len(layers), layers[0].numel(), device=layers[0].device)
+    own = torch.empty(len(layers), device=table.device)
+    with torch.autocast(table.device.type, enabled=False):  # a sum this long is nothing for bfloat16
+        for row, layer, total in zip(table, layers, own, strict=True):
+            logs = layer.float().log_softmax(-1).flatten()
+            if direction == "teacher":
+                torch.exp(logs, out=row)
+                total.copy_(row @ logs)
+            else:
+                row.copy_(logs)
+    return Known(table, own if direction == "teacher" else None)
+
+
+def divergences(student: Tensor, known: Known) -> Tensor:
+    """Mean KL divergences [L, L'] over tokens of every pair of blocks, of states [L, M, C] as logits and the teacher's.
 
     One matrix product: KL(p || q) = sum p log p - sum p log q.
     """
-    ours, theirs = student.log_softmax(-1).flatten(1), teacher.log_softmax(-1).flatten(1)
-    tokens = student.shape[1]
-    if direction == "teacher":
-        p = theirs.exp()
-        return ((p * theirs).sum(1) - ours @ p.t()) / tokens
+    tokens, ours = student.shape[1], student.log_softmax(-1).flatten(1)
+    if known.own is not None:
+        return (known.own - ours @ known.table.t()) / tokens
     p = ours.exp()
-    return ((p * ours).sum(1)[:, None] - p @ theirs.t()) / tokens
+    return ((p * ours).sum(1)[:, None] - p @ known.table.t()) / tokens
