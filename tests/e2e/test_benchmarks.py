@@ -160,6 +160,16 @@ def test_routed(
     assert all(float(row["budget"]) > 0 and row["part"] == "test" for row in rows)
     trained = {path.name for path in (tmp_path / "work" / "shop-0").iterdir()}
     assert trained == {name, f"{name}-full", *extra}
+    if name == "skiprec":
+        out = tmp_path / "time.csv"
+        options = [tmp_path / "work" / "shop-0", "--budgets", rows[0]["budget"], "--seconds", 0.1, "--out", out]
+        monkeypatch.setattr(sys, "argv", ["skiprec_time", *map(str, options)])
+        script("skiprec_time").main()
+        timed = list(csv.DictReader(out.read_text().splitlines()))
+        assert [(row["data"], row["seed"], row["served"], row["batch"]) for row in timed] == [
+            ("shop", "0", served, batch) for served in ("run", "export") for batch in ("1", "256")
+        ]
+        assert all(float(row["times as fast, users/s"]) > 0 for row in timed)
 
 
 def test_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
