@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import math
 import random
 from pathlib import Path
@@ -170,17 +169,15 @@ def measure(name: str, case: Case, store: Store, seed: int, options: argparse.Na
                 tree["train"]["epochs"] = as_long(recipe)
             runs[model] = fit(folder / model, parse(tree), store)
         else:
-            config = control(model, recipe, runs["searched"], store, seed)
-            if model in OTHERS:
-                found = architecture_of(OTHERS[model], seed, options.work)
-                config = parse(override(config.tree(), [f"backbone.architecture={json.dumps(found)}"]))
+            found = architecture_of(OTHERS.get(model, name), seed, options.work)
+            config = control(model, recipe, runs["searched"], found, store, seed)
             runs[model] = fit(folder / model.replace(" ", "-"), config, store)
     if not options.train:
         report(name, seed, runs, store, options)
 
 
 def architecture_of(case: str, seed: int, work: Path) -> list[str]:
-    """What was found in another case: by the run of this seed, or as the results have it, of this seed if they can."""
+    """What was found in a case: by the run of this seed, or as the results have it, of this seed if they can."""
     searched = work / f"{case}-{seed}" / "searched"
     if tasks.finished(searched):
         return list(open_run(searched).config.tree()["backbone"]["architecture"])
@@ -202,10 +199,12 @@ def as_long(recipe: dict[str, Any]) -> int:
     return recipe["train"]["epochs"] + recipe["technique"]["adarec"]["search_epochs"]
 
 
-def control(model: str, recipe: dict[str, Any], searched: OpenRun, store: Store, seed: int) -> RunConfig:
-    """A control's configuration; it trains for as long as search and tuning together."""
+def control(
+    model: str, recipe: dict[str, Any], searched: OpenRun, found: list[str], store: Store, seed: int
+) -> RunConfig:
+    """A control's configuration, of the architecture found or its own; it trains for as long as search and tuning together."""
     tree = override(recipe, [f"train.epochs={as_long(recipe)}"])
-    tree["backbone"]["architecture"] = list(searched.config.tree()["backbone"]["architecture"])
+    tree["backbone"]["architecture"] = found
     if model == "alone":
         tree["technique"], tree["train"]["teacher"] = {}, ""
     elif model == "coded":

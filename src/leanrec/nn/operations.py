@@ -119,8 +119,8 @@ class Pooling(Operation):
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
         """See `Operation.forward`."""
-        if self.largest and (want is None or have is None):
-            return ctx.restrict(largest(x, self.offsets), have, want)
+        if self.largest and want is None:
+            return largest(x, self.offsets)
         return self._pooled(taps(x, self.offsets, ctx, have, want))
 
     @property
