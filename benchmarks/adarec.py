@@ -3,17 +3,17 @@
     python benchmarks/adarec.py --logs DIR --work DIR [--only shop-nextitnet ...] [--seeds 0] [--models searched alone ...]
 
 For every log and seed: the teacher; the searched student (recipe `adarec`, at most a twelfth of the teacher's parameters beside
-the item table); and its controls, all for as many epochs as search and tuning together:
+the item table); and its controls, trained for as many epochs as its tuning:
 
     alone        the found architecture, no teacher
-    retrained    the found architecture from fresh weights, with the teacher
-    random       an architecture drawn at random among those of about the same FLOPs, with the teacher
+    random       an architecture drawn at random among those of about the same FLOPs within the same budget, with the teacher
     isomorphic   cells that are the blocks of NextItNet, with the teacher and the fixed map
     fixed        searched with the fixed map instead of EMD
     free, dear   searched with no weight on the cost, and with five times the weight
-    fresh        searched, then tuned from fresh weights for as long as the controls: "retrained" in one run
+    inherited    searched, then tuned from the weights of the search
     of CASE      the architecture found in another case, in a run of --work or else in the results, with the teacher
     coded        the searched student with quantised item codes (CpRec), tuned for one epoch more
+    paper        recipe `adarec-paper` from the same teacher, with its own size, epochs and weights
 
 Epochs are chosen on validation users. One CSV row a model: quality, lead of the searched student over it as a mean over users with
 a 95 % interval, counted cost, and the time of requests beside the teacher (--seconds a batch size). Finished runs are not trained
@@ -66,6 +66,7 @@ GAMES = [
     *("train.learning_rate=1e-3", "train.epochs=12", "train.batch_users=128"),
 ]
 STUDENT = [*SAMPLED, "backbone.dropout=0.3", "train.batch_users=128", "technique.adarec.candidates=256"]
+SHOP = ["train.epochs=18", "technique.adarec.search_epochs=8", "train.batch_users=16"]
 RETAIL = ["train.batch_users=32", "train.window=all"]
 BLOCKS = (("conv3", "none", "conv3x2"), ("conv3x4", "none", "conv3x8"))
 """NextItNet's blocks as cells of two nodes: dilations 1, 2 and 4, 8 in turn."""
@@ -74,7 +75,7 @@ SHRINK = 12
 NEAR = 0.1
 """Random architectures may cost so much more or less."""
 DRAWS = 1000
-"""Most draws of them."""
+"""Most draws of one."""
 
 
 class Case(NamedTuple):
@@ -88,35 +89,35 @@ class Case(NamedTuple):
 CASES = {
     "shop-nextitnet": Case(
         "shop",
-        [*DEEP, "backbone.dropout=0.1", "train.learning_rate=3e-3", "train.epochs=20"],
-        ["train.epochs=10", "technique.adarec.search_epochs=8", "train.batch_users=16"],
+        [*DEEP, "backbone.dropout=0.4", "train.learning_rate=3e-3", "train.epochs=60"],
+        SHOP,
     ),
     "shop-sasrec": Case(
         "shop",
-        [*SASREC, "backbone.dropout=0.1", "train.learning_rate=3e-3", "train.epochs=20"],
-        ["train.epochs=10", "technique.adarec.search_epochs=8", "train.batch_users=16"],
+        [*SASREC, "backbone.dropout=0.3", "train.learning_rate=3e-3", "train.epochs=60"],
+        SHOP,
     ),
     "shop-bert4rec": Case(
         "shop",
         [*BERT4REC, "backbone.dropout=0.1", "train.learning_rate=1e-3", "train.epochs=60"],
-        ["train.epochs=10", "technique.adarec.search_epochs=8", "train.batch_users=16"],
+        SHOP,
     ),
     "online-retail-nextitnet": Case(
         "online-retail",
         [*DEEP, *RETAIL, "train.learning_rate=1e-3", "train.epochs=6"],
-        [*RETAIL, "train.epochs=6", "technique.adarec.search_epochs=3"],
+        [*RETAIL, "train.epochs=9", "technique.adarec.search_epochs=3"],
     ),
     "online-retail-sasrec": Case(
         "online-retail",
         [*SASREC, *RETAIL, "train.learning_rate=1e-3", "train.epochs=6"],
-        [*RETAIL, "train.epochs=6", "technique.adarec.search_epochs=3"],
+        [*RETAIL, "train.epochs=9", "technique.adarec.search_epochs=3"],
     ),
     "ml-1m-nextitnet": Case(
         "ml-1m",
         [*DEEP, *RETAIL, "backbone.width=64", "backbone.max_length=200", "train.learning_rate=1e-3", "train.epochs=10"],
         [
             *(*RETAIL, "backbone.width=32", "backbone.max_length=200"),
-            *("train.epochs=6", "technique.adarec.search_epochs=3"),
+            *("train.epochs=9", "technique.adarec.search_epochs=3"),
         ],
     ),
     "ml-1m-nextitnet-wide": Case(
@@ -127,18 +128,18 @@ CASES = {
             *("train.epochs=16", "technique.adarec.search_epochs=3"),
         ],
     ),
-    "games-nextitnet": Case("games", GAMES, [*STUDENT, "train.epochs=8", "technique.adarec.search_epochs=4"]),
-    "games-nextitnet-longer": Case("games", GAMES, [*STUDENT, "train.epochs=20", "technique.adarec.search_epochs=4"]),
+    "games-nextitnet": Case("games", GAMES, [*STUDENT, "train.epochs=12", "technique.adarec.search_epochs=4"]),
 }
 SEARCHED = {
     "searched": [],
     "fixed": ["technique.adarec.mapping=fixed"],
     "free": ["technique.adarec.cost_weight=0"],
     "dear": ["technique.adarec.cost_weight=0.5"],
-    "fresh": ["technique.adarec.weights=fresh"],
+    "inherited": ["technique.adarec.weights=searched"],
 }
 """Searches, and what they change of the recipe."""
-CONTROLS = ("alone", "retrained", "random", "isomorphic")
+CONTROLS = ("alone", "random", "isomorphic")
+MORE = ("coded", "paper")
 CODED = {"codes": [64, 16], "shrink": 4.5}
 """CpRec's settings for the student of a large catalogue."""
 OTHERS = {f"of {case}": case for case in CASES}
@@ -160,14 +161,11 @@ def measure(name: str, case: Case, store: Store, seed: int, options: argparse.Na
     teacher = fit(folder / "teacher", parse(override({}, [*settings, *case.teacher])), store)
     recipe = override(read_recipe("adarec"), [*settings, *case.student, f"train.teacher={teacher.path.resolve()}"])
     table = (len(store.catalog) + 1) * recipe["backbone"]["width"]
-    most = [f"technique.adarec.max_params={table + body(teacher) // SHRINK}", *options.set]
-    runs = {"teacher": teacher, "searched": fit(folder / "searched", parse(override(recipe, most)), store)}
+    recipe = override(recipe, [f"technique.adarec.max_params={table + body(teacher) // SHRINK}", *options.set])
+    runs = {"teacher": teacher, "searched": fit(folder / "searched", parse(recipe), store)}
     for model in options.models:
         if model in SEARCHED:
-            tree = override(recipe, [*most, *SEARCHED[model]])
-            if model == "fresh":
-                tree["train"]["epochs"] = as_long(recipe)
-            runs[model] = fit(folder / model, parse(tree), store)
+            runs[model] = fit(folder / model, parse(override(recipe, SEARCHED[model])), store)
         else:
             found = architecture_of(OTHERS.get(model, name), seed, options.work)
             config = control(model, recipe, runs["searched"], found, store, seed)
@@ -194,16 +192,14 @@ def architecture_of(case: str, seed: int, work: Path) -> list[str]:
     return found.get(str(seed), found[min(found)]).split()
 
 
-def as_long(recipe: dict[str, Any]) -> int:
-    """Epochs of search and tuning together."""
-    return recipe["train"]["epochs"] + recipe["technique"]["adarec"]["search_epochs"]
-
-
 def control(
     model: str, recipe: dict[str, Any], searched: OpenRun, found: list[str], store: Store, seed: int
 ) -> RunConfig:
-    """A control's configuration, of the architecture found or its own; it trains for as long as search and tuning together."""
-    tree = override(recipe, [f"train.epochs={as_long(recipe)}"])
+    """A control's configuration, of the architecture found or its own."""
+    if model == "paper":
+        kept = [f"train.{name}={recipe['train'][name]}" for name in ("seed", "teacher")]
+        return parse(override(read_recipe("adarec-paper"), kept))
+    tree = override(recipe, [])
     tree["backbone"]["architecture"] = found
     if model == "alone":
         tree["technique"], tree["train"]["teacher"] = {}, ""
@@ -220,14 +216,16 @@ def control(
 
 
 def drawn(tree: dict[str, Any], searched: OpenRun, catalog: Catalog, seed: int) -> list[str]:
-    """Operations at random, the first draw that costs about what the searched student does, or the nearest of many."""
-    wanted, found = searched.manifest.cost.flops, random.Random(seed)
+    """Operations at random within the budget, the first draw that costs about what the searched student does, or the nearest."""
+    wanted, most, found = searched.manifest.cost.flops, tree["technique"]["adarec"]["max_params"], random.Random(seed)
     count = len(tree["backbone"]["architecture"])
     nearest: tuple[float, list[str]] = (math.inf, [])
     for _ in range(DRAWS):
         tree["backbone"]["architecture"] = [found.choice(OPERATIONS) for _ in range(count)]
         plain = msgspec.structs.replace(parse(tree), technique=())
         model, _ = build(plain, catalog)
+        if sum(p.numel() for p in model.parameters()) > most:
+            continue
         off = abs(flops_per_user(model, model.backbone.max_length) / wanted - 1)
         nearest = min(nearest, (off, tree["backbone"]["architecture"]))
         if off <= NEAR:
@@ -287,7 +285,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--only", nargs="*", choices=CASES, default=[])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
-    parser.add_argument("--models", nargs="*", choices=[*CONTROLS, "coded", *SEARCHED, *OTHERS], default=list(CONTROLS))
+    parser.add_argument("--models", nargs="*", choices=[*CONTROLS, *MORE, *SEARCHED, *OTHERS], default=list(CONTROLS))
     parser.add_argument("--set", nargs="*", default=[], metavar="key.path=value", help="changes to all searches")
     parser.add_argument("--seconds", type=float, default=8.0, help="time for each batch size")
     parser.add_argument("--train", action="store_true", help="only train")

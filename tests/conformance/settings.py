@@ -146,7 +146,7 @@ TECHNIQUES: dict[str, Setting] = {
             "max_params": 1200,
             "max_ms": 0.002,
             "tuning": "task",
-            "weights": "fresh",
+            "weights": "searched",
         },
         on={"architecture": ()},
     ),

@@ -90,8 +90,8 @@ def test_the_student_is_a_base(settings: tuple[str, str], shop: Path, found: Pat
     assert leanrec("evaluate", run, "--json").code == 0
 
 
-def test_what_is_found_may_be_tuned_from_fresh_weights(shop: Path, teacher: Path, tmp_path: Path) -> None:
-    run = trained(shop, tmp_path / "run", *STUDENT, "--teacher", teacher, "technique.adarec.weights=fresh")
+def test_what_is_found_may_be_tuned_from_the_weights_of_the_search(shop: Path, teacher: Path, tmp_path: Path) -> None:
+    run = trained(shop, tmp_path / "run", *STUDENT, "--teacher", teacher, "technique.adarec.weights=searched")
     assert leanrec("evaluate", run, "--split", "valid", "--json").json["metrics"] == read_manifest(run).train.valid
 
 

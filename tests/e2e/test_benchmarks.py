@@ -236,17 +236,18 @@ def test_adarec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SHRINK", 2)
     monkeypatch.setattr(module, "CODED", {"codes": 2, "int8": True})
     monkeypatch.setattr(module, "OTHERS", {"of tiny": "tiny"})
-    models = ["alone", "retrained", "random", "isomorphic", "coded", "fixed", "of tiny"]
+    models = ["alone", "random", "isomorphic", "coded", "fixed", "inherited", "of tiny"]
     options = ["--work", tmp_path / "work", "--out", tmp_path / "out.csv", "--seconds", 0.1, "--models", *models]
     monkeypatch.setattr(sys, "argv", ["adarec", *map(str, options)])
     module.main({"tiny": case}, module.arguments())
     rows = {row["model"]: row for row in csv.DictReader((tmp_path / "out.csv").read_text().splitlines())}
     assert list(rows) == ["teacher", "searched", *models]
     assert float(rows["searched"]["ndcg@10 lead of searched"]) == 0
-    same = {rows[model]["architecture"] for model in ("searched", "alone", "retrained", "of tiny")}
+    same = {rows[model]["architecture"] for model in ("searched", "alone", "inherited", "of tiny")}
     assert len(same) == 1 and "" not in same
     assert float(rows["searched"]["times fewer params"]) >= 2 and rows["teacher"]["times as fast, batch 1"] == "1.0"
     assert float(rows["random"]["flops"]) == pytest.approx(float(rows["searched"]["flops"]), rel=module.NEAR)
+    assert all(float(rows[model]["times fewer body params"]) >= 2 for model in ("searched", "random"))
     assert float(rows["coded"]["times fewer bytes"]) > float(rows["searched"]["times fewer bytes"])
 
 

@@ -9,8 +9,8 @@ The student is a stack of cells (`nn.cells`). Two stages:
 
    where the middle terms hold the student against the teacher, token by token (`distil`), and L_cost is the expected cost of
    what is drawn, counted or measured at the student's own size (`costs`).
-2. **tune**: the most probable architecture that fits the budgets is kept (`derive`) and trained alone, from the search's weights
-   or from fresh ones.
+2. **tune**: the most probable architecture that fits the budgets is kept (`derive`) and trained alone, from fresh weights or from
+   the search's.
 
 What comes out is an ordinary model on the backbone `cells`: its architecture is data in the run's manifest. With
 ``backbone.architecture`` given there is nothing to search, and only the second stage runs: plain distillation.
@@ -21,7 +21,8 @@ so that their weights mean the same on every log; divergences take the side that
 temperature acts on what is drawn; the choice is firm, argmax, wherever it is validated; its learning rate is ``pace`` times that
 of the weights, not a 250th; L_cost is the expectation, of costs at the student's own size; epochs are selected by NDCG@10
 alone; the teacher computes no gradients; the weights of the layers are stored with the model. L_emb is relative to the size of the
-teacher's vectors. Not of a fault: tuning may go on with the teacher, and both stages share ``train.learning_rate``.
+teacher's vectors. Not of a fault: tuning goes on with the teacher and starts from fresh weights, unless told otherwise, and both
+stages share ``train.learning_rate``.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class AdaRecConfig(DistilOptions, frozen=True, forbid_unknown_fields=True, kw_on
         max_params: Most parameters of the student; 0 for any.
         max_ms: Longest request of one user with a history of full length, in milliseconds as measured here; 0 for any.
         tuning: Whether the second stage goes on with the teacher ("distil") or not ("task").
-        weights: What the second stage starts from: the weights of the search ("searched"), which many architectures have
-            shared, or fresh ones ("fresh").
+        weights: What the second stage starts from: fresh weights ("fresh"), or those of the search ("searched"), as in the
+            published code; many architectures have shared them.
     """
 
     operations: tuple[str, ...] = OPERATIONS
@@ -81,7 +82,7 @@ class AdaRecConfig(DistilOptions, frozen=True, forbid_unknown_fields=True, kw_on
     max_params: Whole = 0
     max_ms: Amount = 0.0
     tuning: Literal["distil", "task"] = "distil"
-    weights: Literal["searched", "fresh"] = "searched"
+    weights: Literal["fresh", "searched"] = "fresh"
 
 
 @techniques.register("adarec", AdaRecConfig)
