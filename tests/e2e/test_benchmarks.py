@@ -162,9 +162,10 @@ def test_routed(
     assert trained == {name, f"{name}-full", *extra}
     if name == "skiprec":
         out = tmp_path / "time.csv"
-        options = [tmp_path / "work" / "shop-0", "--budgets", rows[0]["budget"], "--seconds", 0.1, "--out", out]
-        monkeypatch.setattr(sys, "argv", ["skiprec_time", *map(str, options)])
-        script("skiprec_time").main()
+        pair = ["--full", "skiprec-full", "--lean", "skiprec", "--budgets", rows[0]["budget"]]
+        options = [tmp_path / "work" / "shop-0", *pair, "--seconds", 0.1, "--out", out]
+        monkeypatch.setattr(sys, "argv", ["served_time", *map(str, options)])
+        script("served_time").main()
         timed = list(csv.DictReader(out.read_text().splitlines()))
         assert [(row["data"], row["seed"], row["served"], row["batch"]) for row in timed] == [
             ("shop", "0", served, batch) for served in ("run", "export") for batch in ("1", "256")

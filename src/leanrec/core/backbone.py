@@ -141,7 +141,7 @@ class Context:
         if have is None:
             index = self.at(want).clamp_min(0).unsqueeze(-1).expand(-1, -1, x.shape[-1])
             return x.gather(1, index)
-        return x[:, [have.index(step) for step in want]]
+        return x.index_select(1, constant(_places(have, want), x.device))
 
     def rows(self, index: Tensor) -> Context:
         """The context of some of the users, int64 [B']; for execution without masks."""
@@ -150,6 +150,12 @@ class Context:
     def gate(self, x: Tensor) -> Tensor:
         """``x`` [B, S, D] with closed channels at zero."""
         return x if self.channels is None else x * self.channels
+
+
+@lru_cache(maxsize=4096)
+def _places(have: tuple[int, ...], want: tuple[int, ...]) -> tuple[int, ...]:
+    """Where the steps ``want`` stand among ``have``."""
+    return tuple(have.index(step) for step in want)
 
 
 @dataclass(frozen=True, slots=True)

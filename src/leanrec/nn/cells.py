@@ -10,6 +10,7 @@ operation of every edge. While it is searched a cell is open: it holds every can
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -169,14 +170,14 @@ class Cell(Block):
         sources, nodes = [F.relu(x)], []
         for node in range(1, self.nodes + 1):
             parts = [run(edge, sources[self.wires[edge][0]]) for edge in self._live() if self.wires[edge][1] == node]
-            nodes.append(torch.stack(parts).sum(0) if parts else empty(node))
+            nodes.append(reduce(torch.add, parts) if parts else empty(node))
             sources.append(F.relu(nodes[-1]))
         return nodes
 
     def _branch(self, nodes: Sequence[Tensor], channels: Tensor | None) -> Tensor:
         """What is added to the input, from all nodes at the same steps."""
-        y = torch.stack(list(nodes), -1)
-        y = y.squeeze(-1) if self.mix is None else (y * self.mix.softmax(0)).sum(-1)
+        weighted = nodes if self.mix is None else [y * a for y, a in zip(nodes, self.mix.softmax(0), strict=True)]
+        y = reduce(torch.add, weighted)
         return self.scale(dropout(F.relu(self.norm(y, channels)), self.dropout, self.training))
 
     def _live(self) -> list[int]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -138,8 +139,10 @@ class Pooling(Operation):
 
     def _pooled(self, side_by_side: Tensor) -> Tensor:
         """The inputs at ``offsets`` side by side, [..., kernel * w], to [..., w]."""
-        inputs = side_by_side.unflatten(-1, (len(self.offsets), -1))
-        return inputs.amax(-2) if self.largest else inputs.mean(-2)
+        first, *others = side_by_side.chunk(len(self.offsets), -1)
+        if self.largest:
+            return reduce(torch.maximum, others, first)
+        return reduce(torch.add, others, first) / len(self.offsets)
 
 
 class SelfAttention(Operation):

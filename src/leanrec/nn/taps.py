@@ -31,8 +31,10 @@ def taps(x: Tensor, offsets: Offsets, ctx: Context, have: Steps, want: Steps) ->
         return ctx.restrict(shifted(x, offsets), have, want)
     exists = ctx.valid(have, x)
     x = x if exists is None else x * exists
-    index = constant(_lookups(have, want, offsets), x.device)
-    return F.pad(x, (0, 0, 0, 1)).index_select(1, index).unflatten(1, (len(want), len(offsets))).flatten(2)
+    lookups = _lookups(have, want, offsets)
+    if len(have) in lookups:
+        x = F.pad(x, (0, 0, 0, 1))
+    return x.index_select(1, constant(lookups, x.device)).unflatten(1, (len(want), len(offsets))).flatten(2)
 
 
 def shifted(x: Tensor, offsets: Offsets) -> Tensor:
