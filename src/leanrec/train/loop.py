@@ -125,6 +125,7 @@ def train_stages(
         if index >= first and stage.due(model):
             going_on = resume and index == first
             progress = train(model, stage, data, config, out, validate, watcher, index, going_on, progress)
+        torch.manual_seed(_seed(config.seed, Progress(stage=index, epoch=stage.epochs)))  # as after an interruption
         model = stage.finish(model)
     if progress is None:
         raise ConfigError("expected at least one training stage, got none")

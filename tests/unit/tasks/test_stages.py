@@ -64,11 +64,11 @@ def tree(teacher: Path | None, **fields: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("tuning", ["distil", "task"])
+@pytest.mark.parametrize(("tuning", "weights"), [("distil", "fresh"), ("task", "searched")])
 def test_stopped_anywhere_and_resumed_it_is_the_same(
-    tuning: str, teacher: Path, tiny_store: Store, tmp_path: Path
+    tuning: str, weights: str, teacher: Path, tiny_store: Store, tmp_path: Path
 ) -> None:
-    config = parse(tree(teacher, tuning=tuning))
+    config = parse(tree(teacher, tuning=tuning, weights=weights))
     watcher = Stop(0)
     run_training(config, tiny_store.path, tmp_path / "whole", watcher)
     assert watcher.stages == ["search", "tune"]
