@@ -250,6 +250,15 @@ def test_adarec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert float(rows["random"]["flops"]) == pytest.approx(float(rows["searched"]["flops"]), rel=module.NEAR)
     assert all(float(rows[model]["times fewer body params"]) >= 2 for model in ("searched", "random"))
     assert float(rows["coded"]["times fewer bytes"]) > float(rows["searched"]["times fewer bytes"])
+    pair = [tmp_path / "work" / "tiny-0", "--full", "teacher", "--lean", "searched", "--runs"]
+    monkeypatch.setattr(
+        sys, "argv", ["served_time", *map(str, pair), "--seconds", "0.1", "--out", str(tmp_path / "time.csv")]
+    )
+    script("served_time").main()
+    timed = list(csv.DictReader((tmp_path / "time.csv").read_text().splitlines()))
+    assert [(row["lean"], row["budget"], row["served"], row["batch"]) for row in timed] == [
+        ("searched", "", "run", batch) for batch in ("1", "256")
+    ]
 
 
 def test_adarec_takes_architectures_of_other_logs_from_runs_or_results(
