@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leanrec.backbones import backbones
-from leanrec.core.backbone import Context, Steps
+from leanrec.core.context import Context, Steps
 from leanrec.core.ranges import Count, Positive, Share
 from leanrec.nn.cell_stack import CellStack
 from leanrec.nn.elastic import ElasticNorm

@@ -21,7 +21,8 @@ import msgspec
 from torch import Tensor, nn
 
 from leanrec.backbones import backbones
-from leanrec.core.backbone import Backbone, Block, Context, Steps
+from leanrec.core.backbone import Backbone, Block
+from leanrec.core.context import Context, Steps
 from leanrec.core.dropout import dropout
 from leanrec.core.ranges import Count, Positive, Share
 from leanrec.core.types import Memory

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from leanrec.core.backbone import Backbone, Context, Steps
+from leanrec.core.backbone import Backbone
+from leanrec.core.context import Context, Steps
 from leanrec.core.types import FULL, Batch, Memory, Route
 
 

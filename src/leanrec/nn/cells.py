@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from leanrec.core.backbone import Block, Context, Steps
+from leanrec.core.backbone import Block
+from leanrec.core.context import Context, Steps
 from leanrec.core.dropout import dropout
 from leanrec.core.types import Memory
 from leanrec.nn.elastic import ElasticNorm

@@ -19,7 +19,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from leanrec.core.backbone import Context, Steps
+from leanrec.core.context import Context, Steps
 from leanrec.core.errors import ConfigError
 from leanrec.core.types import Memory
 from leanrec.nn.attention import Attention

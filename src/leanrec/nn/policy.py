@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from leanrec.core.backbone import Backbone, Context, ItemTable
+from leanrec.core.backbone import Backbone, ItemTable
+from leanrec.core.context import Context
 from leanrec.core.errors import ConfigError
 from leanrec.core.types import FULL, Batch, Route
 from leanrec.nn.convolution import ConvBlock

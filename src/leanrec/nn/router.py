@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from leanrec.core.backbone import Context, ItemTable
+from leanrec.core.backbone import ItemTable
+from leanrec.core.context import Context
 from leanrec.core.types import PAD, Batch
 from leanrec.nn.tables import PlainTable
 from leanrec.nn.transformer import TransformerBlock, TransformerConfig

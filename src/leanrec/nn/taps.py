@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from leanrec.core.backbone import Context, Steps, constant
+from leanrec.core.context import Context, Steps, constant
 from leanrec.core.types import Memory
 
 Offsets = tuple[int, ...]

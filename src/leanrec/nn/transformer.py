@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from leanrec.core.backbone import Backbone, Block, Context, Steps
+from leanrec.core.backbone import Backbone, Block
+from leanrec.core.context import Context, Steps
 from leanrec.core.dropout import dropout
 from leanrec.core.errors import ConfigError
 from leanrec.core.ranges import Count, Positive, Share

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from leanrec.core.backbone import Context
+from leanrec.core.context import Context
 from leanrec.nn.attention import Attention
 from toys import randomise
 

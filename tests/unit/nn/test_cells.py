@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from leanrec.backbones.cells import Cells, CellsConfig
-from leanrec.core.backbone import Context, Steps
+from leanrec.core.context import Context, Steps
 from leanrec.core.errors import ConfigError
 from leanrec.core.types import Batch
 from leanrec.nn.cells import Cell, edges, live

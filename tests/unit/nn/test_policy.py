@@ -17,7 +17,7 @@ from torch import Tensor
 
 from leanrec.backbones.nextitnet import NextItNet, NextItNetConfig
 from leanrec.backbones.sasrec import SASRec, SASRecConfig
-from leanrec.core.backbone import Context
+from leanrec.core.context import Context
 from leanrec.core.errors import ConfigError
 from leanrec.core.types import FULL, Batch, Route
 from leanrec.nn.policy import (
