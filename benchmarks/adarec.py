@@ -230,6 +230,8 @@ def drawn(tree: dict[str, Any], searched: OpenRun, catalog: Catalog, seed: int) 
         nearest = min(nearest, (off, tree["backbone"]["architecture"]))
         if off <= NEAR:
             break
+    if not nearest[1]:
+        raise SystemExit(f"expected an architecture of at most {most} parameters among {DRAWS} drawn, got none")
     return nearest[1]
 
 

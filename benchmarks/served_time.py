@@ -3,8 +3,8 @@
     python benchmarks/served_time.py RUNS/games-sasrec-1 --full skiprec-full --lean skiprec-menu-7 --budgets 0.3
     python benchmarks/served_time.py RUNS/games-nextitnet-1 --full teacher --lean searched
 
-Whole requests, policy and head included, on histories of the case's store; the two models take turns, for --seconds each. One CSV
-row for runs and exports, for one user and 256, and for each budget of a routed model. Run nothing else beside it.
+Whole requests, policy and head included, on histories of the case's store; the two models take turns, --seconds a batch size. One
+CSV row for runs and exports, for one user and 256, and for each budget of a routed model. Run nothing else beside it.
 """
 
 from __future__ import annotations

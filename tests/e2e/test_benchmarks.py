@@ -8,12 +8,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from e2e.conftest import write_log
 from leanrec.data.simulate import Shop, simulate
+from leanrec.data.store import Store
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -239,17 +240,23 @@ def test_adarec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "OTHERS", {"of tiny": "tiny"})
     models = ["alone", "random", "isomorphic", "coded", "fixed", "inherited", "of tiny"]
     options = ["--work", tmp_path / "work", "--out", tmp_path / "out.csv", "--seconds", 0.1, "--models", *models]
-    monkeypatch.setattr(sys, "argv", ["adarec", *map(str, options), "--ahead", "alone"])
+    monkeypatch.setattr(sys, "argv", ["adarec", *map(str, options)])
     module.main({"tiny": case}, module.arguments())
     rows = {row["model"]: row for row in csv.DictReader((tmp_path / "out.csv").read_text().splitlines())}
     assert list(rows) == ["teacher", "searched", *models]
-    assert all(float(rows[model]["ndcg@10 lead of alone"]) == 0 for model in ("alone", "of tiny"))
+    assert float(rows["searched"]["ndcg@10 lead of searched"]) == 0
     same = {rows[model]["architecture"] for model in ("searched", "alone", "inherited", "of tiny")}
     assert len(same) == 1 and "" not in same
     assert float(rows["searched"]["times fewer params"]) >= 2 and rows["teacher"]["times as fast, batch 1"] == "1.0"
     assert float(rows["random"]["flops"]) == pytest.approx(float(rows["searched"]["flops"]), rel=module.NEAR)
     assert all(float(rows[model]["times fewer body params"]) >= 2 for model in ("searched", "random"))
     assert float(rows["coded"]["times fewer bytes"]) > float(rows["searched"]["times fewer bytes"])
+    again = ["--models", "alone", "of tiny", "--ahead", "alone", "--out", tmp_path / "ahead.csv"]
+    monkeypatch.setattr(sys, "argv", ["adarec", *map(str, [*options, *again])])
+    module.main({"tiny": case}, module.arguments())
+    ahead = {row["model"]: row for row in csv.DictReader((tmp_path / "ahead.csv").read_text().splitlines())}
+    assert list(ahead) == ["teacher", "searched", "alone", "of tiny"]
+    assert all(float(ahead[model]["ndcg@10 lead of alone"]) == 0 for model in ("alone", "of tiny"))
     pair = [tmp_path / "work" / "tiny-0", "--full", "teacher", "--lean", "searched", "--runs"]
     monkeypatch.setattr(
         sys, "argv", ["served_time", *map(str, pair), "--seconds", "0.1", "--out", str(tmp_path / "time.csv")]
@@ -277,6 +284,16 @@ def test_adarec_takes_architectures_of_other_logs_from_runs_or_results(
     (tmp_path / "adarec-1.csv").write_text("\n".join([*rows, "other,2,searched,skip"]))
     found = [module.architecture_of("tiny", seed, tmp_path) for seed in (0, 1, 2)]
     assert found == [["conv3", "none"], ["skip", "max3"], ["conv3", "none"]]
+
+
+def test_adarec_says_where_nothing_drawn_meets_the_budget(tiny_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = script("adarec")
+    monkeypatch.setattr(module, "DRAWS", 3)
+    backbone = {"name": "cells", "width": 4, "layers": 1, "nodes": 1, "max_length": 8, "architecture": ["skip"]}
+    tree = {"backbone": backbone, "technique": {"adarec": {"max_params": 10}}, "train": {"epochs": 1}}
+    searched = SimpleNamespace(manifest=SimpleNamespace(cost=SimpleNamespace(flops=100)))
+    with pytest.raises(SystemExit, match="^expected an architecture of at most 10 parameters among 3 drawn, got none$"):
+        module.drawn(tree, searched, tiny_store.catalog, 0)
 
 
 def engine_rows(monkeypatch: pytest.MonkeyPatch, out: Path, *options: object) -> list[dict[str, str]]:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from leanrec.backbones.gru4rec import GRU4Rec, GRU4RecConfig
 from leanrec.backbones.sasrec import SASRec, SASRecConfig
-from leanrec.core.backbone import Backbone, Block, Context, Steps
+from leanrec.core.backbone import Backbone, Block
+from leanrec.core.context import Context, Steps
 from leanrec.core.recommender import Recommender
 from leanrec.nn.elastic import ElasticLinear
 from leanrec.nn.recurrent import ElasticGRU

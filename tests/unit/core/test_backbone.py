@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from leanrec.backbones.sasrec import SASRec, SASRecConfig
-from leanrec.core.backbone import Context
+from leanrec.core.context import Context
 from leanrec.core.errors import CompositionError
 from leanrec.core.types import FULL, Route
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 from torch import Tensor, nn
 
-from leanrec.core.backbone import Backbone, Block, Context, Steps
+from leanrec.core.backbone import Backbone, Block
+from leanrec.core.context import Context, Steps
 from leanrec.core.errors import CompositionError
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
