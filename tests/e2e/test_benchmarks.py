@@ -292,7 +292,9 @@ def test_adarec_says_where_nothing_drawn_meets_the_budget(tiny_store: Store, mon
     backbone = {"name": "cells", "width": 4, "layers": 1, "nodes": 1, "max_length": 8, "architecture": ["skip"]}
     tree = {"backbone": backbone, "technique": {"adarec": {"max_params": 10}}, "train": {"epochs": 1}}
     searched = SimpleNamespace(manifest=SimpleNamespace(cost=SimpleNamespace(flops=100)))
-    with pytest.raises(SystemExit, match=r"^expected an architecture of at most 10 parameters among 3 drawn, got none$"):
+    with pytest.raises(
+        SystemExit, match=r"^expected an architecture of at most 10 parameters among 3 drawn, got none$"
+    ):
         module.drawn(tree, searched, tiny_store.catalog, 0)
 
 
