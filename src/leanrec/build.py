@@ -46,11 +46,11 @@ def techniques_of(config: RunConfig) -> list[Technique]:
 
 
 def split_of(store: Store, config: RunConfig) -> Split:
-    """The split a configuration asks for."""
+    """The split a configuration asks for, its validation users in the parts of `data.split`."""
     timed = config.data.split == "time"
     data = config.data
     split = Split.time_quantiles(store, data.valid_from, data.test_from) if timed else Split.leave_one_out(store)
-    return split.reserved(data.confirm) if data.confirm else split
+    return (split.reserved(data.confirm) if data.confirm else split).halved()
 
 
 def saved_config(run: Path) -> RunConfig:

@@ -8,13 +8,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 import torch
 
 from e2e.command import Result, leanrec, listing, trained
 from e2e.conftest import ROUTED, ROUTES, SMALL
-from leanrec.artifact.manifest import read_manifest
+from leanrec.artifact.manifest import encode, read_manifest
 from leanrec.build import open_run
 from leanrec.data.store import Store
 from leanrec.techniques import canet
@@ -186,12 +187,32 @@ def test_the_small_model_alone_costs_no_more_than_the_learned_routes_of_any_budg
 
 
 def test_the_cheapest_budget_that_loses_little(routed: Path) -> None:
-    result = leanrec("evaluate", routed, "--max-loss", 0.9, "--json")
-    budget = result.json["budget"]
-    assert re.fullmatch(
-        rf"budget {budget}: loses -?\d+\.\d\d% on validation, at most -?\d+\.\d\d% with 95 % confidence\n", result.err
+    result = leanrec("evaluate", routed, "--max-loss", 1.01, "--json")  # 60 users promise nothing less
+    found = result.json
+    budget, promise = found["budget"], found.pop("promise")
+    assert result.err.startswith(
+        f"budget {budget}: loses {promise['mean']:.2%}, at most {promise['upper']:.2%} with 95 % confidence, on 60 validation "
+        "users that nothing was fitted on\n"
     )
-    assert result.json == leanrec("evaluate", routed, "--budget", budget, "--json").json
+    assert promise["users"] == 60 and promise["p"] <= 0.05
+    assert found == leanrec("evaluate", routed, "--budget", budget, "--json").json
+
+
+def test_a_promise_is_refused_where_all_validation_users_were_fitted_on(routed: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(routed, tmp_path / "run")
+    manifest = read_manifest(copied)
+    older = msgspec.structs.replace(manifest, train=msgspec.structs.replace(manifest.train, fitted=0, stated=0))
+    (copied / "manifest.json").write_bytes(encode(older)[1])
+    error = leanrec("evaluate", copied, "--max-loss", 0.9, "--json").error
+    assert error == (
+        "expected validation users that nothing was fitted on for --max-loss, got a run of an older version, which fitted on all "
+        f"of them in {copied}; name a --budget, or train again"
+    )
+    stated = leanrec("evaluate", copied, "--split", "valid", "--json")
+    assert (
+        "warning: epochs and routes were chosen on these users too, so the figures look better than they are\n"
+        in stated.err
+    )
 
 
 def test_cost_lists_every_route_with_its_routing(routed: Path) -> None:

@@ -96,11 +96,12 @@ def test_simulate(tmp_path: Path) -> None:
 def test_train(store: Path, tmp_path: Path) -> None:
     result = leanrec("train", store, "--backbone=sasrec", *TINY, "train.epochs=1", "--out", tmp_path / "run", "--json")
     summary = result.json
-    assert summary.keys() == {"run", "epochs", "best_epoch", "valid", "seconds", "users_per_s"}
+    assert summary.keys() == {"run", "epochs", "best_epoch", "valid", "users", "seconds", "users_per_s"}
     assert (summary["run"], summary["epochs"], summary["best_epoch"]) == (str(tmp_path / "run"), 1, 1)
     assert summary["valid"].keys() == METRICS
     assert result.err.startswith("train 1/1  loss ")
-    assert f"{summary['valid']['ndcg@10']:.4f}" in result.err
+    assert result.err.count("\n") == 1  # the epoch is chosen on other users than the figures are of
+    assert summary["users"] == {"fit": 60, "valid": 60}
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         *("catalog.parquet", "config.toml", "log.csv", "manifest.json", "model.safetensors"),
     ]
@@ -130,6 +131,7 @@ def test_train_for_people(store: Path, tmp_path: Path) -> None:
     assert shown.code == 0
     assert f"{manifest.train.valid['ndcg@10']:.4f}" in shown.out
     assert f"next: leanrec evaluate {out}" in "".join(line.rstrip() for line in shown.out.splitlines())
+    assert "epochs and routes chosen on 60 validation users, figures of 60 others" in shown.out
     assert manifest.config["backbone"]["width"] == 16
 
 

@@ -119,7 +119,9 @@ def test_the_winner_is_the_cheapest_of_those_confirmed(ended: tuple[Path, Result
 
 def test_training_never_sees_the_users_that_confirm(ended: tuple[Path, Result], shop: Path) -> None:
     users = ended[1].json["users"]
-    assert users["choose"] + users["confirm"] == len(Split.leave_one_out(Store.open(shop)).targets("valid")[0])
+    assert users["fit"] + users["choose"] + users["confirm"] == len(
+        Split.leave_one_out(Store.open(shop)).targets("valid")[0]
+    )
     assert (
         leanrec("evaluate", ended[0] / "runs" / "full", "--split", "valid", "--json").json["users"] == users["choose"]
     )

@@ -65,7 +65,10 @@ class TrainSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     Attributes:
         best_epoch: 1-based epoch whose weights the run holds.
-        valid: Validation metrics of that epoch.
+        valid: Metrics of these weights on the validation users that figures are stated on; see `data.split`.
+        fitted: Validation users on whom epochs were selected and routes fitted; 0 in runs of before there were two parts, which
+            took all of them.
+        stated: Others, on whom ``valid`` was computed; 0 where these are those that were fitted on, being too few for two parts.
         seconds: Over all interruptions.
         users_per_s: Training windows per second.
         machine: Where: processor, cores, threads, torch.
@@ -78,6 +81,8 @@ class TrainSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     users_per_s: float
     machine: dict[str, str | int]
     seed: int
+    fitted: int = 0
+    stated: int = 0
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -31,11 +31,16 @@ def add(app: typer.Typer) -> None:
 
 def evaluate(
     run: Run,
-    split: Annotated[str, typer.Option(help="test or valid.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="test, or valid: the validation users that nothing was fitted on.")
+    ] = "test",
     budget: Budget = None,
     max_loss: Annotated[
         float | None,
-        typer.Option(help="Take the cheapest budget that loses less of the whole model's validation NDCG@10.", min=0),
+        typer.Option(
+            help="Take the cheapest budget that loses less of the whole model's NDCG@10 on users that nothing was fitted on.",
+            min=0,
+        ),
     ] = None,
     controls: Annotated[
         bool,
@@ -79,24 +84,35 @@ def evaluate(
     served = tasks.export_of(opened, export) if export else None
     given = {name: _given(name, path, store) for name, path in (("full", full), ("small", small)) if path}
     with stages(as_json) as progress:
-        valid = None
-        if controls or max_loss is not None:
-            valid = RoutedPart(opened, store, "valid", exclude_seen, progress, most=tasks.CALIBRATED)
-        if valid is not None and max_loss is not None:
-            budget, loss, upper = tasks.cheapest_budget(valid, max_loss)
-            note(f"budget {budget}: loses {loss:.2%} on validation, at most {upper:.2%} with 95 % confidence")
+        valid = promise = None
+        if controls:
+            valid = RoutedPart(opened, store, "fit", exclude_seen, progress, most=tasks.CALIBRATED)
+        if max_loss is not None:
+            fresh = RoutedPart(
+                opened, store, tasks.unseen(opened, store), exclude_seen, progress, most=tasks.CALIBRATED
+            )
+            budget, loss = tasks.cheapest_budget(fresh, max_loss)
+            promise = {"max_loss": max_loss, "users": len(fresh.asked.users), **msgspec.to_builtins(loss)}
+            note(
+                f"budget {budget}: loses {loss.mean:.2%}, at most {loss.upper:.2%} with 95 % confidence, on "
+                f"{len(fresh.asked.users):,} validation users that nothing was fitted on"
+            )
         if served:
             evaluation = tasks.evaluate_export(opened, served[0], store, split, exclude_seen, budget, progress)
         else:
             evaluation = tasks.evaluate_run(opened, store, split, exclude_seen, budget, progress)
     if per_user is not None:
         reports.write_per_user(per_user, evaluation, store)
+    if split == "valid" and not opened.manifest.train.stated:
+        note("warning: epochs and routes were chosen on these users too, so the figures look better than they are")
     result = reports.evaluation_result(opened, store, evaluation, split, exclude_seen)
     if budget is not None:
         result["budget"] = budget
+    if promise is not None:
+        result["promise"] = promise
     if export and served:
         result["export"] = reports.export_result(export, served[1])
-    if controls and valid is not None:
+    if valid is not None:
         with stages(as_json) as progress:
             part = RoutedPart(opened, store, split, exclude_seen, progress, most=tasks.CALIBRATED)
         result["curve"] = tasks.curve(part)

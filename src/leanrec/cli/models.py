@@ -107,7 +107,7 @@ def train(
                 f"{result['users_per_s']:,.0f}",
             )
         ],
-        f"next: leanrec evaluate {out}",
+        f"{reports.who_saw_what(result['users'])}\nnext: leanrec evaluate {out}",
     )
 
 

@@ -53,9 +53,19 @@ def train_result(run: Path, manifest: Manifest) -> dict[str, Any]:
         "epochs": summary.epochs,
         "best_epoch": summary.best_epoch,
         "valid": summary.valid,
+        "users": {"fit": summary.fitted, "valid": summary.stated},
         "seconds": summary.seconds,
         "users_per_s": summary.users_per_s,
     }
+
+
+def who_saw_what(users: dict[str, int]) -> str:
+    """Which validation users the figures of a training are of, in a line."""
+    if users["valid"]:
+        return f"epochs and routes chosen on {users['fit']:,} validation users, figures of {users['valid']:,} others"
+    if users["fit"]:
+        return f"figures of the {users['fit']:,} validation users that epochs and routes were chosen on, too few for two halves"
+    return "figures of the validation users that epochs and routes were chosen on"
 
 
 def evaluation_result(

@@ -30,7 +30,9 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """What a technique may fit its choices on, before or after the weights are trained: the validation part.
+    """What a technique may fit its choices on, before or after the weights are trained.
+
+    They are validation users on whom no figure is stated; see `data.split`.
 
     Attributes:
         batches: Starts one pass over the validation users: their histories, with the wanted item as the target of the
@@ -105,13 +107,8 @@ class Recommender(nn.Module):
         """How the scores of `decide` become routes; None if there is nothing to choose, or before `calibrate`."""
         return None
 
-    def calibrate(self, held_out: HeldOut) -> bool:
-        """Fit on validation users what is not trained with the weights; called once, when training has ended.
-
-        Returns:
-            Whether anything changed.
-        """
-        return False
+    def calibrate(self, held_out: HeldOut) -> None:
+        """Fit on validation users what is not trained with the weights; called once, when training has ended."""
 
     def routes(self, batch: Batch, budget: float | None = None) -> list[Route]:
         """The route of each of the B users. Deterministic.

@@ -1,6 +1,12 @@
 """Which event of a user is the target of validation and of test, and where training ends.
 
 The history of a target is everything before it of the same user. Shape letters: U users, M targets.
+
+Users with a validation target are cut into parts that never meet, so that no figure is of users it was chosen on:
+
+    fit      epochs are selected, routers, menus and prices are fitted on them
+    valid    figures are stated on them, and controls held against each other; nothing is fitted on them
+    confirm  set apart from both where ``data.confirm`` asks for it: a choice among models is confirmed on them
 """
 
 from __future__ import annotations
@@ -14,10 +20,12 @@ from leanrec.core.errors import ConfigError, DataError
 from leanrec.data.store import Store
 
 CHUNK = 1 << 22  # events whose times are looked at together
-RESERVED = 20210711
-"""Seed of the draw of reserved users: the same for every model on a store."""
+RESERVED, HALVED = 20210711, 20221130
+"""Seeds of the draws of reserved users and of those that are fitted on: the same for every model on a store."""
+LEAST = 10
+"""Fewest users of either half; validation users are not cut into smaller ones."""
 
-Part = Literal["valid", "test", "confirm"]
+Part = Literal["fit", "valid", "confirm", "test"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +38,8 @@ class Split:
         valid: int64 [U], position of each user's validation target, -1 for none.
         test: int64 [U], position of each user's test target, -1 for none.
         confirm: int64 [U], position of each reserved validation target (`reserved`), -1 for none; None if none is reserved.
+        fit: int64 [U], position of each validation target that is fitted on (`halved`), -1 for none; None if these are the targets
+            of ``valid``.
     """
 
     name: str
@@ -37,10 +47,12 @@ class Split:
     valid: np.ndarray
     test: np.ndarray
     confirm: np.ndarray | None = None
+    fit: np.ndarray | None = None
 
     def targets(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
         """Users with a target in that part, ascending, and the targets' positions, both int64 [M]."""
-        position = {"valid": self.valid, "test": self.test, "confirm": self.confirm}[part]
+        fit = self.valid if self.fit is None else self.fit
+        position = {"fit": fit, "valid": self.valid, "confirm": self.confirm, "test": self.test}[part]
         users = np.flatnonzero(position >= 0) if position is not None else np.zeros(0, np.int64)
         return users, position[users] if position is not None else users
 
@@ -55,6 +67,26 @@ class Split:
         apart = np.zeros(len(self.valid), bool)
         apart[users[drawn]] = True
         return replace(self, valid=np.where(apart, -1, self.valid), confirm=np.where(apart, self.valid, -1))
+
+    def halved(self) -> Split:
+        """The same split with half of the validation targets as the part "fit"; as it is where a half would be below `LEAST`.
+
+        Which users they are follows from the number of users with a validation target alone, reserved ones among them, so that
+        runs which reserve different shares never state a figure on a user that another one was fitted on.
+        """
+        apart = np.full_like(self.valid, -1) if self.confirm is None else self.confirm
+        users = np.flatnonzero(np.maximum(self.valid, apart) >= 0)
+        drawn = np.random.default_rng(HALVED).permutation(len(users))[: len(users) // 2]
+        fitted = np.zeros(len(self.valid), bool)
+        fitted[users[drawn]] = True
+        half = replace(self, fit=np.where(fitted, self.valid, -1), valid=np.where(fitted, -1, self.valid))
+        enough = min(len(half.targets(part)[0]) for part in ("fit", "valid")) >= LEAST
+        return half if enough else self
+
+    def users(self) -> dict[Part, int]:
+        """How many users each part has; 0 to fit on where these are the users of "valid"."""
+        parts: tuple[Part, ...] = ("fit", "valid", "confirm", "test")
+        return {part: 0 if part == "fit" and self.fit is None else len(self.targets(part)[0]) for part in parts}
 
     @classmethod
     def leave_one_out(cls, store: Store) -> Split:

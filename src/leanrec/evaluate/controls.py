@@ -99,11 +99,3 @@ def difference(ours: np.ndarray, theirs: np.ndarray, seed: int = 0) -> tuple[flo
     means = np.array([gap[rng.integers(len(gap), size=len(gap))].mean() for _ in range(SAMPLES)])
     low, high = np.quantile(means, [0.025, 0.975])
     return float(gap.mean()), float(low), float(high)
-
-
-def relative_loss(ours: np.ndarray, whole: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """Lost share of the whole model's mean, 1 - mean(ours) / mean(whole), and its 95 % bootstrap upper bound."""
-    rng = np.random.default_rng(seed)
-    drawn = [rng.integers(len(ours), size=len(ours)) for _ in range(SAMPLES)]
-    losses = [1 - ours[rows].mean() / max(whole[rows].mean(), 1e-12) for rows in drawn]
-    return float(1 - ours.mean() / max(whole.mean(), 1e-12)), float(np.quantile(losses, 0.95))

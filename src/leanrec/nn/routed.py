@@ -71,7 +71,7 @@ class Routed(Recommender, ABC):
         return Pricing(self.all_routes(), costs.cpu().numpy(), budgets, prices, self.dial.nearest(self.budget))
 
     @torch.no_grad()
-    def calibrate(self, held_out: HeldOut) -> bool:
+    def calibrate(self, held_out: HeldOut) -> None:
         """See `Recommender.calibrate`."""
         self.eval()
         with torch.enable_grad():
@@ -79,4 +79,3 @@ class Routed(Recommender, ABC):
         features, lengths = read_features(self, self.router, held_out.current())
         self.costs.fit(held_out, self.all_routes(), lengths)
         self.dial.fit(self.router.score(features), self.costs(lengths))
-        return True

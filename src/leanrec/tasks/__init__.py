@@ -1,7 +1,16 @@
 """What the command line does, as functions: train a run, evaluate it, measure it, recommend with it."""
 
 from leanrec.tasks.answering import evaluate_export, recommend_all, run_bench
-from leanrec.tasks.controls import SEARCHED, RoutedPart, alone_config, cheapest_budget, controls_of, curve, groups_of
+from leanrec.tasks.controls import (
+    SEARCHED,
+    RoutedPart,
+    alone_config,
+    cheapest_budget,
+    controls_of,
+    curve,
+    groups_of,
+    unseen,
+)
 from leanrec.tasks.evaluation import CALIBRATED, Evaluation, Part, evaluate_run, rank_part
 from leanrec.tasks.exporting import Answering, export_of, export_run, open_answering
 from leanrec.tasks.training import finished, run_training
@@ -28,4 +37,5 @@ __all__ = [
     "recommend_all",
     "run_bench",
     "run_training",
+    "unseen",
 ]

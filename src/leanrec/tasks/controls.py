@@ -17,10 +17,12 @@ from leanrec.core.errors import ConfigError
 from leanrec.core.types import FULL, Batch, Route
 from leanrec.cost.count import flops_per_user, interpolated
 from leanrec.data.batches import ask, questions, some
+from leanrec.data.split import Part
 from leanrec.data.store import Store
-from leanrec.evaluate.controls import RouteTable, best_policy, difference, matched, one_hot, relative_loss
+from leanrec.evaluate.controls import RouteTable, best_policy, difference, matched, one_hot
+from leanrec.evaluate.losses import ALPHA, Loss, paired_loss
 from leanrec.evaluate.metrics import NAMES, gains, summarise
-from leanrec.tasks.evaluation import SCORING, Evaluation, Part, always, rank_part
+from leanrec.tasks.evaluation import SCORING, Evaluation, always, rank_part
 from leanrec.tasks.progress import Report, silent
 
 METRIC = "ndcg@10"
@@ -38,7 +40,7 @@ class RoutedPart:
     Args:
         run: A run with a choice of routes.
         store: Its interactions.
-        part: "valid" or "test".
+        part: Of its split.
         exclude_seen: As in `evaluate_run`.
         progress: Told how many users of each route are ranked.
         most: Take at most so many users, evenly spread.
@@ -212,26 +214,64 @@ def curve(part: RoutedPart) -> list[dict[str, float]]:
     return points
 
 
-def cheapest_budget(valid: RoutedPart, max_loss: float) -> tuple[float, float, float]:
-    """The lowest budget whose relative loss of validation NDCG@10 against the whole model is below a limit with 95 % confidence.
+def unseen(run: OpenRun, store: Store) -> Part:
+    """The part of users that no choice of a run was made on, for a promise: those set apart, or those figures are stated on.
+
+    Raises:
+        ConfigError: There are none: the run is of a version that fitted on all validation users, they were too few for two parts,
+            or the store is another one than it was trained on.
+    """
+    part: Part = "confirm" if run.config.data.confirm else "valid"
+    data, trained = run.manifest.data, run.manifest.train
+    if (store.num_users, store.num_items, store.num_events) != (data.users, data.items, data.events):
+        raise ConfigError(
+            f"expected the store that {run.path} was trained on, since --max-loss promises on users that nothing was fitted "
+            f"on, got another one in {store.path}; leave --data out, or name a --budget"
+        )
+    if part == "valid" and not trained.stated:
+        why = (
+            f"only {trained.fitted} for both"
+            if trained.fitted
+            else "a run of an older version, which fitted on all of them"
+        )
+        raise ConfigError(
+            f"expected validation users that nothing was fitted on for --max-loss, got {why} in {run.path}; name a --budget, or "
+            "train again" + (" on more users" if trained.fitted else "")
+        )
+    return part
+
+
+def cheapest_budget(part: RoutedPart, max_loss: float) -> tuple[float, Loss]:
+    """The lowest budget at which a model loses less of the whole model's NDCG@10 than a limit, with 95 % confidence.
+
+    Budgets are tested from the dearest down, up to the first that fails: an order that does not come from the users, so that the
+    chance of any false promise is 5 % for all of them together (`evaluate.losses`).
+
+    Args:
+        part: Users that nothing was fitted on; see `unseen`.
+        max_loss: Share of the whole model's NDCG@10.
 
     Returns:
-        The budget, its mean loss and the upper end of its interval.
+        The budget and its loss.
 
     Raises:
         ConfigError: No budget loses that little; the message names the loss that can be kept.
     """
-    whole = valid.table.gains[:, valid.routes.index(FULL)]
-    found: list[tuple[float, float]] = []
-    for budget in valid.budgets(SEARCHED):
-        loss, upper = relative_loss(valid.table.expected(valid.chosen(budget)), whole)
-        if upper < max_loss:
-            return budget, loss, upper
-        found.append((upper, budget))
-    nearest = "; a budget of {1} loses at most {0:.4f}".format(*min(found)) if found else ""
-    raise ConfigError(
-        f"expected a budget whose {METRIC} loss is below {max_loss} with 95 % confidence, got none for {valid.run.path}{nearest}"
-    )
+    whole = part.table.gains[:, part.routes.index(FULL)]
+    found: tuple[float, Loss] | None = None
+    dearest = ""
+    for budget in reversed(part.budgets(SEARCHED)):
+        loss = paired_loss(part.table.expected(part.chosen(budget)), whole, max_loss)
+        if loss.p > ALPHA:
+            dearest = dearest or f"; a budget of {budget} loses at most {loss.upper:.4f}"
+            break
+        found = budget, loss
+    if found is None:
+        raise ConfigError(
+            f"expected a budget whose {METRIC} loss is below {max_loss} with 95 % confidence, got none for {part.run.path} on "
+            f"{len(part.asked.users):,} users{dearest}"
+        )
+    return found
 
 
 def groups_of(store: Store) -> np.ndarray | None:

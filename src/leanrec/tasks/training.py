@@ -25,7 +25,7 @@ from leanrec.core.types import Batch
 from leanrec.cost.count import Flops, cost, route_costs
 from leanrec.cost.machine import machine
 from leanrec.data.batches import Questions, TrainingData, ask, questions, some, targets
-from leanrec.data.split import Split
+from leanrec.data.split import Part, Split
 from leanrec.data.store import Store
 from leanrec.evaluate.metrics import summarise
 from leanrec.tasks.evaluation import CALIBRATED, SCORING, rank_part
@@ -75,17 +75,18 @@ def run_training(
     model.items.loss_dtype = getattr(torch, config.train.loss_precision)
     validate = partial(validation, store=store, split=split)
     model, progress = train_stages(model, stages, windows, config.train, out, validate, watcher, resume)
-    valid = {k: float(v) for k, v in progress.history[progress.best_epoch - 1].items() if "@" in k}
-    if model.calibrate(held_out(model, store, split, watcher.calibrate)):
-        valid = validate(model)
+    model.calibrate(held_out(model, store, split, watcher.calibrate))
+    users = split.users()
     summary = TrainSummary(
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
-        valid=valid,
+        valid=validation(model, store, split, "valid"),
         seconds=progress.seconds,
         users_per_s=progress.users / max(progress.seconds, 1e-9),
         machine=machine(),
         seed=config.train.seed,
+        fitted=users["fit"] or users["valid"],
+        stated=users["valid"] if users["fit"] else 0,
     )
     manifest = save_run(out, stored(model), store.catalog, describe_run(model, store, config, summary))
     (out / checkpoint.NAME).unlink(missing_ok=True)
@@ -109,9 +110,9 @@ def _device(config: RunConfig) -> torch.device:
     return torch.device("cuda" if found and config.train.device != "cpu" else "cpu")
 
 
-def validation(model: Recommender, store: Store, split: Split) -> dict[str, float]:
-    """Validation metrics of a model, seen items kept."""
-    return summarise(rank_part(model, store, questions(store, split, "valid")).ranks)
+def validation(model: Recommender, store: Store, split: Split, part: Part = "fit") -> dict[str, float]:
+    """Metrics of a model on a part of the validation users, seen items kept: by default those that epochs are selected on."""
+    return summarise(rank_part(model, store, questions(store, split, part)).ranks)
 
 
 def held_out(
@@ -120,12 +121,12 @@ def held_out(
     split: Split,
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> HeldOut:
-    """The validation users a model is calibrated on: all of them, or `CALIBRATED` evenly spread ones.
+    """The validation users a model is calibrated on: those of the part "fit", or `CALIBRATED` evenly spread ones of them.
 
     Args:
         report: See `HeldOut`.
     """
-    asked = some(questions(store, split, "valid"), CALIBRATED)
+    asked = some(questions(store, split, "fit"), CALIBRATED)
     wanted = torch.from_numpy(targets(store, asked))
 
     def batches() -> Iterator[Batch]:

@@ -186,7 +186,7 @@ def _facts(
     )
     facts.examples = _examples(run, store, evaluation, exclude_seen)
     if run.model.budgets() is not None:
-        test, valid = (RoutedPart(run, store, part, exclude_seen, progress, CONTROLLED) for part in ("test", "valid"))
+        test, valid = (RoutedPart(run, store, part, exclude_seen, progress, CONTROLLED) for part in ("test", "fit"))
         facts.controls = controls_of(test, valid, None, {}, groups_of(store))
         facts.curve = _curve(test)
     return facts

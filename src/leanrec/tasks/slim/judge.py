@@ -1,4 +1,4 @@
-"""Judge candidates against the full model: on one half of the validation users to choose, on the other to confirm."""
+"""Judge candidates against the full model: on users that nothing was fitted on to choose, on others set apart to confirm."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ METRIC = "ndcg@10"
 BUDGETS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 """Mean costs at which a model with a choice of routes is judged."""
 SURE = 0.0005
-"""No dearer budget is judged once one is this sure to keep the promise. It is far surer than what is confirmed need be: routers are
-fitted on the same users, so losses look smaller than they are."""
+"""No dearer budget is judged once one is this sure to keep the promise. It is far surer than what is confirmed need be: of many
+points that are judged on the same users the best look better than they are."""
 HOPEFUL = 0.2
 """Largest p-value of a point that may be proposed."""
 PROPOSALS = 4

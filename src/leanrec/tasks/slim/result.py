@@ -74,6 +74,7 @@ def result(journal: Journal, full: OpenRun, out: Path, store: Store) -> dict[str
     """What ``slim --json`` prints and ``slim.json`` holds."""
     plan, chosen, test = journal.plan, journal.chosen, journal.test or {}
     timing = journal.timing.get(chosen.key, {}) if chosen else {}
+    users = full.split(store).users()
     baseline = {
         "run": str(out / "runs" / "full"),
         "flops_per_user": test["full"]["flops"],
@@ -95,8 +96,9 @@ def result(journal: Journal, full: OpenRun, out: Path, store: Store) -> dict[str
         "times": None,
         "test_loss": None,
         "users": {
-            "choose": _count(full, store, "valid"),
-            "confirm": _count(full, store, "confirm"),
+            "fit": users["fit"],
+            "choose": users["valid"],
+            "confirm": users["confirm"],
             "test": test["users"],
         },
         "machine": timing.get("machine", full.manifest.train.machine),
@@ -137,10 +139,6 @@ def result(journal: Journal, full: OpenRun, out: Path, store: Store) -> dict[str
 
 def _times(row: dict[str, Any] | None) -> dict[str, float]:
     return {"p50_ms": row["p50_ms"], "p99_ms": row["p99_ms"]} if row else {}
-
-
-def _count(run: OpenRun, store: Store, part: Any) -> int:
-    return len(run.split(store).targets(part)[0])
 
 
 def _candidates(journal: Journal) -> list[dict[str, Any]]:

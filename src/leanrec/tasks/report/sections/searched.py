@@ -43,11 +43,16 @@ def searched(search: dict[str, Any]) -> list[Child]:
         ]
         for p in search["proposals"]
     ]
+    chosen = f"Epochs, routers, budgets and proposals were chosen on {users['choose']:,} validation users"
+    if users.get("fit"):
+        chosen = (
+            f"Epochs and routers were fitted on {users['fit']:,} validation users, budgets and proposals chosen on "
+            f"{users['choose']:,} others"
+        )
     text = (
-        f"Epochs, routers, budgets and proposals were chosen on {users['choose']:,} validation users; at most four proposals were "
-        f"then tested on {users['confirm']:,} others that nothing had seen (paired bootstrap, surest first, up to the first that "
-        f"fails: 5 % for all together). The cheapest that passed was taken, and the test part of {users['test']:,} users opened "
-        f"once."
+        f"{chosen}; at most four proposals were then tested on {users['confirm']:,} others that nothing had seen (paired "
+        f"bootstrap, surest first, up to the first that fails: 5 % for all together). The cheapest that passed was taken, and the "
+        f"test part of {users['test']:,} users opened once."
     )
     columns = ["candidate", "outcome", "difference", "at least", "FLOPs", "size", "seconds"]
     confirmed = ["proposal", "difference", "p", "the promise is"]
