@@ -52,8 +52,11 @@ class Clock:
         """See `Watcher.epoch`."""
         self.seconds.append(progress.seconds - sum(self.seconds))
 
-    def calibrate(self, done: int, users: int) -> None:
+    def calibrate(self, what: str, done: int, total: int) -> None:
         """See `Watcher.calibrate`."""
+
+    def note(self, text: str) -> None:
+        """See `Watcher.note`."""
 
 
 def main() -> None:

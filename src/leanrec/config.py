@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import tomli_w
@@ -214,7 +214,10 @@ def _choices(message: str, kind: type[Any]) -> str:
     if found is None:
         return ""
     value, field = found.groups()
-    return f"; {did_you_mean(value, get_args(get_type_hints(kind)[field]))}"
+    hint = get_type_hints(kind)[field]
+    literals = [hint, *get_args(hint)]
+    choices = [choice for literal in literals if get_origin(literal) is Literal for choice in get_args(literal)]
+    return f"; {did_you_mean(value, choices)}"
 
 
 def _known(path: str, fields: Tree, known: Sequence[str]) -> None:

@@ -144,6 +144,7 @@ TECHNIQUES: dict[str, Setting] = {
             "cost_weight": 1.0,
             "max_flops": 2000,
             "max_params": 1200,
+            "max_share": 0.1,
             "max_ms": 0.002,
             "tuning": "task",
             "weights": "searched",
@@ -151,7 +152,7 @@ TECHNIQUES: dict[str, Setting] = {
         on={"architecture": ()},
     ),
     "canet": Setting(
-        CANetConfig(widths=(6, 12), depths=(1, 3), embs=(6, 12)),
+        CANetConfig(widths=(6, 12), depths=(1, 3), embs=(6, 12), budget=0.3),
         {
             "widths": (4, 12),
             "depths": (2, 3),
@@ -190,7 +191,7 @@ TECHNIQUES: dict[str, Setting] = {
         },
     ),
     "skiprec": Setting(
-        SkipRecConfig(patterns=4, keep=0.8, budget=0.8),
+        SkipRecConfig(training="rl", patterns=4, keep=0.8, budget=0.8),
         {
             "training": "sandwich",
             "policy": "gru",

@@ -74,7 +74,9 @@ def test_less_budget_costs_less_and_none_is_the_configured_one(routed: Path) -> 
     assert ratios == sorted(ratios) and ratios[0] < ratios[-1] - 0.5
     usual = leanrec("evaluate", routed, "--json").json
     assert "budget" not in usual
-    assert usual["cost"]["flops_ratio"] <= ratios[0]  # the configured budget is below the cheapest route
+    assert (
+        ratios[0] < usual["cost"]["flops_ratio"] < ratios[-1]
+    )  # .3 of what routes span; .3 of the FLOPs is the cheapest route
 
 
 def test_a_plain_run_costs_all_of_itself(plain: Path) -> None:

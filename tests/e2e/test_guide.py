@@ -49,4 +49,4 @@ def test_the_candidate_is_one() -> None:
     (text,) = blocks("toml")
     recipe = read("mine", text)
     assert recipe.scale == {"width": 0.5} and recipe.techniques == {"cprec"}
-    assert recipe.summary == "Half of the width with an eighth of the item table, trained alone"
+    assert recipe.summary == "Half of the width with a smaller item table, trained alone"

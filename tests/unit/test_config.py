@@ -142,6 +142,10 @@ def test_every_configuration_survives_being_written(
             {**SASREC, "train": {"schedule": "linea"}},
             r"config train: Invalid enum value 'linea' - at `train\.schedule`; did you mean 'linear'\? known: linear, plateau$",
         ),
+        (
+            {**SASREC, "technique": {"cprec": {"codes": "aut"}}},
+            r"config technique\.cprec: Invalid enum value 'aut' - at `technique\.cprec\.codes`; did you mean 'auto'\?",
+        ),
         ({**SASREC, "data": {"split": 3}}, r"config data: Expected `str`, got `int` - at `data\.split`"),
         ({"backbone": {"name": "sasrec", "width": [8]}}, r"config backbone: .*got `array` - at `backbone\.width`"),
         (

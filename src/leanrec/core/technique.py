@@ -43,6 +43,10 @@ class Technique(Protocol):
         """
         return state
 
+    def notes(self, model: Recommender) -> tuple[str, ...]:
+        """What whoever trains ``model`` should know of what this made of it, a line each; nothing by default."""
+        return ()
+
 
 def in_order(techniques: Sequence[Technique]) -> list[Technique]:
     """Techniques in the order in which they are applied."""

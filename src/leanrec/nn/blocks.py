@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -41,11 +42,17 @@ def block_ends(items: int, cuts: Sequence[float]) -> tuple[int, ...]:
     """
     ends = [round(cut * items) if cut < 1 else round(cut) for cut in cuts]
     if ends != sorted(set(ends)) or any(not 0 < end < items for end in ends):
-        works = [round(items * share) for share in (0.05, 0.2)]
+        works = sorted({min(max(1, round(items * share)), max(1, items - 1)) for share in (0.05, 0.2)})
         raise ConfigError(
-            f"expected ascending cuts inside the {items} items in technique.cprec.cuts, got {list(cuts)}; {works} would work"
+            f"expected ascending cuts inside the {items} items in technique.cprec.cuts, got {list(cuts)}; "
+            + (f"{works} would work" if items > 1 else "leave them out, a single item cannot be cut")
         )
     return (*ends, items)
+
+
+def quartered(dim: int, blocks: int) -> tuple[int, ...]:
+    """Bytes an item of every block: a byte a channel, a byte for 4 channels, for 16, ...; each a divisor of D."""
+    return tuple(max(part for part in range(1, max(1, dim // 4**b) + 1) if dim % part == 0) for b in range(blocks))
 
 
 def code_counts(dim: int, codes: Sequence[int], cuts: Sequence[float]) -> tuple[int, ...]:
@@ -94,25 +101,51 @@ def ends_within(
     Raises:
         ConfigError: Not even single items in all blocks but the last fit.
     """
-    ratio = max(2.0, dims[0] / dims[1]) if len(dims) > 1 else 1.0
-
-    def ends(first: float) -> tuple[int, ...]:
-        found, total = [], 0.0
-        for block in range(len(dims) - 1):
-            total += first * ratio**block
-            found.append(min(max(round(total), block + 1), items - len(dims) + 1 + block))
-        return (*found, items)
-
-    if size_of(ends(1.0)) > dense / shrink:
-        raise ConfigError(
-            f"expected technique.cprec.shrink of at most {dense / size_of(ends(1.0)):.1f} with {list(dims)} dimensions or bytes a "
-            f"block, got {shrink:.1f}; lower it, or give the last block fewer"
-        )
+    most = reach(items, dims, dense, size_of)
+    if shrink > most:
+        raise ConfigError(_out_of_reach(items, dims, shrink, most))
     low, high = 1.0, float(items)
     for _ in range(STEPS):
         middle = (low + high) / 2
-        low, high = (middle, high) if size_of(ends(middle)) <= dense / shrink else (low, middle)
-    return ends(low)
+        low, high = (middle, high) if size_of(_ends(items, dims, middle)) <= dense / shrink else (low, middle)
+    return _ends(items, dims, low)
+
+
+def reach(items: int, dims: Sequence[int], dense: float, size_of: Callable[[Sequence[int]], int]) -> float:
+    """How many times smaller than ``dense`` blocks can get: with single items in all blocks but the last.
+
+    Args:
+        items: N.
+        dims: Dimensions, or bytes, of every block.
+        dense: Size of the table as one matrix.
+        size_of: Size of blocks with such ends.
+    """
+    return dense / size_of(_ends(items, dims, 1.0)) if items >= len(dims) else 0.0
+
+
+def _ends(items: int, dims: Sequence[int], first: float) -> tuple[int, ...]:
+    """Last item of every block, where the first one has so many items and each is f times the one before."""
+    ratio = max(2.0, dims[0] / dims[1]) if len(dims) > 1 else 1.0
+    found, total = [], 0.0
+    for block in range(len(dims) - 1):
+        total += first * ratio**block
+        found.append(min(max(round(total), block + 1), items - len(dims) + 1 + block))
+    return (*found, items)
+
+
+def _out_of_reach(items: int, dims: Sequence[int], shrink: float, most: float) -> str:
+    """Why blocks cannot be so small; the limit is rounded down, so that who takes it is not refused again."""
+    blocks = f"blocks of {list(dims)} dimensions or bytes an item"
+    if most < 1:
+        return (
+            f"expected an item table that {blocks} make smaller, got one of {items} items, which they make larger; leave out "
+            "dims, codes and shrink of technique.cprec, or take codes=auto"
+        )
+    limit = f"{math.floor(most * 100) / 100:g}"
+    return (
+        f"expected technique.cprec.shrink of at most {limit} for {items} items in {blocks}, got {shrink:g}; {limit} would "
+        "work, or give the last block fewer"
+    )
 
 
 def look_up(ids: Tensor, ends: Sequence[int], width: int, pick: Callable[[int, Tensor], Tensor]) -> Tensor:

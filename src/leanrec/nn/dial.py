@@ -10,8 +10,9 @@ where one more unit of compute buys more than lambda it is spent, and nowhere el
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,11 @@ from leanrec.core.pricing import price_of
 from leanrec.core.recommender import HeldOut
 from leanrec.core.types import FULL, Route
 
+Budget = Annotated[float, msgspec.Meta(ge=0, lt=1)] | Literal["auto"]
+"""Mean cost when none is asked for, as a share of the whole model's FLOPs. 0 takes the router's favourite route, "auto" `AUTO` of
+the way from the cheapest route to the whole model: where the head of a large catalogue makes the cheapest route dear, a fixed
+share would send everybody there."""
+AUTO = 0.3
 KNOTS = 129
 HALVINGS = 60
 
@@ -114,9 +120,12 @@ class Dial(nn.Module):
         """Whether `fit` was called."""
         return bool(self.budgets[-1] > 0)
 
-    def nearest(self, budget: float) -> float:
-        """The lambda of a budget, or of the nearest one there is; 0 for a budget of 0, which asks for no saving."""
-        return self.price(max(budget, float(self.budgets[0]))) if budget else 0.0
+    def usual(self, budget: Budget) -> float:
+        """The lambda of a configured budget, or of the nearest one there is; 0 for a budget of 0, which asks for no saving."""
+        least, most = float(self.budgets[0]), float(self.budgets[-1])
+        if budget == "auto":
+            return self.price(least + AUTO * (most - least))
+        return self.price(max(budget, least)) if budget else 0.0
 
     def price(self, budget: float) -> float:
         """The lambda of a budget, linear between the solved ones.

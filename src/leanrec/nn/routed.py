@@ -10,7 +10,7 @@ from torch import Tensor
 from leanrec.core.pricing import Pricing
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.types import Batch, Route
-from leanrec.nn.dial import CostTable, Dial, Mean, choose
+from leanrec.nn.dial import Budget, CostTable, Dial, Mean, choose
 from leanrec.nn.fit import read_features
 from leanrec.nn.router import Router
 
@@ -22,11 +22,11 @@ class Routed(Recommender, ABC):
         model: The plain model.
         router: Scores the routes.
         routes: K.
-        budget: Mean cost when none is asked for, as a share of the whole model's FLOPs; 0 takes the router's favourite route.
+        budget: Mean cost when none is asked for; see `Budget`.
         mean: Over what; see `CostTable`.
     """
 
-    def __init__(self, model: Recommender, router: Router, routes: int, budget: float, mean: Mean) -> None:
+    def __init__(self, model: Recommender, router: Router, routes: int, budget: Budget, mean: Mean) -> None:
         super().__init__(model.backbone, model.objective)
         self.router, self.budget = router, budget
         self.costs, self.dial = CostTable(model.backbone.max_length, routes, mean), Dial()
@@ -49,7 +49,7 @@ class Routed(Recommender, ABC):
         if not self.dial.fitted:
             return self.routes_before(batch)
         routes = self.all_routes()
-        price = self.dial.price(budget) if budget is not None else self.dial.nearest(self.budget)
+        price = self.dial.price(budget) if budget is not None else self.dial.usual(self.budget)
         chosen = choose(self.decide(batch), self.costs(batch.lengths), price)
         return [routes[i] for i in chosen.tolist()]
 
@@ -68,7 +68,7 @@ class Routed(Recommender, ABC):
             return None
         costs = self.costs(torch.arange(self.backbone.max_length + 1, device=self.dial.budgets.device))
         budgets, prices = self.dial.budgets.cpu().numpy(), self.dial.prices.cpu().numpy()
-        return Pricing(self.all_routes(), costs.cpu().numpy(), budgets, prices, self.dial.nearest(self.budget))
+        return Pricing(self.all_routes(), costs.cpu().numpy(), budgets, prices, self.dial.usual(self.budget))
 
     @torch.no_grad()
     def calibrate(self, held_out: HeldOut) -> None:

@@ -70,6 +70,8 @@ def run_training(
         _take_weights(model, config, store)
     if not resume:
         config = _start(config, out, model, store)
+        for text in (text for technique in techniques_of(config) for text in technique.notes(model)):
+            watcher.note(text)
     if fresh:
         model.begin(held_out(model, store, split, watcher.calibrate))
     model.items.loss_dtype = getattr(torch, config.train.loss_precision)

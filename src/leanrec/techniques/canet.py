@@ -35,12 +35,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from leanrec.core.ranges import Amount, Count, Positive, Share, Whole
+from leanrec.core.ranges import Amount, Count, Positive, Whole
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Kind, Technique
 from leanrec.core.types import Batch, Route
-from leanrec.nn.dial import Mean
+from leanrec.nn.dial import Budget, Mean
 from leanrec.nn.elastic import ElasticLinear
 from leanrec.nn.fit import fit_router, newest_hits, read_sample
 from leanrec.nn.grid import RouteGrid, shares
@@ -71,7 +71,8 @@ class CANetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         guide: Weight of L_Guide in joint training.
         uniform: Weight of L_Uni in joint training.
         temperature: tau of the Gumbel-softmax.
-        budget: Mean cost when none is asked for, as a share of the whole model's FLOPs; 0 takes the router's favourite route.
+        budget: Mean cost when none is asked for, as a share of the whole model's FLOPs; 0 takes the router's favourite route,
+            "auto" .3 of the way from the cheapest route to the whole model.
         mean: What a budget is a mean of: "total" FLOPs of all requests, to which long histories add more, or every "request"'s own
             share, which is nearer to latency.
     """
@@ -88,7 +89,7 @@ class CANetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     guide: Amount = 0.01
     uniform: Amount = 0.01
     temperature: Positive = 1.0
-    budget: Share = 0.3
+    budget: Budget = "auto"
     mean: Mean = "total"
 
 

@@ -9,31 +9,35 @@ Rarer blocks of items have fewer dimensions (`nn.block_table`); the layers of bl
   that broke. The tokens of a two-level softmax start at the mean of their blocks' items.
 
 ``codes`` above 0 replaces dimensions by product-quantised codes (`nn.code_table`; RecJPQ, Petrov and Macdonald, 2024, arXiv
-2312.06165). Several numbers are for blocks: ``codes = [128, 32]`` keeps a byte a channel for popular items, 32 bytes for others.
+2312.06165). Several numbers are for blocks: ``codes = [128, 32]`` keeps a byte a channel for popular items, 32 bytes for others;
+``codes = "auto"`` does so for any number of channels.
 ``int8`` keeps a byte for every number of either; training rounds as serving does (`nn.rows`).
 
 Deviations from the paper: without ``parts = "both"`` input and softmax use one set of factors, by default (``parts = "tied"``)
 under one softmax over all items, which a trained model survives better (`nn.low_rank_table`); without ``cuts`` the blocks are
 chosen so that the table shrinks ``shrink`` times; padding is neither embedded nor ranked nor part of the loss; blocks go by the
 counts of the store, and selection by validation.
+
+Without ``shrink`` the table gets 8 times smaller, or three quarters as small as its blocks can make it. What blocks add to it
+(projections, centroids) weighs more the fewer items there are. Where less than four times is left, the default and ``codes =
+"auto"`` keep a byte for every number instead: that is four times smaller for any catalogue, and hardly loses anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
 from torch import Tensor
 
 from leanrec.core.errors import ConfigError
-from leanrec.core.ranges import Positive, Whole
+from leanrec.core.ranges import Amount, Positive, Whole
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Kind, Technique
 from leanrec.nn.block_table import BlockTable
-from leanrec.nn.blocks import block_dims, block_ends, code_counts, ends_within, size
+from leanrec.nn.blocks import block_dims, block_ends, code_counts, ends_within, quartered, reach, size
 from leanrec.nn.code_table import CodeTable, code_bytes
 from leanrec.nn.low_rank_table import LowRankTable
 from leanrec.nn.rows import freeze
@@ -41,6 +45,12 @@ from leanrec.nn.sharing import Scheme, average, share
 from leanrec.techniques import techniques
 
 TABLE = "backbone.items."
+USUAL = 8.0
+"""How many times smaller the table gets where nothing is asked."""
+ROOM = 0.75
+"""Share of what is in reach that is taken at most, so that popular items have a block that is worth its name."""
+INT8 = 4.0
+"""How many times smaller a byte a number is."""
 
 
 class CpRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -49,7 +59,7 @@ class CpRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     Attributes:
         cuts: Where blocks end, ascending: counts of items, or shares below 1; none for cuts that shrink the table as asked.
         blocks: How many blocks, where there are no ``cuts``.
-        shrink: How many times smaller the table gets, where there are no ``cuts``.
+        shrink: How many times smaller the table gets, where there are no ``cuts``; 0 for 8, or as near as the catalogue allows.
         dims: Dimensions of every block, the first one the model's; none for the rule of ``decay``.
         decay: f: every block has f times fewer dimensions than the one before.
         parts: What is cut into blocks: "tied" uses one set of factors at the input and for scores under one softmax over all items;
@@ -57,21 +67,42 @@ class CpRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             and "none" leave dense matrices of their own; "whole" leaves the table as it is, so that only layers share.
         sharing: Which layers share weights: "none", "cross-layer", "cross-block", "adjacent-layer" or "adjacent-block".
         codes: If above 0, quantised codes of so many bytes an item instead of dimensions; several numbers for as many
-            blocks. A byte a channel is the most.
+            blocks. A byte a channel is the most. "auto" is a byte a channel for popular items and one for 4 channels for others.
         int8: Keep item vectors, or the centroids of codes, as int8.
         std: Standard deviation of the vectors at the start.
     """
 
     cuts: tuple[Positive, ...] = ()
     blocks: Whole = 3
-    shrink: Positive = 8.0
+    shrink: Amount = 0.0
     dims: tuple[Whole, ...] = ()
     decay: Positive = 4.0
     parts: Literal["tied", "shared", "both", "input", "softmax", "none", "whole"] = "tied"
     sharing: Scheme = "none"
-    codes: Whole | tuple[Whole, ...] = 0
+    codes: Whole | tuple[Whole, ...] | Literal["auto"] = 0
     int8: bool = False
     std: Positive = 0.02
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How a table is cut.
+
+    Attributes:
+        ends: Last item of every block.
+        parts: Dimensions, or bytes of codes, of an item of every block.
+        coded: Whether it has codes.
+        int8: Whether numbers are kept as int8.
+        reach: How many times smaller such blocks can make the table at most, where they were cut to a size.
+        shrink: How many times smaller they make it then.
+    """
+
+    ends: tuple[int, ...]
+    parts: tuple[int, ...]
+    coded: bool
+    int8: bool
+    reach: float = 0.0
+    shrink: float = USUAL
 
 
 @techniques.register("cprec", CpRecConfig)
@@ -127,30 +158,51 @@ class CpRecTechnique(Technique):
     def _replaces(self) -> bool:
         return bool(self.config.codes) or self.config.parts != "whole"
 
+    def notes(self, model: Recommender) -> tuple[str, ...]:
+        """See `Technique.notes`: where the table gets less than `USUAL` times smaller and nobody said by how much."""
+        items, dim = model.items.num_items, model.items.dim
+        found = self._blocks(items, dim) if self._replaces else None
+        if found is None or found.shrink >= USUAL or self.config.shrink:
+            return ()
+        table = f"the item table of {items:,} items and {dim} channels"
+        if found.shrink == INT8:
+            most = f"{found.reach:.1f} times at most" if found.reach > 1 else "no smaller"
+            return (f"{table} is kept as int8, a byte a number instead of four; blocks would make it {most}",)
+        return (
+            f"{table} gets {found.shrink:.1f} times smaller, of {found.reach:.1f} at most in blocks of {list(found.parts)}",
+        )
+
     def _table(self, items: int, dim: int) -> BlockTable | CodeTable | LowRankTable:
-        config = self.config
-        if config.codes:
-            return self._code_table(items, dim)
-        blocks = len(config.cuts) + 1 if config.cuts else max(1, config.blocks)
-        dims = block_dims(dim, blocks, config.decay, config.dims)
-        ends = self._ends(items, dims, items * dim, lambda ends: size(ends, dims))
-        if config.parts == "tied":
-            return LowRankTable(items, ends, dims, config.std, config.int8)
-        return BlockTable(items, ends, dims, config.std, config.parts, config.int8)
+        config, cut = self.config, self._blocks(items, dim)
+        if cut.coded:
+            return CodeTable(items, dim, cut.ends, cut.parts, config.std, cut.int8)
+        if config.parts in ("tied", "whole"):
+            return LowRankTable(items, cut.ends, cut.parts, config.std, cut.int8)
+        return BlockTable(items, cut.ends, cut.parts, config.std, config.parts, cut.int8)
 
-    def _code_table(self, items: int, dim: int) -> CodeTable:
-        config = self.config
-        listed = (config.codes,) if isinstance(config.codes, int) else config.codes
-        codes = code_counts(dim, listed, config.cuts)
-        if len(codes) == 1:
-            ends: tuple[int, ...] = (items,)
+    def _blocks(self, items: int, dim: int) -> Blocks:
+        config, coded = self.config, bool(self.config.codes)
+        blocks = len(config.cuts) + 1 if config.cuts else 2 if coded else max(1, config.blocks)
+        if config.codes == "auto":
+            parts = quartered(dim, blocks)
+        elif coded:
+            listed = (config.codes,) if isinstance(config.codes, int) else config.codes
+            parts = code_counts(dim, listed, config.cuts)
+            if len(parts) == 1:
+                return Blocks((items,), parts, coded, config.int8)
         else:
-            ends = self._ends(items, codes, 4 * items * dim, lambda ends: code_bytes(ends, codes, dim, config.int8))
-        return CodeTable(items, dim, ends, codes, config.std, config.int8)
+            parts = block_dims(dim, blocks, config.decay, config.dims)
+        if config.cuts:
+            return Blocks(block_ends(items, config.cuts), parts, coded, config.int8)
 
-    def _ends(
-        self, items: int, dims: tuple[int, ...], dense: int, size_of: Callable[[Sequence[int]], int]
-    ) -> tuple[int, ...]:
-        if self.config.cuts:
-            return block_ends(items, self.config.cuts)
-        return ends_within(items, dims, dense, self.config.shrink, size_of)
+        def size_of(ends: tuple[int, ...]) -> int:
+            return code_bytes(ends, parts, dim, config.int8) if coded else size(ends, parts)
+
+        dense = items * dim * (4 if coded else 1)
+        most = reach(items, parts, dense, size_of)
+        shrink = config.shrink or min(USUAL, max(1.0, ROOM * most))
+        chosen = config.shrink or config.dims or (coded and config.codes != "auto")
+        bytes_saved = shrink * INT8 if config.int8 and not coded else shrink
+        if not chosen and (most <= 1 or bytes_saved < INT8):
+            return Blocks((items,), (dim,), False, True, most, INT8)
+        return Blocks(ends_within(items, parts, dense, shrink, size_of), parts, coded, config.int8, most, shrink)

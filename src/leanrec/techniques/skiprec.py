@@ -14,16 +14,16 @@ Five ways to train it:
       L = L_CE(I) + compute * (mean p(keep) - keep)^2
 
   where the second term is ours: nothing in the paper's loss asks for skipping. The menu holds the patterns the policy favours.
-- ``training = "rl"`` (recipe `skiprec`): the same, plus the self-critical term of the paper's slides,
+- ``training = "rl"``: the same, plus the self-critical term of the paper's slides,
 
       L_RL = - sum_l log p(A_l) (R(A) - R(argmax)),   R(A) = 1 - (kept / L)^2 if the next item is in the top 5, else -gamma
 
 - ``training = "sandwich"``: every step trains the whole model and random patterns on real skips; the whole model teaches the others
   (`nn.nested`). The menu is grown block by block on validation users, and the policy fitted on what each pattern of it really gains
   each of them (`nn.fit`). One model for all budgets, where the others are best near ``keep``.
-- ``training = "menu"``: a sandwich of the menu's own patterns: of 2^L patterns only a few are served, and where there are few
-  epochs these are better trained alone. The menu is grown from the weights it starts from, before the first step, or that of the
-  routed model it starts from.
+- ``training = "menu"`` (the default): a sandwich of the menu's own patterns: of 2^L patterns only a few are served, and where there
+  are few epochs these are better trained alone. The menu is grown from the weights it starts from, before the first step, or that
+  of the routed model it starts from.
 - ``training = "depth"``: a control, stochastic depth (Huang et al. 2016): every block is kept with probability ``keep`` for every
   user, whatever the history, and its branch scaled by 1 / keep, so that the whole model is right without a scale at test time.
   Menu and policy are fitted as after a sandwich.
@@ -45,12 +45,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from leanrec.core.errors import ConfigError
-from leanrec.core.ranges import Amount, Chance, Count, Positive, Share, Whole
+from leanrec.core.ranges import Amount, Chance, Count, Positive, Whole
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Kind, Technique
 from leanrec.core.types import Batch, Gates, Route
-from leanrec.nn.dial import Mean
+from leanrec.nn.dial import Budget, Mean
 from leanrec.nn.fit import fit_router, newest_hits, read_features, read_sample
 from leanrec.nn.menu import favoured, grown
 from leanrec.nn.nested import sandwich
@@ -70,7 +70,7 @@ class SkipRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """A policy skips, per user, the blocks of a deep model (AAAI 2021).
 
     Attributes:
-        training: "rl", "gumbel", "sandwich", "menu" or "depth".
+        training: "menu", "rl", "gumbel", "sandwich" or "depth".
         policy: What reads histories: "shared" uses the backbone's item table; "conv", "gru" and "attention" have their own.
         policy_width: Channels of a policy's own table; 0 for the backbone's width.
         patterns: Size of the menu of patterns that are served, the whole model among them.
@@ -84,12 +84,13 @@ class SkipRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         temperature: tau of the Gumbel-softmax.
         reward: Weight of the self-critical term.
         miss: gamma, what a miss costs.
-        budget: Mean cost when none is asked for, as a share of the whole model's FLOPs; 0 takes the policy's favourite pattern.
+        budget: Mean cost when none is asked for, as a share of the whole model's FLOPs; 0 takes the policy's favourite pattern,
+            "auto" .3 of the way from the cheapest pattern to the whole model.
         mean: What a budget is a mean of: "total" FLOPs of all requests, to which long histories add more, or every "request"'s own
             share, which is nearer to latency.
     """
 
-    training: Literal["rl", "gumbel", "sandwich", "menu", "depth"] = "rl"
+    training: Literal["rl", "gumbel", "sandwich", "menu", "depth"] = "menu"
     policy: Literal["shared", "conv", "gru", "attention"] = "shared"
     policy_width: Whole = 0
     patterns: Count = 12
@@ -102,7 +103,7 @@ class SkipRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     temperature: Positive = 1.0
     reward: Amount = 1.0
     miss: Amount = 1.0
-    budget: Share = 0.15
+    budget: Budget = "auto"
     mean: Mean = "total"
 
 

@@ -54,6 +54,9 @@ class CsvLog:
     def calibrate(self, what: str, done: int, total: int) -> None:
         """See `Watcher.calibrate`."""
 
+    def note(self, text: str) -> None:
+        """See `Watcher.note`."""
+
 
 class Bar:
     """One bar an epoch with loss, best validation NDCG@10, users a second and time left; lines when not on a terminal.
@@ -124,6 +127,10 @@ class Bar:
             self.__exit__()
             self.console.print(f"{total:,} {what}", highlight=False)
 
+    def note(self, text: str) -> None:
+        """See `Watcher.note`."""
+        self.console.print(f"note: {text}", highlight=False, markup=False, emoji=False, soft_wrap=True)
+
     def __enter__(self) -> Bar:
         return self
 
@@ -171,3 +178,8 @@ class Several:
         """See `Watcher.calibrate`."""
         for watcher in self.watchers:
             watcher.calibrate(what, done, total)
+
+    def note(self, text: str) -> None:
+        """See `Watcher.note`."""
+        for watcher in self.watchers:
+            watcher.note(text)

@@ -95,6 +95,9 @@ class Watcher(Protocol):
     def calibrate(self, what: str, done: int, total: int) -> None:
         """So much is done of what a technique does on validation users, before the first step or after the last stage."""
 
+    def note(self, text: str) -> None:
+        """Something whoever trains should know, in a line."""
+
 
 Validate = Callable[[Recommender], dict[str, float]]
 

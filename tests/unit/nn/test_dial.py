@@ -120,7 +120,7 @@ def test_users_that_are_alike_move_together_but_never_above_the_budget() -> None
 def test_routes_that_cost_the_same_leave_nothing_to_choose(costs: list[list[float]]) -> None:
     found = solved(torch.zeros(1, len(costs[0])), torch.tensor(costs))
     assert found.budgets[0] == found.budgets[-1] == pytest.approx(costs[0][0])
-    assert np.isfinite([found.price(costs[0][0]), found.price(2.0), found.nearest(0.1)]).all()
+    assert np.isfinite([found.price(costs[0][0]), found.price(2.0), found.usual(0.1)]).all()
 
 
 @given(problems(), st.floats(-5, 5))
@@ -159,15 +159,16 @@ def test_a_budget_below_the_floor_is_refused_with_one_that_works(seed: int) -> N
         )  # a floor that was read in three digits works too
 
 
-def test_the_nearest_budget() -> None:
+def test_the_usual_budget_is_the_nearest_or_a_share_of_what_routes_span() -> None:
     with few_knots():
         found = solved(torch.randn(20, 3), torch.rand(20, 3) + 0.05)
         least, most = float(found.budgets[0]), float(found.budgets[-1])
-        assert found.nearest(0.0) == 0.0
-        assert found.nearest(least / 2) == found.price(least) == float(found.prices[0])
-        assert found.nearest(most + 1) == found.price(most) == float(found.prices[-1])
+        assert found.usual(0.0) == 0.0
+        assert found.usual(least / 2) == found.price(least) == float(found.prices[0])
+        assert found.usual(most + 1) == found.price(most) == float(found.prices[-1])
         middle = (least + most) / 2
-        assert found.nearest(middle) == found.price(middle) != found.price(least)
+        assert found.usual(middle) == found.price(middle) != found.price(least)
+        assert found.usual("auto") == found.price(least + 0.3 * (most - least)) != found.price(least)
 
 
 def test_it_is_fitted_once_prices_are_solved_and_survives_saving() -> None:

@@ -43,6 +43,8 @@ class Stop:
 
     def calibrate(self, what: str, done: int, total: int) -> None: ...
 
+    def note(self, text: str) -> None: ...
+
     def _count(self) -> None:
         self.left -= 1
         if self.left == 0:

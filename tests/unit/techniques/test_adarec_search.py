@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import numpy as np
@@ -298,6 +299,31 @@ def test_budgets_that_nothing_meets_are_refused_before_training(kind: str) -> No
         f"costs, with none on every edge, got {least - 1:g}; {least} would work, or a smaller backbone.width"
     )
     searching(operations=("conv3", "none"), **{f"max_{kind}": least})
+
+
+@pytest.mark.parametrize("teacher", [True, False])
+def test_a_share_is_met_and_a_limit_that_is_obeyed_is_enough(teacher: bool) -> None:
+    size = {"name": "nextitnet", "width": 16, "layers": 3, "max_length": LONGEST}
+    plain = build(parse({"backbone": size}), catalog(ITEMS))[0] if teacher else None
+    options = {"operations": ("conv3", "conv5", "none"), "distil": 0.5 if teacher else 0.0}
+    with pytest.raises(ConfigError) as refused:
+        searching(**options, max_share=1e-6).learn_from(plain)
+    found = re.fullmatch(
+        r"expected technique.adarec.max_share of at least ([0-9.]+) of the (teacher|largest architecture)'s [0-9,]+ parameters "
+        r"without its item table, what the cheapest .* got 1e-06; \1 would work, or a smaller backbone.width",
+        str(refused.value),
+    )
+    assert found
+    searching(**options, max_share=float(found[1])).learn_from(plain)
+    model = searching(**options, max_share=0.4)
+    model.learn_from(plain)
+    prefer(model, ("conv5", "conv5", "conv5"))
+    whole = model.costs.params(("conv5",) * 3) - sum(p.numel() for p in model.items.parameters())
+    if plain is not None:
+        whole = sum(p.numel() for p in plain.parameters()) - sum(p.numel() for p in plain.items.parameters())
+    model.derive()
+    made = derived(model, model.architecture())
+    assert 0 < cost(made, LONGEST).params - sum(p.numel() for p in made.items.parameters()) <= 0.4 * whole
 
 
 @pytest.mark.parametrize("names", [(), ("conv3",), ("skip", "skip")])

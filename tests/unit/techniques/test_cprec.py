@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from leanrec.backbones.sasrec import SASRec, SASRecConfig
 from leanrec.build import build
 from leanrec.config import parse
 from leanrec.core.errors import ConfigError
@@ -16,7 +19,10 @@ from leanrec.core.recommender import Recommender, by_route
 from leanrec.core.tied import stored
 from leanrec.core.types import FULL, Gates, Route
 from leanrec.cost.count import cost
+from leanrec.nn.blocks import block_ends
+from leanrec.nn.rows import freeze
 from leanrec.nn.sharing import Scheme
+from leanrec.objectives import Softmax, build_softmax
 from leanrec.techniques.cprec import CpRecConfig, CpRecTechnique
 from toys import catalog, random_batch, randomise
 
@@ -254,3 +260,64 @@ def test_every_term_of_a_routed_compressed_model_trains(table: str) -> None:
 def test_an_automatic_cut_meets_the_size_that_was_asked() -> None:
     rows = sum(p.numel() for p in make(shrink=3.0, decay=4.0, blocks=2).items.parameters())
     assert 0.9 * ITEMS * WIDTH / 3 < rows <= ITEMS * WIDTH / 3
+
+
+SIZES = [(items, dim) for items in (1, 2, 9, 50, 300, 3_665, 23_715, 200_000) for dim in (1, 7, 16, 48, 64, 128)]
+
+
+def bare(items: int, dim: int) -> Recommender:
+    """A small plain model."""
+    backbone = SASRec(SASRecConfig(width=dim, layers=1, heads=1), items)
+    return Recommender(backbone, build_softmax(Softmax(), catalog(items)))
+
+
+@pytest.mark.parametrize("codes", [0, "auto"])
+@pytest.mark.parametrize(("items", "dim"), SIZES)
+def test_the_default_makes_every_table_smaller(items: int, dim: int, codes: Any) -> None:
+    technique = CpRecTechnique(CpRecConfig(codes=codes))
+    model = Recommender(
+        SASRec(SASRecConfig(width=dim, layers=1, heads=1), items), build_softmax(Softmax(), catalog(items))
+    )
+    notes = technique.notes(model)
+    made = technique.apply(model)
+    freeze(made)
+    stored = sum(p.nbytes for p in made.items.parameters())
+    assert stored <= 4 * items * dim / 4 + 2 * items  # as int8 at most: a byte a number, and a scale an item
+    assert stored <= 4 * items * dim / 7.9 or re.search(r"is kept as int8|gets [4-7]\.\d times smaller", "".join(notes))
+    assert len(notes) <= 1
+
+
+@pytest.mark.parametrize(
+    "fields", [{"codes": (128, 32)}, {"codes": (64, 32, 8)}, {"dims": (64, 32, 8)}, {"int8": True}, {}]
+)
+@pytest.mark.parametrize("items", [1, 2, 50, 700, 3_665, 23_715])
+def test_a_limit_that_is_obeyed_is_enough(items: int, fields: dict[str, Any]) -> None:
+    """A width of 64 never makes an eighth of a table with codes of 32 bytes; the message says what it can make."""
+
+    def make_it(**more: Any) -> None:
+        config = CpRecConfig(**{**fields, **more})
+        CpRecTechnique(config).apply(bare(items, 64))
+
+    with pytest.raises(ConfigError) as refused:
+        make_it(shrink=500.0)
+    found = re.fullmatch(
+        r"expected technique.cprec.shrink of at most ([0-9.]+) for \d+ items in blocks of \[.*\] dimensions or bytes an item, "
+        r"got 500; \1 would work, or give the last block fewer",
+        str(refused.value),
+    )
+    if found:
+        make_it(shrink=float(found[1]))
+        make_it()  # without a number it takes what it can
+    else:
+        assert str(refused.value).endswith("leave out dims, codes and shrink of technique.cprec, or take codes=auto")
+        for other in (CpRecConfig(), CpRecConfig(codes="auto")):
+            CpRecTechnique(other).apply(bare(items, 64))
+
+
+@pytest.mark.parametrize("items", [2, 3, 9, 100])
+def test_cuts_that_would_work_do(items: int) -> None:
+    with pytest.raises(ConfigError) as refused:
+        block_ends(items, (items + 5,))
+    found = re.search(r"; (\[[0-9, ]+\]) would work", str(refused.value))
+    assert found
+    block_ends(items, json.loads(found[1]))

@@ -195,7 +195,7 @@ LEAST, MOST = 1 / (1 + np.e), np.e / (1 + np.e)
 
 def keep_probabilities(reads: str, bounded: bool, size: float) -> Tensor:
     """Of a policy whose logits have a given size."""
-    model, batch = varied(make(policy=reads, bounded=bounded), size), people(64)
+    model, batch = varied(make(training="rl", policy=reads, bounded=bounded), size), people(64)
     return model.router.odds(model.router.features(model.items, batch)).detach().double().sigmoid()
 
 
@@ -638,7 +638,7 @@ def test_routes_are_firm(training: str) -> None:
         torch.manual_seed(99)
         assert model.routes(batch, budget) == routes
         assert set(routes) <= set(model.all_routes())
-        price = model.dial.nearest(model.config.budget) if budget is None else model.dial.price(budget)
+        price = model.dial.usual(model.config.budget) if budget is None else model.dial.price(budget)
         worth = (model.decide(batch) - price * model.costs(batch.lengths)).detach().numpy()
         assert routes == [model.all_routes()[k] for k in worth.argmax(1)]
     assert len(set(model.routes(batch, 0.5))) > 1

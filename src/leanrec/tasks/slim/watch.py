@@ -84,6 +84,9 @@ class Guard:
     def calibrate(self, what: str, done: int, total: int) -> None:
         """See `Watcher.calibrate`."""
 
+    def note(self, text: str) -> None:
+        """See `Watcher.note`."""
+
     def _judge(self, progress: Progress) -> None:
         done = min(1.0, progress.epoch / max(1, min(self.stage.epochs, len(self.curve))))
         if not self.curve or not self.hopeless or not 0.5 <= done < 1:

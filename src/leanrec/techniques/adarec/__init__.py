@@ -62,6 +62,8 @@ class AdaRecConfig(DistilOptions, frozen=True, forbid_unknown_fields=True, kw_on
         cost_weight: Weight of the expected cost, as a share of that of the dearest operation everywhere.
         max_flops: Most FLOPs of a request with a history of full length, head included; 0 for any.
         max_params: Most parameters of the student; 0 for any.
+        max_share: Most parameters of the student without its item table, as a share of the teacher's without its own, or, where
+            there is no teacher, of the largest architecture's; 0 for any.
         max_ms: Longest request of one user with a history of full length, in milliseconds as measured here; 0 for any.
         tuning: Whether the second stage goes on with the teacher ("distil") or not ("task").
         weights: What the second stage starts from: fresh weights ("fresh"), or those of the search ("searched"), as in the
@@ -80,6 +82,7 @@ class AdaRecConfig(DistilOptions, frozen=True, forbid_unknown_fields=True, kw_on
     cost_weight: Amount = 0.1
     max_flops: Whole = 0
     max_params: Whole = 0
+    max_share: Amount = 0.0
     max_ms: Amount = 0.0
     tuning: Literal["distil", "task"] = "distil"
     weights: Literal["fresh", "searched"] = "fresh"

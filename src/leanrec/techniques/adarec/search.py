@@ -18,6 +18,7 @@ the score function with the other draw as its baseline; a step then costs about 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from leanrec.core.errors import ConfigError
-from leanrec.core.recommender import Objective
+from leanrec.core.recommender import Objective, Recommender
 from leanrec.core.types import FULL, Batch, Route
 from leanrec.nn.cell_stack import CellStack
 from leanrec.nn.cells import Architecture, edges
@@ -75,7 +76,8 @@ class Searching(Taught):
             "params": config.max_params,
             "ms": config.max_ms,
         }
-        scarce = next((kind for kind, most in self.budgets_of.items() if most), config.cost)
+        wanted = self.budgets_of | {"params": config.max_params or config.max_share}
+        scarce = next((kind for kind, most in wanted.items() if most), config.cost)
         tables: dict[str, str] = {"cost_table": config.cost, "budget_table": scarce}
         for name, kind in tables.items():
             self.register_buffer(name, torch.tensor(self.costs.table(kind, self.names), dtype=torch.float64))
@@ -83,6 +85,33 @@ class Searching(Taught):
         self.derived: tuple[tuple[float, ...], Architecture] | None = None
         self.advance(0.0)
         self._check_budgets()
+
+    def learn_from(self, teacher: Recommender | None) -> None:
+        """See `Recommender.learn_from`; a budget that is a share becomes a number.
+
+        Raises:
+            ConfigError: Not even the cheapest architecture is so small.
+        """
+        super().learn_from(teacher)
+        share = self.config.max_share
+        if not share:
+            return
+        counts = {name: self.costs.params(self._everywhere(name)) for name in self.names}
+        cheapest = min(counts, key=counts.__getitem__)
+        table = held(self.items)
+        whose = "largest architecture's" if teacher is None else "teacher's"
+        whole = max(counts.values()) - table if teacher is None else held(teacher) - held(teacher.items)
+        least = counts[cheapest] - table
+        if least > share * whole:
+            works = f"{math.ceil(least / whole * 1000) / 1000:g}"
+            raise ConfigError(
+                f"expected technique.adarec.max_share of at least {works} of the {whose} {whole:,} parameters without its item "
+                f"table, what the cheapest architecture of this search space has, with {cheapest} on every edge, got {share:g}; "
+                f"{works} would work, or a smaller backbone.width"
+            )
+        most = table + int(share * whole)
+        self.budgets_of["params"] = min(self.budgets_of["params"] or most, most)
+        self.derived = None
 
     @property
     def cells(self) -> CellStack:
@@ -184,11 +213,20 @@ class Searching(Taught):
         if not any(self.budgets_of.values()):
             return
         cheapest = self.names[int(self.budget_table.argmin())]
-        excess = self.costs.excess((cheapest,) * len(edges(self.cells.nodes)), self.budgets_of)
+        excess = self.costs.excess(self._everywhere(cheapest), self.budgets_of)
         for kind, cost in excess.items():
-            works = f"{cost * 1.5:.3g}" if kind == "ms" else f"{cost:.0f}"
+            works = f"{cost * 1.5:.3g}" if kind == "ms" else f"{cost:.0f}"  # what is measured differs from time to time
             raise ConfigError(
-                f"expected technique.adarec.max_{kind} of at least {cost:.6g}, what the cheapest architecture of this search "
+                f"expected technique.adarec.max_{kind} of at least {works}, what the cheapest architecture of this search "
                 f"space costs, with {cheapest} on every edge, got {self.budgets_of[kind]:g}; {works} would work, or a smaller "
                 "backbone.width"
             )
+
+    def _everywhere(self, name: str) -> Architecture:
+        """The architecture with one operation on every edge."""
+        return (name,) * len(edges(self.cells.nodes))
+
+
+def held(module: nn.Module) -> int:
+    """Parameters of a module."""
+    return sum(p.numel() for p in module.parameters())

@@ -11,6 +11,7 @@ from leanrec.core.errors import ConfigError
 from leanrec.core.types import Catalog
 from leanrec.tasks.slim.candidates import Candidate, bare, fitted, read, recipes
 from leanrec.techniques import techniques
+from toys import catalog
 
 CATALOG = Catalog(tuple(map(str, range(50))), tuple(map(str, range(50))), tuple(range(50, 0, -1)))
 FULL = parse({"backbone": {"name": "sasrec", "width": 32, "layers": 4, "heads": 2}, "train": {"epochs": 20}})
@@ -30,6 +31,15 @@ def test_every_shipped_one_fits_every_backbone_or_says_why(backbone: str, recipe
     else:
         assert found.config != full and found.flops > 0 and found.bytes > 0 and found.effort > 0
         assert {choice.name for choice in found.config.technique} == recipe.techniques
+
+
+@pytest.mark.parametrize("items", [2, 9, 3_400, 12_000, pytest.param(200_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("width", [16, 64, pytest.param(128, marks=pytest.mark.slow)])
+def test_every_shipped_one_is_alive_by_default_in_any_catalogue(items: int, width: int) -> None:
+    full = parse({"backbone": {"name": "sasrec", "width": width}})
+    for recipe in recipes():
+        found = fitted(recipe, full, Path("full"), 10, catalog(items))
+        assert isinstance(found, Candidate), (recipe.name, found)
 
 
 def test_every_technique_takes_part() -> None:
