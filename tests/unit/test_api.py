@@ -62,7 +62,7 @@ def test_the_python_of_the_readme_runs(
     exec(compile(block, "<README>", "exec"), {})
     shown = capsys.readouterr().out
     assert re.match(r"NDCG@10 0\.\d{3} at [\d,]+ FLOPs per user\n\[ScoredItem\(item='", shown)
-    assert {path.name for path in tmp_path.iterdir()} == {"shop", "run"}
+    assert {path.name for path in tmp_path.iterdir()} == {"shop", "shop-run"}
 
 
 def commands_of_the_readme() -> Iterator[str]:

@@ -28,7 +28,8 @@ class Routed(Recommender, ABC):
 
     def __init__(self, model: Recommender, router: Router, routes: int, budget: Budget, mean: Mean) -> None:
         super().__init__(model.backbone, model.objective)
-        self.router, self.budget = router, budget
+        self.router = router
+        self.budget: Budget = budget
         self.costs, self.dial = CostTable(model.backbone.max_length, routes, mean), Dial()
 
     @abstractmethod

@@ -25,6 +25,7 @@ Without ``shrink`` the table gets 8 times smaller, or three quarters as small as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -195,7 +196,7 @@ class CpRecTechnique(Technique):
         if config.cuts:
             return Blocks(block_ends(items, config.cuts), parts, coded, config.int8)
 
-        def size_of(ends: tuple[int, ...]) -> int:
+        def size_of(ends: Sequence[int]) -> int:
             return code_bytes(ends, parts, dim, config.int8) if coded else size(ends, parts)
 
         dense = items * dim * (4 if coded else 1)

@@ -1,0 +1,59 @@
+"""The commands and programs that documents show, and logs of two kinds to run them on."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+GUIDES = ("README.md", "docs/guide/from-your-log-to-a-lean-model.md", "docs/guide/serving.md")
+CARDS = tuple(
+    sorted(
+        str(card.relative_to(ROOT))
+        for kind in ("techniques", "backbones")
+        for card in (ROOT / "docs" / kind).glob("*.md")
+    )
+)
+KEYS = ("1193", "661", "914", "2", "item-1", "item-2", "A", "B", "C")
+"""Items that documents name."""
+KINDS = ("repeats", "wide")
+
+
+def shown(document: str) -> Iterator[tuple[str, str]]:
+    """What a document tells its reader to run, in its order: ("sh", a line) or ("python", a block)."""
+    text = (ROOT / document).read_text("utf-8")
+    if document in CARDS:
+        text = text.split("## Use\n")[1].split("\n## ")[0]
+    for language, block in re.findall(r"```(sh|python)\n(.*?)```", text, re.DOTALL):
+        if language == "python":
+            yield language, block
+        else:
+            yield from (("sh", line) for line in block.splitlines() if line.strip() and not line.startswith("#"))
+
+
+def write(folder: Path, kind: str) -> None:
+    """``ratings.csv`` and ``ratings.csv.gz`` in a folder.
+
+    "repeats": 40 items, taken again and again, histories of up to 300 events. "wide": 48 users who take no item twice, of 3,300, in
+    a file that has times only where the document names their column (``ratings.csv``).
+    """
+    draw = random.Random(0)
+    count = 40 if kind == "repeats" else 3300
+    keys = [*KEYS, *(f"key {number}" for number in range(count - len(KEYS)))]
+    rows = []
+    for user in range(48):
+        at = user
+        taken = draw.sample(range(count), 70) if kind == "wide" else []
+        for step in range(70 if kind == "wide" else draw.choice((8, 20, 50, 300))):
+            at = taken[step] if kind == "wide" else at + 1 if draw.random() < 0.7 else draw.randrange(count)
+            rows.append((f"u{user}", keys[at % count], 1_600_000_000 + 60 * step))
+    rows += [(f"u{number % 48}", key, 1_600_100_000) for number, key in enumerate(keys)]  # every item is there
+    for name, opened, timed in (("ratings.csv", open, True), ("ratings.csv.gz", gzip.open, kind == "repeats")):
+        with opened(folder / name, "wt", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("user", "item", "time")[: 3 if timed else 2])
+            writer.writerows(row[: 3 if timed else 2] for row in rows)

@@ -1,0 +1,105 @@
+"""What README, guides and cards tell their reader to run, as it stands, on logs of two kinds."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.command import leanrec
+from e2e.documents import CARDS, GUIDES, KINDS, shown, write
+from e2e.serving import serving
+from leanrec.config import read_recipe
+
+NOT_RUN = {
+    "make demo": "runs for minutes; tests/e2e/test_demo.py runs what it does",
+    "make test": "is the run this test belongs to",
+    "source .venv/bin/activate": "the tests run in an environment",
+    "pip install 'leanrec[serve]'": "needs the network",
+    "pip install 'leanrec[adarec]'": "needs the network",
+}
+"""Lines that are shown and not run, and why."""
+MAY_BE_REFUSED = {"--max-loss 0.01": "loss is below 0.01 with 95 % confidence, got none"}
+"""A promise that needs more users than these logs have: what the line holds, and what the refusal says then."""
+SMALL = ("backbone.width=16", "backbone.layers=2", "backbone.max_length=12")
+QUICK = ("train.epochs=1", "train.loss_precision=float32", "train.encoder_precision=float32")
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leanrec.tasks.slim.search.MEASURE", 0.1)
+    monkeypatch.setattr("leanrec.tasks.report.facts.SECONDS", 0.1)
+
+
+def words(line: str) -> list[str]:
+    return shlex.split(line, comments=True)
+
+
+def added(command: list[str], small: bool) -> tuple[str, ...]:
+    """Settings that make a command quick and leave what it does: one epoch, a short measurement, and on request a small model."""
+    if command[0] == "bench":
+        return ("--seconds", "0.1")
+    if command[0] not in ("train", "slim"):
+        return ()
+    recipe = command[command.index("--recipe") + 1] if "--recipe" in command else ""
+    backbone = read_recipe(recipe)["backbone"] if recipe else {}
+    shaped = "--backbone" in command or recipe
+    less = [word for word in SMALL if not any(given.startswith(word.split("=")[0]) for given in command)]
+    if backbone.get("name") == "gru4rec" or "gru4rec" in command:
+        less = [word for word in less if "heads" not in word]
+    return (*(less if small and shaped else ()), *QUICK)
+
+
+def run_line(line: str, small: bool) -> None:
+    name, *command = words(line)
+    if command[:1] == ["serve"] or name == "python":
+        module, given = ("leanrec", command[1:]) if name == "leanrec" else ("leanrec.server", command[2:])
+        with serving(*given, module=module) as server:
+            reply = server.post("/v1/recommend", {"history": ["1193"], "k": 3})
+            assert reply.status_code == 200, reply.text
+        return
+    assert name == "leanrec", line
+    ended = leanrec(*command, *added(command, small))
+    expected = next(
+        (error for part, error in MAY_BE_REFUSED.items() if command[0] == "evaluate" and part in line), None
+    )
+    assert ended.code == 0 or (expected is not None and expected in ended.err), (line, ended.err[-2000:])
+
+
+def follow(document: str, kind: str, folder: Path, small: bool, only: Any = lambda line: True) -> None:
+    """Run what a document shows, one after the other, in a folder with a log."""
+    write(folder, kind)
+    if document not in GUIDES[:2]:
+        assert leanrec("data", "import", "ratings.csv", "--out", "data").code == 0
+    names: dict[str, Any] = {}
+    for language, text in shown(document):
+        if language == "python":
+            exec(compile(text, document, "exec"), names)
+        elif " ".join(words(text)) not in {" ".join(words(line)) for line in NOT_RUN} and only(text):
+            run_line(text, small)
+
+
+def test_nothing_is_left_out_that_no_document_shows() -> None:
+    lines = [line for document in (*GUIDES, *CARDS) for language, line in shown(document) if language == "sh"]
+    assert {" ".join(words(line)) for line in NOT_RUN} <= {" ".join(words(line)) for line in lines}
+    starts = {
+        words(line)[0] for line in lines if " ".join(words(line)) not in {" ".join(words(one)) for one in NOT_RUN}
+    }
+    assert starts == {"leanrec", "python"}
+
+
+def test_the_readme_works_on_a_log_of_many_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small model; without the lines of the search and of the server, which the slow tests have."""
+    monkeypatch.chdir(tmp_path)
+    later = ("leanrec slim", "leanrec report", "leanrec serve")
+    follow("README.md", "wide", tmp_path, small=True, only=lambda line: not line.startswith(later))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("document", [*GUIDES, *CARDS])
+def test_documents_work(document: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    follow(document, kind, tmp_path, small=False)
