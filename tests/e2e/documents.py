@@ -7,6 +7,7 @@ import gzip
 import random
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,13 @@ def shown(document: str) -> Iterator[tuple[str, str]]:
             yield from (("sh", line) for line in block.splitlines() if line.strip() and not line.startswith("#"))
 
 
+def wander(draw: random.Random, at: int, count: int) -> Iterator[int]:
+    """Items that mostly follow each other, again and again."""
+    while True:
+        yield at % count
+        at = at + 1 if draw.random() < 0.7 else draw.randrange(count)
+
+
 def write(folder: Path, kind: str) -> None:
     """``ratings.csv`` and ``ratings.csv.gz`` in a folder.
 
@@ -46,12 +54,14 @@ def write(folder: Path, kind: str) -> None:
     keys = [*KEYS, *(f"key {number}" for number in range(count - len(KEYS)))]
     rows = []
     for user in range(48):
-        at = user
-        taken = draw.sample(range(count), 70) if kind == "wide" else []
-        for step in range(70 if kind == "wide" else draw.choice((8, 20, 50, 300))):
-            at = taken[step] if kind == "wide" else at + 1 if draw.random() < 0.7 else draw.randrange(count)
-            rows.append((f"u{user}", keys[at % count], 1_600_000_000 + 60 * step))
-    rows += [(f"u{number % 48}", key, 1_600_100_000) for number, key in enumerate(keys)]  # every item is there
+        length = 60 if kind == "wide" else draw.choice((8, 20, 50, 300))
+        wandered = list(islice(wander(draw, user, count), length))
+        walk = [(user * 3 + step) % 110 for step in range(length)] if kind == "wide" else wandered
+        seen = [
+            number for number in range(user, count, 48) if kind == "repeats" or number not in walk
+        ]  # every item is there
+        steps = [*seen, *walk]
+        rows += [(f"u{user}", keys[at], 1_600_000_000 + 60 * step) for step, at in enumerate(steps)]
     for name, opened, timed in (("ratings.csv", open, True), ("ratings.csv.gz", gzip.open, kind == "repeats")):
         with opened(folder / name, "wt", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

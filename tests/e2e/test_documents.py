@@ -49,6 +49,16 @@ def added(command: list[str], small: bool) -> tuple[str, ...]:
     less = [word for word in SMALL if not any(given.startswith(word.split("=")[0]) for given in command)]
     if backbone.get("name") == "gru4rec" or "gru4rec" in command:
         less = [word for word in less if "heads" not in word]
+    if command[0] == "slim":  # 24 users to confirm on are too few for a loss of 1 %
+        return (
+            *SMALL,
+            *QUICK,
+            "train.epochs=4",
+            "train.learning_rate=1e-2",
+            "train.batch_users=16",
+            "--max-loss",
+            "0.95",
+        )
     return (*(less if small and shaped else ()), *QUICK)
 
 
