@@ -12,7 +12,7 @@ from leanrec.artifact.manifest import DataRef, Manifest
 from leanrec.artifact.store import load_run
 from leanrec.backbones import backbones
 from leanrec.config import CONFIG, RunConfig, parse, parse_toml
-from leanrec.core.errors import ArtifactError, ConfigError, DataError
+from leanrec.core.errors import ArtifactError, CompositionError, ConfigError, DataError
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Technique, compose
@@ -136,9 +136,12 @@ def open_run(path: Path | str) -> OpenRun:
         config = parse(manifest.config)
     except ConfigError as error:
         raise ArtifactError(f"the configuration in {path}/manifest.json is not usable: {error}") from error
-    model, stages = build(config, catalog)
-    for stage in stages:
-        model = stage.finish(model)
+    try:
+        model, stages = build(config, catalog)
+        for stage in stages:
+            model = stage.finish(model)
+    except CompositionError as error:
+        raise CompositionError(f"cannot open {path}, whose techniques do not compose: {error}") from error
     try:
         model.load_state_dict(spread(model, state))
     except RuntimeError as error:

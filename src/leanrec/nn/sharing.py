@@ -51,6 +51,20 @@ def share(backbone: Backbone, scheme: Scheme) -> None:
                 _tie(module, source)
 
 
+def shared(backbone: Backbone, scheme: Scheme) -> bool:
+    """Whether every group of layers has one set of parameters."""
+
+    def own(layer: Layer) -> list[nn.Parameter]:
+        return [parameter for module in layer for parameter in module.parameters()]
+
+    return all(
+        mine is first
+        for group in groups(backbone, scheme)
+        for layer in group[1:]
+        for mine, first in zip(own(layer), own(group[0]), strict=True)
+    )
+
+
 @torch.no_grad()
 def average(backbone: Backbone, scheme: Scheme, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights of a backbone that shares nothing, every group's at their mean.

@@ -6,22 +6,21 @@ Two savings, neither of which changes an answer:
    the k parts of 16 items with the best maxima, so only those are sorted: with k = 10 that is 160 scores a user instead of the
    catalogue. With R runs, run r holds the items r, r + R, r + 2 R, ...: a reduction over rows of a [64, R] view, which processors
    do fast.
-2. Where the processor multiplies bfloat16 faster, that product screens the catalogue and only the best candidates are scored
+2. Where the processor has instructions for bfloat16, a product in it screens the catalogue and only the best candidates are scored
    again in float32. The rounding error of the screen has a bound; a user for whom the bound leaves any doubt is scored in float32
    throughout.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from leanrec.core.types import PAD
+from leanrec.nn import bfloat16
 
 RUN, PART = 64, 16
 """Items of a run, and of each part of it; powers of two."""
@@ -52,7 +51,7 @@ def top_k_of(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None = Non
     """
     if len(hidden) == 1:
         return _of_one(hidden[0], table, k, exclude)
-    if not (hidden.dtype == torch.float32 and len(hidden) >= FEWEST_ROWS and bfloat16_pays(hidden.device.type)):
+    if not (hidden.dtype == torch.float32 and len(hidden) >= FEWEST_ROWS and bfloat16.native(hidden.device.type)):
         return _top_k(hidden, table, k, exclude)
     ids = torch.empty(len(hidden), k, dtype=torch.int64, device=hidden.device)
     scores = hidden.new_empty(len(hidden), k)
@@ -196,19 +195,3 @@ def _largest(scores: Tensor) -> Tensor:
         half = scores.shape[1] // 2
         scores = torch.maximum(scores[:, :half], scores[:, half:])
     return scores[:, 0]
-
-
-@lru_cache
-def bfloat16_pays(device: str) -> bool:
-    """Whether a bfloat16 matrix product takes less than two thirds of the time of a float32 one here. Measured once."""
-    seconds = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
-    for _ in range(4):
-        for dtype in seconds:
-            left, right = (
-                torch.ones(64, 64, dtype=dtype, device=device),
-                torch.ones(64, 16384, dtype=dtype, device=device),
-            )
-            started = time.perf_counter()
-            torch.mm(left, right).sum().item()
-            seconds[dtype] = min(seconds[dtype], time.perf_counter() - started)
-    return seconds[torch.bfloat16] < seconds[torch.float32] * 2 / 3

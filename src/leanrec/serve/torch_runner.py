@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Sequence
 from typing import Literal
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from leanrec.core import stepping
 from leanrec.core.recommender import WORTH_A_GROUP, Recommender, skipped
 from leanrec.core.types import Batch, Route
+from leanrec.nn import bfloat16
 from leanrec.nn.screen import screen_of
 from leanrec.serve.memories import Layout
 
@@ -22,8 +22,6 @@ LARGE = 2**20
 """Bytes of an item table from which an int8 copy screens it where that is faster; smaller ones lie in the cache. It is exact."""
 FEW = 4
 """Users whose answers are screened so; more share one product."""
-TRIED = 64
-"""Users of the batches on which types are compared."""
 
 
 class TorchRunner:
@@ -32,7 +30,7 @@ class TorchRunner:
     Args:
         model: The recommender; it is put into eval mode.
         precision: Of the encoder. "bfloat16" rounds states, and so may swap items of nearly equal score; routes, item table and
-            top-k stay in float32. "auto" takes it where it is faster here, measured once on full batches.
+            top-k stay in float32. "auto" takes it where the processor has instructions for it.
     """
 
     def __init__(self, model: Recommender, precision: Precision = "float32") -> None:
@@ -44,10 +42,8 @@ class TorchRunner:
         self.screen = None
         if matrix is not None and matrix.is_cpu and matrix.dtype == torch.float32 and matrix.nbytes >= LARGE:
             self.screen = screen_of(matrix.detach())
-        if precision != "float32":
-            rounded = copy.deepcopy(model).to(torch.bfloat16)
-            if precision == "bfloat16" or faster(rounded, model):
-                self.encoder = rounded
+        if precision == "bfloat16" or (precision == "auto" and bfloat16.native(self.device.type)):
+            self.encoder = copy.deepcopy(model).to(torch.bfloat16)
 
     @property
     def precision(self) -> str:
@@ -128,18 +124,3 @@ def best_among(scores: Tensor, ids: Tensor, k: int, exclude: Tensor | None) -> t
         scores = scores.scatter_reduce(1, at, limit, "amin")
     best, at = scores.topk(min(k, len(ids)))
     return ids[at], best
-
-
-@torch.inference_mode()
-def faster(first: Recommender, second: Recommender) -> bool:
-    """Whether the first encodes a batch of full histories in less time than the second; taken in turns, the best of three."""
-    steps, device = first.backbone.max_length, next(first.parameters()).device
-    items = torch.arange(TRIED * steps, device=device).view(TRIED, steps) % first.items.num_items + 1
-    batch = Batch(items, torch.full((TRIED,), steps, device=device))
-    seconds = [float("inf"), float("inf")]
-    for _ in range(4):
-        for which, model in enumerate((first, second)):
-            started = time.perf_counter()
-            model.represent(batch).sum().item()
-            seconds[which] = min(seconds[which], time.perf_counter() - started)
-    return seconds[0] < seconds[1]

@@ -32,7 +32,7 @@ from leanrec.tasks.evaluation import CALIBRATED, SCORING, rank_part
 from leanrec.train import checkpoint
 from leanrec.train.log import CsvLog
 from leanrec.train.loop import Watcher, train_stages
-from leanrec.train.precision import resolved
+from leanrec.train.precision import precision_notes, resolved
 
 
 def run_training(
@@ -69,8 +69,9 @@ def run_training(
     if config.train.init and fresh:
         _take_weights(model, config, store)
     if not resume:
-        config = _start(config, out, model, store)
-        for text in (text for technique in techniques_of(config) for text in technique.notes(model)):
+        asked, config = config.train, _start(config, out, model, store)
+        techniques_say = [text for technique in techniques_of(config) for text in technique.notes(model)]
+        for text in [*precision_notes(asked, config.train), *techniques_say]:
             watcher.note(text)
     if fresh:
         model.begin(held_out(model, store, split, watcher.calibrate))

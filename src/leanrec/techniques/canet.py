@@ -104,6 +104,7 @@ class CANetTechnique(Technique):
     name = "canet"
     kind: Kind = "adapt"
     needs = frozenset({"width", "depth"})
+    fills = frozenset({"choice", "loss"})
 
     def __init__(self, config: CANetConfig) -> None:
         self.config = config
@@ -119,6 +120,10 @@ class CANetTechnique(Technique):
     def stages(self, base: Stage) -> tuple[Stage, ...]:
         """One stage; the router of a sandwich and the dial are fitted by `CANet.calibrate`."""
         return (base,)
+
+    def holds(self, model: Recommender) -> bool:
+        """See `Technique.holds`."""
+        return isinstance(model, CANet)
 
 
 class CANet(Routed):

@@ -42,7 +42,7 @@ from leanrec.nn.blocks import block_dims, block_ends, code_counts, ends_within, 
 from leanrec.nn.code_table import CodeTable, code_bytes
 from leanrec.nn.low_rank_table import LowRankTable
 from leanrec.nn.rows import freeze
-from leanrec.nn.sharing import Scheme, average, share
+from leanrec.nn.sharing import Scheme, average, share, shared
 from leanrec.techniques import techniques
 
 TABLE = "backbone.items."
@@ -120,6 +120,8 @@ class CpRecTechnique(Technique):
 
     def __init__(self, config: CpRecConfig) -> None:
         self.config = config
+        table = {"items"} if self._replaces else set[str]()
+        self.fills = frozenset(table | ({"layers"} if config.sharing != "none" else set()))
 
     def apply(self, model: Recommender) -> Recommender:
         """The same model with another table and tied layers.
@@ -144,6 +146,11 @@ class CpRecTechnique(Technique):
             return base.finish(model)
 
         return (replace(base, finish=finish),)
+
+    def holds(self, model: Recommender) -> bool:
+        """See `Technique.holds`."""
+        table = not self._replaces or isinstance(model.items, BlockTable | CodeTable | LowRankTable)
+        return table and shared(model.backbone, self.config.sharing)
 
     def adopt(self, model: Recommender, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """See `Technique.adopt`: a dense table's best approximation, and the mean of layers that share weights."""

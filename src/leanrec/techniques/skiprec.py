@@ -118,6 +118,7 @@ class SkipRecTechnique(Technique):
     name = "skiprec"
     kind: Kind = "adapt"
     needs = frozenset({"depth"})
+    fills = frozenset({"choice", "loss"})
 
     def __init__(self, config: SkipRecConfig) -> None:
         self.config = config
@@ -133,6 +134,10 @@ class SkipRecTechnique(Technique):
     def stages(self, base: Stage) -> tuple[Stage, ...]:
         """One stage; the menu, a policy that is not trained with the weights, and the dial are fitted by `SkipRec.calibrate`."""
         return (base,)
+
+    def holds(self, model: Recommender) -> bool:
+        """See `Technique.holds`."""
+        return isinstance(model, SkipRec)
 
 
 class SkipRec(Routed):

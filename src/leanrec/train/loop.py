@@ -49,8 +49,10 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         batch_users: Most users in a batch.
         batch_tokens: Most steps in a batch, padding included.
         window: Train on the "last" window of each history, or on "all" of it cut into windows.
-        loss_precision: Type of the full softmax's matrix products; "auto" takes the one that is faster here.
-        encoder_precision: Type of all other matrix products in training; "auto" takes the one that is faster here.
+        loss_precision: Type of the full softmax's matrix products; "auto" takes bfloat16 where the processor has
+            instructions for it.
+        encoder_precision: Type of all other matrix products in training; "auto" takes bfloat16 where the processor has
+            instructions for it and the layers are large enough to gain.
         device: "cpu", "cuda", or "auto" for the accelerator if there is one.
         checkpoint_seconds: Longest time between checkpoints; one is also written after every epoch.
         init: Run of the same shape and catalogue whose weights to start from; empty for fresh ones.

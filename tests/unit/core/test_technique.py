@@ -44,10 +44,15 @@ class Toying:
     kind: Kind
     needs: frozenset[str] = frozenset()
     log: list[str] = field(default_factory=list)
+    fills: frozenset[str] = frozenset()
+    lost: list[bool] = field(default_factory=list)
 
     def apply(self, model: Recommender) -> Recommender:
         self.log.append(self.name)
         return Recommender(model.backbone, model.objective)
+
+    def holds(self, model: Recommender) -> bool:
+        return not self.lost or not self.lost.pop(0)
 
     def stages(self, base: Stage) -> tuple[Stage, ...]:
         return replace(base, name=f"{base.name}>{self.name}"), Stage(f"{self.name} again", 1)
@@ -100,3 +105,45 @@ def test_a_backbone_that_supports_nothing() -> None:
 def test_a_technique_twice() -> None:
     with pytest.raises(CompositionError, match=r"^expected each technique once, got a, b, a; drop the repeated one$"):
         compose(plain(), [Toying("a", "adapt"), Toying("b", "derive"), Toying("a", "adapt")], BASE)
+
+
+def test_a_slot_is_filled_once() -> None:
+    log: list[str] = []
+    choice, both = frozenset({"choice"}), frozenset({"choice", "loss"})
+    chosen = [Toying("a", "adapt", log=log, fills=both), Toying("b", "adapt", log=log, fills=choice)]
+    message = (
+        r"^expected techniques that fill different slots, got 'a' and 'b', which both fill choice, so that one would be lost; "
+        r"train with one of them$"
+    )
+    with pytest.raises(CompositionError, match=message):
+        compose(plain(), chosen, BASE)
+    student = Toying("student", "derive", log=log, fills=choice)
+    with pytest.raises(
+        CompositionError, match=r"; train with 'student' alone, then with 'b' from that run \(--init\)$"
+    ):
+        compose(plain(), [chosen[1], student], BASE)
+    assert log == []
+
+
+class Opening(Toying):
+    def apply(self, model: Recommender) -> Recommender:
+        model.backbone.supports = frozenset()  # pyright: ignore[reportAttributeAccessIssue]
+        return model
+
+
+def test_what_an_earlier_technique_took_is_named() -> None:
+    message = (
+        r"^expected techniques that compose, got 'search' and 'router': 'router' needs depth, which 'search' takes from"
+    )
+    with pytest.raises(CompositionError, match=message):
+        compose(plain(), [Opening("search", "derive"), Toying("router", "adapt", frozenset({"depth"}))], BASE)
+
+
+def test_a_technique_that_is_gone_is_not_passed_over() -> None:
+    message = r"^expected what technique 'a' brings in the model, got none: 'b' dropped it; train with one of them$"
+    with pytest.raises(CompositionError, match=message):
+        compose(plain(), [Toying("a", "adapt", lost=[True]), Toying("b", "adapt")], BASE)
+    model, stages = compose(plain(), [Toying("a", "adapt", lost=[False, True]), Toying("b", "adapt")], BASE)
+    assert stages[0].finish(model) is model
+    with pytest.raises(CompositionError, match=message):
+        stages[-1].finish(model)

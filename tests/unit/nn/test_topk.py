@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import count, cycle
-
 import pytest
 import torch
 from hypothesis import given
@@ -10,8 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from leanrec.core.types import PAD
-from leanrec.nn import topk
-from leanrec.nn.topk import RUN, bfloat16_pays, top_k_of
+from leanrec.nn import bfloat16, topk
+from leanrec.nn.topk import RUN, top_k_of
 
 sizes = st.one_of(
     st.integers(1, 2 * RUN + 3), st.sampled_from([m * RUN + d for m in (3, 5, 12) for d in (-2, -1, 0, 1)])
@@ -54,7 +51,7 @@ def test_equals_sorting_the_catalogue(data: st.DataObject, items: int, users: in
         exclude = torch.randint(0, items + 1, (users, data.draw(st.integers(1, 2 * items))))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(topk, "CHUNK_ELEMENTS", elements)
-        patch.setattr(topk, "bfloat16_pays", lambda device: False)
+        patch.setattr(bfloat16, "native", lambda device: False)
         check(hidden, table, k, exclude)
 
 
@@ -68,7 +65,7 @@ def test_the_bfloat16_screen_changes_no_answer(data: st.DataObject, more: int, u
         table = 1 + table * 1e-4
     exclude = torch.randint(0, rows, (users, data.draw(st.integers(1, 3 * rows)))) if data.draw(st.booleans()) else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(topk, "bfloat16_pays", lambda device: True)
+        patch.setattr(bfloat16, "native", lambda device: True)
         patch.setattr(topk, "FEWEST_ROWS", 1)
         patch.setattr(topk, "FEWEST_ITEMS", 1)
         check(hidden, table, k, exclude)
@@ -85,7 +82,7 @@ def test_the_screen_is_sure_of_clear_cases_and_doubts_close_ones() -> None:
 
 def test_products_of_the_screen_have_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program is compiled and kept for every shape; batches of a server have every size."""
-    monkeypatch.setattr(topk, "bfloat16_pays", lambda device: True)
+    monkeypatch.setattr(bfloat16, "native", lambda device: True)
     monkeypatch.setattr(topk, "CHUNK_ELEMENTS", 40 * topk.FEWEST_ITEMS)
     product, shapes = torch.mm, set()
 
@@ -124,31 +121,3 @@ def test_the_whole_catalogue_in_order() -> None:
     ids, scores = top_k_of(hidden, table, 70)
     assert torch.equal(ids.sort().values, torch.arange(1, 71).expand(3, -1))
     assert torch.equal(scores, scores.sort(descending=True).values)
-
-
-def ticking(steps: list[float]) -> Iterator[float]:
-    """Times whose differences, two calls apart, go round through ``steps``."""
-    now = 0.0
-    for step in cycle(steps):
-        yield now
-        now += step
-        yield now
-
-
-@pytest.mark.parametrize(("low", "pays"), [(0.5, True), (0.8, False), (1.5, False)])
-def test_bfloat16_pays_where_it_was_measured_to(monkeypatch: pytest.MonkeyPatch, low: float, pays: bool) -> None:
-    clock = ticking([1.0, low])
-    monkeypatch.setattr(topk.time, "perf_counter", lambda: next(clock))
-    assert bfloat16_pays.__wrapped__("cpu") is pays
-
-
-def test_it_is_measured_once() -> None:
-    calls = count()
-    topk.bfloat16_pays.cache_clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(topk.time, "perf_counter", lambda: float(next(calls)))
-        first = bfloat16_pays("cpu")
-        asked = next(calls)
-        assert bfloat16_pays("cpu") is first
-        assert next(calls) == asked + 1
-    topk.bfloat16_pays.cache_clear()

@@ -10,6 +10,7 @@ from conformance.settings import BACKBONES
 from leanrec.backbones import backbones
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL
+from leanrec.nn import bfloat16
 from leanrec.nn.screen import Screen
 from leanrec.serve import torch_runner
 from leanrec.serve.engine import Engine
@@ -39,16 +40,10 @@ def test_bfloat16_is_near(name: str) -> None:
     assert engine.recommend_ids([np.array([1, 2])], 3)[0].shape == (1, 3)
 
 
-@pytest.mark.parametrize("wins", [True, False])
-def test_auto_takes_the_faster(wins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_runner, "faster", lambda first, second: wins)
-    assert TorchRunner(model("sasrec"), "auto").precision == ("bfloat16" if wins else "float32")
-
-
-def test_faster_measures() -> None:
-    small, large = model("sasrec"), model("sasrec")
-    large.backbone.blocks.extend([large.backbone.blocks[0]] * 60)
-    assert torch_runner.faster(small, large)
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_goes_by_the_processor(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bfloat16, "native", lambda device: native)
+    assert TorchRunner(model("sasrec"), "auto").precision == ("bfloat16" if native else "float32")
 
 
 def test_a_screen_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,68 +1,96 @@
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 import torch
 
 from leanrec.backbones.nextitnet import NextItNet, NextItNetConfig
 from leanrec.backbones.sasrec import SASRec, SASRecConfig
+from leanrec.config import parse, parse_toml
 from leanrec.core.recommender import Recommender
-from leanrec.train import precision
+from leanrec.data.store import Store
+from leanrec.nn import bfloat16
+from leanrec.tasks.training import run_training
 from leanrec.train.loop import TrainConfig
-from leanrec.train.precision import ROUNDS, faster, resolved
-from toys import same
+from leanrec.train.precision import resolved
 
 
-def make(kind: str) -> Recommender:
+def make(kind: str, width: int) -> Recommender:
     if kind == "sasrec":
-        backbone = SASRec(SASRecConfig(width=8, layers=1, heads=1, max_length=5), 20)
+        backbone = SASRec(SASRecConfig(width=width, layers=1, heads=1, max_length=5), 20)
     else:
-        backbone = NextItNet(NextItNetConfig(width=8, layers=1, max_length=5), 20)
+        backbone = NextItNet(NextItNetConfig(width=width, layers=1, max_length=5), 20)
     return Recommender(backbone, lambda items, states, targets: {})
 
 
 @pytest.mark.parametrize(
-    ("low", "expected"), [(0.5, "bfloat16"), (0.89, "bfloat16"), (0.95, "float32"), (2.0, "float32")]
+    ("kind", "width", "expected"),
+    [
+        ("sasrec", 64, ("bfloat16", "float32")),
+        ("sasrec", 128, ("bfloat16", "bfloat16")),
+        ("nextitnet", 32, ("bfloat16", "float32")),
+        ("nextitnet", 64, ("bfloat16", "bfloat16")),
+    ],
 )
-def test_bfloat16_must_win_by_a_tenth(low: float, expected: str) -> None:
-    now = 0.0
-    rounds: list[torch.dtype] = []
-
-    def trial(dtype: torch.dtype) -> None:
-        nonlocal now
-        rounds.append(dtype)
-        noise = 100.0 if len(rounds) <= 2 else 0.01 * len(rounds) % 0.03  # the first round warms up
-        now += (low if dtype is torch.bfloat16 else 1.0) + noise * (dtype is torch.bfloat16)
-
-    assert faster(trial, lambda: now) == expected
-    assert rounds == [torch.float32, torch.bfloat16] * (ROUNDS + 1)
+def test_auto_goes_by_the_processor_and_the_size_of_products(kind: str, width: int, expected: tuple[str, str]) -> None:
+    assert resolved(TrainConfig(), make(kind, width), lambda device: True) == expected
+    assert resolved(TrainConfig(), make(kind, width), lambda device: False) == ("float32", "float32")
 
 
-@pytest.mark.parametrize("kind", ["sasrec", "nextitnet"])
-def test_measuring_leaves_the_model_as_it_is(kind: str) -> None:
-    model = make(kind)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    model.items.loss_dtype = torch.float64
-    for chosen in resolved(TrainConfig(), model):
-        assert chosen in ("float32", "bfloat16")
-    assert same(model.state_dict(), before)
-    assert model.items.loss_dtype is torch.float64
-    assert all(parameter.grad is None for parameter in model.parameters())
-
-
-def test_what_was_asked_for_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "faster", lambda trial: pytest.fail("was measured"))
+def test_what_was_asked_for_is_taken() -> None:
     config = TrainConfig(loss_precision="bfloat16", encoder_precision="float32")
-    assert resolved(config, make("sasrec")) == ("bfloat16", "float32")
+    for native in (True, False):
+        assert resolved(config, make("sasrec", 128), lambda device, native=native: native) == ("bfloat16", "float32")
 
 
-def test_each_is_measured_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured: list[str] = []
+def test_no_clock_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for clock in ("perf_counter", "time", "monotonic", "process_time"):
+        monkeypatch.setattr(time, clock, lambda: pytest.fail("a clock was asked"))
+    bfloat16.native.cache_clear()
+    assert len(resolved(TrainConfig(), make("sasrec", 128))) == 2
+    assert bfloat16.native("cpu") in (True, False)
+    assert not bfloat16.native("meta")
 
-    def answer(trial: object) -> str:
-        measured.append("")
-        return "bfloat16"
 
-    monkeypatch.setattr(precision, "faster", answer)
-    assert resolved(TrainConfig(loss_precision="float32"), make("sasrec")) == ("float32", "bfloat16")
-    assert resolved(TrainConfig(encoder_precision="float32"), make("sasrec")) == ("bfloat16", "float32")
-    assert len(measured) == 2
+@pytest.mark.parametrize("flag", bfloat16.NATIVE)
+def test_native_is_what_the_processor_says(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for has in (True, False):
+        bfloat16.native.cache_clear()
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: {"avx2": True, flag: has})
+        assert bfloat16.native("cpu") is has
+    bfloat16.native.cache_clear()
+
+
+class Notes:
+    """A watcher that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def start(self, *told: object) -> None: ...
+
+    def step(self, *told: object) -> None: ...
+
+    def epoch(self, *told: object) -> None: ...
+
+    def calibrate(self, *told: object) -> None: ...
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_what_auto_was_is_said_and_written_down(tiny_store: Store, tmp_path: Path) -> None:
+    config = parse({"backbone": {"name": "sasrec", "width": 8, "layers": 1, "heads": 1}, "train": {"epochs": 1}})
+    notes = Notes()
+    manifest = run_training(config, tiny_store.path, tmp_path / "run", notes)
+    loss = "bfloat16" if bfloat16.native("cpu") else "float32"
+    said = [line for line in notes.notes if "precision" in line]
+    assert said == [
+        f"products are in {loss} in the loss and float32 in the encoder, by what this processor has and their sizes; "
+        f"train.loss_precision={loss} train.encoder_precision=float32 repeat it on any machine"
+    ]
+    kept = parse_toml((tmp_path / "run" / "config.toml").read_text(encoding="utf-8"), "a file").train
+    assert (kept.loss_precision, kept.encoder_precision) == (loss, "float32")
+    assert manifest.config["train"]["loss_precision"] == loss

@@ -99,6 +99,7 @@ class AdaRecTechnique(Technique):
     name = "adarec"
     kind: Kind = "derive"
     needs = frozenset({"cells"})
+    fills = frozenset({"items", "loss"})  # its item vectors are held against the teacher's, whole
 
     def __init__(self, config: AdaRecConfig) -> None:
         self.config = config
@@ -121,6 +122,10 @@ class AdaRecTechnique(Technique):
             Stage("search", epochs, base.parameters, self._derive, lambda model: isinstance(model, Searching)),
             Stage("tune", base.epochs, base.parameters, plain),
         )
+
+    def holds(self, model: Recommender) -> bool:
+        """See `Technique.holds`: the search or the teacher, and at the end the architecture."""
+        return isinstance(model, Taught) or bool(model.backbone.found())
 
     def _derive(self, model: Recommender) -> Recommender:
         """The student that a search has found, to be tuned."""

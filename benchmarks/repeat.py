@@ -1,0 +1,55 @@
+"""One training command, several times, beside busy processes: is it one model?
+
+    python benchmarks/repeat.py DATA [--times 5] [--busy 2] [-- --backbone nextitnet backbone.width=64 train.epochs=1]
+
+Prints one JSON line; the exit status is 1 if the weights differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from leanrec.cost.machine import machine
+
+SPIN = "while True: sum(range(100000))"
+USUAL = ["--backbone", "sasrec", "train.epochs=1"]
+
+
+def main() -> int:
+    options = arguments()
+    busy = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(options.busy)]
+    sums: list[str] = []
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for number in range(options.times):
+                run = Path(folder) / str(number)
+                command = [sys.executable, "-m", "leanrec", "train", options.data, *(options.settings or USUAL)]
+                subprocess.run([*command, "--out", str(run)], check=True, stdout=subprocess.DEVNULL)
+                sums.append(hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest())
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    print(
+        json.dumps({"times": options.times, "busy": options.busy, "models": len(set(sums)), "sha256": sums} | machine())
+    )
+    return int(len(set(sums)) != 1)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--busy", type=int, default=2)
+    parser.add_argument("settings", nargs="*")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
