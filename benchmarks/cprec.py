@@ -31,6 +31,7 @@ from leanrec.evaluate.controls import difference
 from leanrec.evaluate.metrics import gains
 from leanrec.nn.block_table import BlockTable
 from leanrec.nn.sharing import Scheme
+from leanrec.serve.batches import padded
 from leanrec.tasks.evaluation import SCORING
 from routed import LINEAR, SAMPLED, Case, fit, store_of
 from rows import append
@@ -208,12 +209,13 @@ def pruned(run: OpenRun, store: Store) -> tuple[float | str, int | str]:
             store, questions(store, split_of(store, run.config), "test"), run.model.backbone.max_length, SCORING
         ):
             states = run.model.represent(question.batch)
-            ids, _ = items.top_k(states, 10, question.seen)
+            seen = torch.from_numpy(padded(question.seen.histories()))
+            ids, _ = items.top_k(states, 10, seen)
             scores = torch.nn.functional.pad(items.score(states), (1, 0), value=-torch.inf)
-            best = scores.scatter(1, question.seen, -torch.inf).topk(10)
+            best = scores.scatter(1, seen, -torch.inf).topk(10)
             # lists may differ where scores are equal
             wrong += int((scores.gather(1, ids) - best.values).abs().amax(1).gt(1e-5).sum())
-            opened += items.opened(states, 10, question.seen) * len(ids)
+            opened += items.opened(states, 10, seen) * len(ids)
             users += len(ids)
     return round(opened / users, 4), wrong
 

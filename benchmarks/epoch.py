@@ -25,6 +25,7 @@ from leanrec.cost.machine import machine
 from leanrec.data.batches import TrainingData, ask, questions, targets
 from leanrec.data.importer import import_log
 from leanrec.evaluate.metrics import summarise
+from leanrec.serve.batches import padded
 from leanrec.tasks.evaluation import SCORING, rank_part
 from leanrec.train.checkpoint import Progress
 from leanrec.train.loop import train
@@ -103,7 +104,8 @@ def top10(model, store, asked, exclude: bool) -> tuple[float, np.ndarray]:
     with torch.inference_mode():
         for question in ask(store, asked, model.backbone.max_length, SCORING):
             states = model.represent(question.batch)
-            ids, _ = model.items.top_k(states, 10, question.seen if exclude else None)
+            seen = torch.from_numpy(padded(question.seen.histories())) if exclude else None
+            ids, _ = model.items.top_k(states, 10, seen)
             lists[question.rows] = ids.numpy()
     return time.perf_counter() - started, lists
 

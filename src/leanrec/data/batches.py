@@ -20,6 +20,8 @@ from leanrec.data.store import Store
 
 POOL = 50
 """Batches whose users are sorted by length together; larger pools pad less, smaller ones mix more."""
+PIECE = 2**20
+"""Events of whole histories that are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,17 +164,51 @@ def everyone(store: Store) -> Questions:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """The items of B users' whole histories, which stay in the store until they are read.
+
+    One user may have more events than all others of a batch together, so they are never padded to one length.
+
+    Attributes:
+        items: The store's items.
+        start: int64 [B], where each history begins in them.
+        end: int64 [B], where it ends.
+    """
+
+    items: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+
+    def of(self, rows: np.ndarray | slice) -> Seen:
+        """That of some of the users."""
+        return Seen(self.items, self.start[rows], self.end[rows])
+
+    def histories(self) -> list[np.ndarray]:
+        """Item ids [S] of each user, oldest first."""
+        return [self.items[start:end] for start, end in zip(self.start, self.end, strict=True)]
+
+    def pieces(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """All events, at most `PIECE` at once: the users' rows int64 [E] and the item ids int64 [E]."""
+        ends = np.cumsum(self.end - self.start)
+        shift = self.end - ends
+        for first in range(0, int(ends[-1]) if len(ends) else 0, PIECE):
+            at = np.arange(first, min(first + PIECE, int(ends[-1])))
+            rows = np.searchsorted(ends, at, side="right")
+            yield rows, self.items[at + shift[rows]].astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """One batch of questions.
 
     Attributes:
         batch: The histories [B, T], cut to what the model reads.
-        seen: int64 [B, S], every item of each whole history, 0 where there is none.
+        seen: Every item of each whole history.
         rows: int64 [B], rows of the questions.
     """
 
     batch: Batch
-    seen: torch.Tensor
+    seen: Seen
     rows: np.ndarray
 
 
@@ -183,10 +219,8 @@ def ask(store: Store, asked: Questions, max_length: int, limits: Limits) -> Iter
     for rows in by_length(np.arange(len(asked.users)), length, limits):
         end = asked.position[rows]
         histories, lengths = gather(store.items, end - length[rows], end)
-        whole = start[rows]
-        seen = histories if np.array_equal(whole, end - length[rows]) else gather(store.items, whole, end)[0]
         batch = Batch(torch.from_numpy(histories), torch.from_numpy(lengths), users=torch.from_numpy(asked.users[rows]))
-        yield Asked(batch, torch.from_numpy(seen), rows)
+        yield Asked(batch, Seen(store.items, start[rows], end), rows)
 
 
 def targets(store: Store, asked: Questions) -> np.ndarray:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from leanrec.core.backbone import ItemTable
 from leanrec.core.recommender import Recommender, by_route
-from leanrec.core.types import PAD, Batch, Route
-from leanrec.data.batches import Asked
+from leanrec.core.types import Batch, Route
+from leanrec.data.batches import Asked, Seen
 
 Choose = Callable[[Batch], list[Route]]
 CHUNK_ELEMENTS = 4 * 2**20
@@ -57,11 +57,12 @@ def rank(
     for question in asked:
         batch = question.batch.to(device)
         wanted = torch.from_numpy(targets[question.rows]).to(device)
-        seen = question.seen.to(device) if exclude_seen else None
+        seen = question.seen if exclude_seen else None
         chosen = (routes or model.routes)(batch)
 
-        def answer(states: Tensor, rows: Tensor, wanted: Tensor = wanted, seen: Tensor | None = seen) -> tuple[Tensor]:
-            return (ranks_of(model.items, states, wanted[rows], None if seen is None else seen[rows]),)
+        def answer(states: Tensor, rows: Tensor, wanted: Tensor = wanted, seen: Seen | None = seen) -> tuple[Tensor]:
+            gone = None if seen is None else seen.of(rows.cpu().numpy())
+            return (ranks_of(model.items, states, wanted[rows], gone),)
 
         ranks[question.rows] = by_route(model, batch, chosen, answer)[0].cpu().numpy()
         for row, route in zip(question.rows, chosen, strict=True):
@@ -69,25 +70,28 @@ def rank(
     return Ranking(ranks, taken)
 
 
-def ranks_of(items: ItemTable, states: Tensor, targets: Tensor, seen: Tensor | None) -> Tensor:
-    """Ranks int64 [B] of ``targets`` [B] for ``states`` [B, e], without the items ``seen`` [B, S] (padded with 0)."""
+def ranks_of(items: ItemTable, states: Tensor, targets: Tensor, seen: Seen | None) -> Tensor:
+    """Ranks int64 [B] of ``targets`` [B] for ``states`` [B, e], without the items ``seen`` of the B users."""
     step = max(1, CHUNK_ELEMENTS // items.num_items)
     parts = [
-        _ranks(items.score(states[i : i + step]), targets[i : i + step], None if seen is None else seen[i : i + step])
+        _ranks(
+            items.score(states[i : i + step]),
+            targets[i : i + step],
+            None if seen is None else seen.of(slice(i, i + step)),
+        )
         for i in range(0, len(states), step)
     ]
     return torch.cat(parts)
 
 
-def _ranks(scores: Tensor, targets: Tensor, seen: Tensor | None) -> Tensor:
+def _ranks(scores: Tensor, targets: Tensor, seen: Seen | None) -> Tensor:
+    """Ranks from scores [B, N]; the target counts itself, and NaN counts against the model."""
     own = scores.gather(1, targets[:, None] - 1)
     if seen is None:
-        return (~(scores < own)).sum(1)  # the target counts itself; NaN counts against the model
-    ordered = seen.sort(1).values
-    first = torch.ones_like(ordered, dtype=torch.bool)
-    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    gone = first & (ordered != PAD)
-    above = ~(scores.gather(1, (ordered - 1).clamp_min(0)) < own) & gone
-    ranks = (~(scores < own)).sum(1) - above.sum(1)
-    was_seen = (seen == targets[:, None]).any(1)
+        return (~(scores < own)).sum(1)
+    gone = torch.zeros_like(scores, dtype=torch.bool)
+    for rows, ids in seen.pieces():
+        gone[torch.from_numpy(rows).to(gone.device), torch.from_numpy(ids).to(gone.device) - 1] = True
+    ranks = (~(scores < own) & ~gone).sum(1)
+    was_seen = gone.gather(1, targets[:, None] - 1).squeeze(1)
     return torch.where(was_seen, scores.shape[1], ranks)

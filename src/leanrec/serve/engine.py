@@ -11,12 +11,18 @@ from leanrec.core.errors import ServeError
 from leanrec.core.plain import PAD, Catalog, Route
 from leanrec.serve.answers import Recommendation, ScoredItem
 from leanrec.serve.asking import Asked, Terms, in_order, together
-from leanrec.serve.batches import by_length, padded
+from leanrec.serve.batches import by_length, left_out
 from leanrec.serve.keys import Keys
 from leanrec.serve.runner import Runner
 
 CHUNK = 1024
 """Histories answered at once."""
+
+Excluded = Sequence[np.ndarray | Sequence[int]] | np.ndarray
+"""Item ids [S] of each of B users."""
+
+_NOTHING: tuple[tuple[slice, None], ...] = ((slice(None), None),)
+"""Everyone at once, with nothing left out."""
 
 
 class Engine:
@@ -110,7 +116,7 @@ class Engine:
         answers: list[Recommendation] = []
         for start in range(0, len(asked), CHUNK):
             chunk = asked[start : start + CHUNK]
-            exclude = padded([one.gone for one in chunk]) if any(one.gone for one in chunk) else None
+            exclude = [one.gone for one in chunk] if any(one.gone for one in chunk) else None
             histories = [np.array(one.ids) for one in chunk]
             ids, scores, routes = self._best(histories, terms.k, exclude, allowed, terms.budget)
             for best, score, route, one in zip(ids.tolist(), scores.tolist(), routes, chunk, strict=True):
@@ -118,14 +124,14 @@ class Engine:
         return answers
 
     def recommend_ids(
-        self, histories: Sequence[np.ndarray], k: int, exclude: np.ndarray | None = None, budget: float | None = None
+        self, histories: Sequence[np.ndarray], k: int, exclude: Excluded | None = None, budget: float | None = None
     ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
         """The best items by id, for many users.
 
         Args:
             histories: Item ids [S] of B users, oldest first; the model reads the newest it can.
             k: Items wanted per user.
-            exclude: int64 [B, S] item ids that may not be recommended, padded with 0.
+            exclude: Item ids [S] of each of the B users that may not be recommended; 0 is none.
             budget: Mean cost wanted, as a share of the full model's FLOPs.
 
         Returns:
@@ -159,7 +165,7 @@ class Engine:
         self,
         histories: Sequence[np.ndarray],
         k: int,
-        exclude: np.ndarray | None,
+        exclude: Excluded | None,
         allowed: np.ndarray | None,
         budget: float | None,
     ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
@@ -173,11 +179,12 @@ class Engine:
                 taken[row] = route
             for members, states in self._states(items, lengths, routes):
                 at = rows if members is None else rows[members]
-                gone = None if exclude is None else exclude[at]
-                best, score = self.runner.best(states, k, gone, allowed)
-                if len(at) == len(ids) and best.shape == ids.shape and (at == np.arange(len(at))).all():
-                    return best, score, taken
-                ids[at, : best.shape[1]], scores[at, : best.shape[1]] = best, score
+                for some, gone in _NOTHING if exclude is None else left_out([exclude[row] for row in at]):
+                    here = at[some]
+                    best, score = self.runner.best(states[some], k, gone, allowed)
+                    if len(here) == len(ids) and best.shape == ids.shape and (here == np.arange(len(here))).all():
+                        return best, score, taken
+                    ids[here, : best.shape[1]], scores[here, : best.shape[1]] = best, score
         return ids, scores, taken
 
     def _states(

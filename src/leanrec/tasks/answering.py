@@ -118,5 +118,5 @@ def _answers(
     for question in reported(batches, what, len(asked.users), progress):
         items, lengths = question.batch.items.numpy(), question.batch.lengths.tolist()
         histories = [row[:length] for row, length in zip(items, lengths, strict=True)]
-        exclude = question.seen.numpy() if exclude_seen else None
+        exclude = question.seen.histories() if exclude_seen else None
         yield question.rows, *engine.recommend_ids(histories, k, exclude, budget)

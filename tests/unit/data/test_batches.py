@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from leanrec.core.errors import DataError
 from leanrec.data import batches as module
-from leanrec.data.batches import Limits, TrainingData, ask, by_length, everyone, gather, questions, targets
+from leanrec.data.batches import Limits, Seen, TrainingData, ask, by_length, everyone, gather, questions, targets
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from toys import store_of
@@ -155,7 +156,7 @@ def test_questions_ask_for_the_held_out_events(
                 assert batch.users[at] == asked.users[row]
                 assert batch.items[at, : int(batch.lengths[at])].tolist() == before[-max_length:]
                 assert not batch.items[at, int(batch.lengths[at]) :].any()
-                assert question.seen[at].tolist() == before + [0] * (question.seen.shape[1] - len(before))
+                assert question.seen.histories()[at].tolist() == before
             rows += question.rows.tolist()
         assert sorted(rows) == list(range(len(expected)))
 
@@ -168,7 +169,7 @@ def test_everyone_is_asked_about_what_comes_after_the_log(tmp_path: Path) -> Non
         for at, row in enumerate(question.rows):
             found[int(row)] = (
                 question.batch.items[at, : int(question.batch.lengths[at])].tolist(),
-                [item for item in question.seen[at].tolist() if item],
+                question.seen.histories()[at].tolist(),
             )
     assert found == {0: ([2, 3], [1, 2, 3]), 1: ([4], [4]), 2: ([5, 6], [5, 6])}
 
@@ -176,3 +177,27 @@ def test_everyone_is_asked_about_what_comes_after_the_log(tmp_path: Path) -> Non
 def test_users_with_one_event_have_no_window(tmp_path: Path) -> None:
     store = store_of(tmp_path / "s", [[1], [2, 3, 4]], 9)
     assert len(TrainingData(store, Split.leave_one_out(store), 5, "all")) == 0
+
+
+def test_one_long_history_costs_its_own_user_only(tmp_path: Path) -> None:
+    """Of 60 users one has 100,000 events: what is made for a batch stays as large as without that user."""
+    store = store_of(tmp_path / "s", [[1, 2, 3]] * 59 + [[1, 2, 3, 4] * 25_000], 4)
+    tracemalloc.start()
+    found = list(ask(store, everyone(store), 5, WIDE))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(question.batch.items.numel() for question in found) <= 60 * 5
+    assert peak < 1_000_000  # 60 histories padded to 100,000 events would take 48 MB
+
+
+@given(lengths=st.lists(st.integers(0, 9), max_size=6), piece=st.integers(1, 7))
+def test_seen_items_come_in_pieces(lengths: list[int], piece: int) -> None:
+    items = np.arange(100, 200, dtype=np.int32)
+    start = np.cumsum([1, *lengths])[:-1] + 2 * np.arange(len(lengths))
+    seen = Seen(items, start, start + np.array(lengths, np.int64))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PIECE", piece)
+        found = list(seen.pieces())
+    assert all(0 < len(rows) == len(ids) <= piece for rows, ids in found)
+    pairs = [(row, item) for rows, ids in found for row, item in zip(rows.tolist(), ids.tolist(), strict=True)]
+    assert pairs == [(row, int(item)) for row, history in enumerate(seen.histories()) for item in history]

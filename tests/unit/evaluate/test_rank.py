@@ -12,7 +12,7 @@ from torch import Tensor
 from leanrec.backbones.sasrec import SASRec, SASRecConfig
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL, Batch, Route
-from leanrec.data.batches import Asked, Limits, ask, questions, targets
+from leanrec.data.batches import Asked, Limits, Seen, ask, questions, targets
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.evaluate import rank as module
@@ -39,28 +39,34 @@ def brute_force(scores: list[float], target: int, seen: set[int]) -> int:
     return 1 + sum(scores[item - 1] >= scores[target - 1] for item in rivals)
 
 
+def seen_of(histories: list[list[int]]) -> Seen:
+    lengths = np.array([len(history) for history in histories])
+    flat = np.array([item for history in histories for item in history], np.int32)
+    return Seen(flat, np.cumsum(lengths) - lengths, np.cumsum(lengths))
+
+
 @given(st.data(), st.integers(1, 6), st.integers(1, 9), st.integers(1, 30))
 def test_equals_brute_force_with_ties(data: st.DataObject, users: int, items: int, elements: int) -> None:
     rows = st.lists(st.integers(-2, 2).map(float), min_size=items, max_size=items)
     scores = data.draw(st.lists(rows, min_size=users, max_size=users))
     ids = st.integers(1, items)
     wanted = data.draw(st.lists(ids, min_size=users, max_size=users))
-    seen = data.draw(st.lists(st.lists(st.integers(0, items), min_size=4, max_size=4), min_size=users, max_size=users))
+    seen = data.draw(st.lists(st.lists(ids, max_size=4), min_size=users, max_size=users))
     table, states = table_of(torch.tensor(scores))
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(module, "CHUNK_ELEMENTS", elements)
         plain = ranks_of(table, states, torch.tensor(wanted), None)
-        without = ranks_of(table, states, torch.tensor(wanted), torch.tensor(seen))
+        without = ranks_of(table, states, torch.tensor(wanted), seen_of(seen))
     assert plain.tolist() == [brute_force(*user, set()) for user in zip(scores, wanted, strict=True)]
     assert without.tolist() == [
-        brute_force(row, target, set(gone) - {0}) for row, target, gone in zip(scores, wanted, seen, strict=True)
+        brute_force(row, target, set(gone)) for row, target, gone in zip(scores, wanted, seen, strict=True)
     ]
 
 
 def test_a_target_that_was_seen_ranks_last() -> None:
     table, states = table_of(torch.tensor([[5.0, 4.0, 3.0, 2.0]]))
-    assert ranks_of(table, states, torch.tensor([1]), torch.tensor([[1, 2, 1, 0]])).tolist() == [4]
-    assert ranks_of(table, states, torch.tensor([3]), torch.tensor([[1, 2, 1, 0]])).tolist() == [1]
+    assert ranks_of(table, states, torch.tensor([1]), seen_of([[1, 2, 1]])).tolist() == [4]
+    assert ranks_of(table, states, torch.tensor([3]), seen_of([[1, 2, 1]])).tolist() == [1]
 
 
 def test_a_model_that_says_the_same_of_everything_ranks_last() -> None:
@@ -68,15 +74,18 @@ def test_a_model_that_says_the_same_of_everything_ranks_last() -> None:
     assert ranks_of(table, states, torch.tensor([1]), None).tolist() == [50]
 
 
-@pytest.mark.parametrize("seen", [None, torch.tensor([[2, 2, 0]] * 2)])
-def test_a_model_that_diverged_ranks_last(seen: Tensor | None) -> None:
+@pytest.mark.parametrize("seen", [None, [[2, 2]] * 2])
+def test_a_model_that_diverged_ranks_last(seen: list[list[int]] | None) -> None:
     scores = torch.full((2, 50), torch.nan)
     scores[1, 0] = 1.0
     table, _ = table_of(scores)
     states = torch.eye(2)
     table.score = lambda hidden, ids=None: scores  # a product with the unit matrix would spread the NaN
     left = 50 if seen is None else 49
-    assert ranks_of(table, states, torch.tensor([1, 1]), seen).tolist() == [left, left]
+    assert ranks_of(table, states, torch.tensor([1, 1]), None if seen is None else seen_of(seen)).tolist() == [
+        left,
+        left,
+    ]
     assert not any(summarise(np.array([left])).values())
 
 

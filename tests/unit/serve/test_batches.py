@@ -14,7 +14,7 @@ from leanrec.backbones import backbones
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL, Batch, Route
 from leanrec.serve import batches as module
-from leanrec.serve.batches import by_length, padded
+from leanrec.serve.batches import by_length, left_out, padded
 from leanrec.serve.engine import Engine
 from leanrec.serve.torch_runner import TorchRunner
 from toys import catalog
@@ -76,3 +76,25 @@ def test_padded() -> None:
     assert padded([[], []]).shape == (2, 0)
     assert padded([[]]).shape == (1, 0)
     assert padded([[], [4]]).tolist() == [[0], [4]]
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 20), max_size=12), min_size=1, max_size=8), st.integers(1, 40), st.integers(0, 6)
+)
+def test_what_is_left_out_stays_small(lists: list[list[int]], most: int, long: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LEFT_OUT", most)
+        patch.setattr(module, "LONG", long)
+        found = list(left_out(lists))
+    covered = [row for some, _ in found for row in range(some.start, some.stop)]
+    assert covered == list(range(len(lists)))
+    for some, gone in found:
+        users = some.stop - some.start
+        assert users == 1 or gone is None or gone.size <= most
+        rows = gone.tolist() if gone is not None else [[]] * users
+        assert [set(row) - {0} for row in rows] == [set(ids) for ids in lists[some]]
+
+
+def test_one_long_list_is_not_everyones() -> None:
+    lists = [[1, 2]] * 1000 + [list(range(1, 100_001)) * 2]
+    assert sum(gone.size for _, gone in left_out(lists) if gone is not None) == 2 * 1000 + 100_000
