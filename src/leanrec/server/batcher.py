@@ -65,6 +65,7 @@ class Batcher(Generic[Question, Answered]):
         most: Users of a batch.
         queue: Users that may wait.
         longest: Seconds that a batch may take; when one takes more, the next ones are smaller.
+        clock: Seconds, read before and after a batch on the thread that answers it.
     """
 
     def __init__(
@@ -75,9 +76,11 @@ class Batcher(Generic[Question, Answered]):
         most: int,
         queue: int,
         longest: float,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._answer, self._watch = answer, watch
         self._gather, self._most, self._queue = gather, most, queue
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._worker = ThreadPoolExecutor(1, "leanrec-answers")
         self._waiting: deque[_Waiting[Question, Answered]] = deque()
@@ -162,7 +165,7 @@ class Batcher(Generic[Question, Answered]):
         self._running, self._since = users, now
         self._watch.started(users, now - batch[0].came, self.waiting)
         if users == 1 >= self._last and self.single < BLINK:
-            self._done(batch, self._answered(batch))
+            self._done(batch, *self._timed(batch))
         else:
             self._worker.submit(self._work, batch)
 
@@ -183,15 +186,25 @@ class Batcher(Generic[Question, Answered]):
 
     def _work(self, batch: list[_Waiting[Question, Answered]]) -> None:
         """On the worker's thread."""
-        self._loop.call_soon_threadsafe(self._done, batch, self._answered(batch))
+        self._loop.call_soon_threadsafe(self._done, batch, *self._timed(batch))
+
+    def _timed(self, batch: list[_Waiting[Question, Answered]]) -> tuple[list[list[Answered | Exception]], float]:
+        """Answers, and the seconds that they took.
+
+        How long the loop was busy before it hears of them is not counted. Counted, a loop full of refusals would make batches look
+        slow, slow batches would lead to more refusals, and the server would answer almost nobody.
+        """
+        started = self._clock()
+        results = self._answered(batch)
+        return results, self._clock() - started
 
     def _answered(self, batch: list[_Waiting[Question, Answered]]) -> list[list[Answered | Exception]]:
         """If a batch fails, each request is tried alone, so that only the guilty one does."""
         try:
-            started = time.perf_counter()
+            started = self._clock()
             found = self._answer([question for one in batch for question in one.questions])
             if len(found) == 1:  # the least of late, for what else the machine does is not the answer's fault
-                self.single = min(time.perf_counter() - started, RISES * self.single)
+                self.single = min(self._clock() - started, RISES * self.single)
             answers = iter(found)
             return [[next(answers) for _ in one.questions] for one in batch]
         except Exception as error:
@@ -203,10 +216,11 @@ class Batcher(Generic[Question, Answered]):
         except Exception as error:
             return [error]
 
-    def _done(self, batch: list[_Waiting[Question, Answered]], results: list[list[Answered | Exception]]) -> None:
-        """Back on the loop; what it took to come back is part of what a batch takes."""
+    def _done(
+        self, batch: list[_Waiting[Question, Answered]], results: list[list[Answered | Exception]], took: float
+    ) -> None:
+        """Back on the loop: learn from the time that the batch took, hand out its answers, start the next one."""
         self._last, self._running = self._running, 0
-        took = self._loop.time() - self._since
         self.pace.took(self._last, took)
         if took > self._longest:
             self.size = max(1, int(self._last * self._longest / took))

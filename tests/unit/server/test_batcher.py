@@ -219,3 +219,33 @@ def test_batches_that_take_too_long_get_smaller_and_grow_again() -> None:
         assert batcher.size == 8 and max(seen.users[1:4]) < 8
 
     batched(work)
+
+
+def test_a_busy_loop_does_not_make_batches_look_slow() -> None:
+    """The loop is kept busy while a batch is answered; only the time on the worker's thread is learned."""
+
+    async def whole() -> None:
+        now = [0.0]
+        entered, free = threading.Event(), threading.Event()
+
+        def answer(questions: list[int]) -> list[int | Exception]:
+            now[0] += 0.01 * len(questions)
+            entered.set()
+            return [2 * question for question in questions]
+
+        batcher: Batcher[int, int] = Batcher(answer, Seen(), 0.0, 8, 100, 0.05, clock=lambda: now[0])
+        try:
+            for _ in range(3):
+                asked = [asyncio.ensure_future(batcher.ask([question], 30.0)) for question in range(4)]
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                assert entered.wait(30)
+                free.wait(0.1)  # the loop does something else for longer than a batch may take
+                await asyncio.gather(*asked)
+                entered.clear()
+            assert batcher.size == 8
+            assert batcher.pace.foresees(4, 8) == pytest.approx(0.04)
+        finally:
+            batcher.close()
+
+    asyncio.run(whole())
