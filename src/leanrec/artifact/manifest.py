@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from leanrec.artifact.worth import Worth
 from leanrec.core.errors import ArtifactError
 from leanrec.core.plain import Cost
 
@@ -97,6 +98,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         routes: Every route the model can take, cheapest first.
         cost: Of the full model.
         files: The other files of the run that are checked.
+        worth: What a lean model saved and cost when it was trained; None for a plain one, or with nothing to compare with.
     """
 
     schema: int = SCHEMA_VERSION
@@ -109,6 +111,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     cost: Cost
     train: TrainSummary
     files: dict[str, FileRef] = {}
+    worth: Worth | None = None
 
 
 def encode(manifest: Manifest) -> tuple[Manifest, bytes]:

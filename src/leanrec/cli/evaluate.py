@@ -101,6 +101,7 @@ def evaluate(
             evaluation = tasks.evaluate_export(opened, served[0], store, split, exclude_seen, budget, progress)
         else:
             evaluation = tasks.evaluate_run(opened, store, split, exclude_seen, budget, progress)
+        worth = opened.manifest.worth if served else tasks.weigh_again(opened, store, split, budget, exclude_seen)
     if per_user is not None:
         reports.write_per_user(per_user, evaluation, store)
     if split == "valid" and not opened.manifest.train.stated:
@@ -121,6 +122,9 @@ def evaluate(
             for name, other in _alone(opened, store, evaluation, valid, given).items()
         }
         result["controls"] = tasks.controls_of(part, valid, budget, others, tasks.groups_of(store))
+        worth = worth and tasks.with_controls(worth, result["controls"], len(part.asked.users))
+    result |= reports.worth_result(opened.manifest, worth)
+    reports.tell_worth(result)
     if as_json:
         emit(result)
     else:

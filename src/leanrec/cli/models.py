@@ -89,7 +89,12 @@ def train(
         note(f"{out} is finished, nothing is left to train")
     with Bar() as bar:
         manifest = tasks.run_training(config, data, out, Several([CsvLog(out), bar]), resume)
-    result = reports.train_result(out, manifest)
+    result = reports.train_result(out, manifest) | reports.worth_result(manifest, manifest.worth)
+    reports.tell_worth(result)
+    if config.technique and manifest.worth is None:
+        note(
+            "note: nothing to compare with; --init or --teacher with a full model's run also tells what this one saves"
+        )
     if as_json:
         emit(result)
         return
@@ -269,8 +274,10 @@ def export(
         raise ConfigError(f"expected --format onnx or pt2, got {form!r}")
     if weights not in ("float32", "int8"):
         raise ConfigError(f"expected --weights float32 or int8, got {weights!r}")
-    exported = tasks.export_run(open_run(run), out, form, limit, sessions, weights == "int8", data, note)
-    result = reports.export_result(out, exported)
+    opened = open_run(run)
+    exported = tasks.export_run(opened, out, form, limit, sessions, weights == "int8", data, note)
+    result = reports.export_result(out, exported) | reports.worth_result(opened.manifest, opened.manifest.worth)
+    reports.tell_worth(result)
     if as_json:
         emit(result)
     else:

@@ -12,14 +12,15 @@ import polars as pl
 
 from leanrec.artifact.exported import Exported
 from leanrec.artifact.manifest import Manifest
+from leanrec.artifact.worth import Worth
 from leanrec.build import OpenRun
-from leanrec.cli.output import table
+from leanrec.cli.output import note, table
 from leanrec.core.errors import ConfigError
 from leanrec.data.simulate import ceiling
 from leanrec.data.store import Store, write_parquet
 from leanrec.evaluate.metrics import CUTOFFS, intervals, summarise
 from leanrec.evaluate.patterns import decided, information, keep_rates
-from leanrec.tasks import Evaluation, Part
+from leanrec.tasks import Evaluation, Part, told
 from leanrec.tasks.words import human, size
 
 
@@ -43,6 +44,20 @@ def whole_numbers(option: str, text: str) -> list[int]:
 def plain(struct: Any) -> dict[str, Any]:
     """A struct as plain values."""
     return msgspec.to_builtins(struct)
+
+
+def worth_result(manifest: Manifest, worth: Worth | None) -> dict[str, Any]:
+    """What a lean model is worth, for ``--json``: the facts, and the lines that are told of them; empty for a plain model."""
+    if worth is None:
+        return {}
+    lines = told(worth, tuple(manifest.config.get("technique", {})), fresh=manifest.train.stated > 0)
+    return {"worth": plain(worth) | {"lines": lines}}
+
+
+def tell_worth(result: dict[str, Any]) -> None:
+    """Print the lines of `worth_result` on stderr."""
+    for line in result.get("worth", {}).get("lines", ()):
+        note(line)
 
 
 def train_result(run: Path, manifest: Manifest) -> dict[str, Any]:

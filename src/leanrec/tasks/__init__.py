@@ -14,6 +14,7 @@ from leanrec.tasks.controls import (
 from leanrec.tasks.evaluation import CALIBRATED, Evaluation, Part, evaluate_run, rank_part
 from leanrec.tasks.exporting import Answering, export_of, export_run, open_answering
 from leanrec.tasks.training import finished, run_training
+from leanrec.tasks.worth import told, weigh_again, with_controls
 
 __all__ = [
     "CALIBRATED",
@@ -37,5 +38,8 @@ __all__ = [
     "recommend_all",
     "run_bench",
     "run_training",
+    "told",
     "unseen",
+    "weigh_again",
+    "with_controls",
 ]

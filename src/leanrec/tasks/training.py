@@ -10,12 +10,13 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import torch
 
 from leanrec.artifact import manifest as manifests
 from leanrec.artifact.manifest import DataRef, Manifest, RouteCost, TrainSummary
 from leanrec.artifact.store import load_run, save_run
-from leanrec.build import build, open_run, saved_config, split_of, techniques_of
+from leanrec.build import OpenRun, build, open_run, saved_config, split_of, techniques_of
 from leanrec.config import CONFIG, RunConfig, parse
 from leanrec.core.errors import ConfigError, DataError
 from leanrec.core.recommender import HeldOut, Recommender
@@ -29,6 +30,7 @@ from leanrec.data.split import Part, Split
 from leanrec.data.store import Store
 from leanrec.evaluate.metrics import summarise
 from leanrec.tasks.evaluation import CALIBRATED, SCORING, rank_part
+from leanrec.tasks.worth import came_from, weigh
 from leanrec.train import checkpoint
 from leanrec.train.log import CsvLog
 from leanrec.train.loop import Watcher, train_stages
@@ -36,7 +38,12 @@ from leanrec.train.precision import precision_notes, resolved
 
 
 def run_training(
-    config: RunConfig, data: Path | str, out: Path | str, watcher: Watcher | None = None, resume: bool = False
+    config: RunConfig,
+    data: Path | str,
+    out: Path | str,
+    watcher: Watcher | None = None,
+    resume: bool = False,
+    compare: bool = True,
 ) -> Manifest:
     """Train a model on a store and write the run. The test part is not opened.
 
@@ -46,6 +53,7 @@ def run_training(
         out: The run's directory; it must not exist, unless ``resume``.
         watcher: Told how training goes; by default only ``log.csv`` is written.
         resume: Go on with an interrupted run, to the same numbers; a finished one is left as it is.
+        compare: Measure what a technique saves and costs against the model it came from (`tasks.worth`), for the manifest.
 
     Raises:
         LeanrecError: The configuration, the data or the directory is not usable.
@@ -91,7 +99,13 @@ def run_training(
         fitted=users["fit"] or users["valid"],
         stated=users["valid"] if users["fit"] else 0,
     )
-    manifest = save_run(out, stored(model), store.catalog, describe_run(model, store, config, summary))
+    manifest = describe_run(model, store, config, summary)
+    if compare and config.technique:
+        lean = OpenRun(out, manifest, parse(manifest.config), store.catalog, model.to("cpu").eval())
+        before = came_from(lean, config.train.teacher, config.train.init)
+        found = None if before is None else weigh(lean, before, store, "valid")
+        manifest = msgspec.structs.replace(manifest, worth=found)
+    manifest = save_run(out, stored(model), store.catalog, manifest)
     (out / checkpoint.NAME).unlink(missing_ok=True)
     return manifest
 

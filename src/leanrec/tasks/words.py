@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+MARGIN = 0.01
+"""Quality is called unchanged where the whole 95 % interval of the relative difference is within this."""
+FASTER = 1.05
+"""From this ratio of measured times on a model is called faster."""
+
 
 def human(number: float) -> str:
     """A number with a unit prefix: 1234567 is 1.23M."""
@@ -22,7 +27,40 @@ def labelled(name: str, budget: float | None) -> str:
     return name if budget is None else f"{name} at a budget of {budget:g}"
 
 
-def change(mean: float, low: float, high: float) -> str:
-    """What a relative loss and its 95 % interval mean for quality."""
-    word = "unchanged" if low <= 0 <= high else f"{100 * abs(mean):.1f} % {'better' if mean < 0 else 'lower'}"
-    return f"{word} (difference {-100 * high:+.1f} % .. {-100 * low:+.1f} %)"
+def percent(mean: float, low: float, high: float) -> str:
+    """A relative loss and its 95 % interval as a difference: a loss of .02 is -2.0 %."""
+    return f"{-100 * mean:+.1f} % [{-100 * high:+.1f}, {-100 * low:+.1f}]"
+
+
+def change(mean: float, low: float, high: float, users: int, other: str = "the full model") -> str:
+    """What a relative loss and its 95 % interval say of quality: unchanged only where the whole interval is within `MARGIN`.
+
+    Args:
+        mean: The loss; negative is a gain.
+        low: Lower end of its interval.
+        high: Upper end.
+        users: On how many users.
+        other: What is lost against.
+    """
+    span = f"difference {-100 * high:+.1f} % .. {-100 * low:+.1f} %"
+    if low >= -MARGIN and high <= MARGIN:
+        return f"unchanged within {100 * MARGIN:g} % ({span})"
+    if low <= 0 <= high:
+        return f"could not be told apart from that of {other} ({span}; {users:,} users are too few)"
+    return f"{100 * abs(mean):.1f} % {'better' if mean < 0 else 'lower'} ({span})"
+
+
+def cheaper(flops: float, speed: float, other: str = "") -> str:
+    """How much cheaper a model is, in words: cheaper in FLOPs alone where time does not say so too.
+
+    Args:
+        flops: FLOPs of the other model over those of this one.
+        speed: Median time of one user's request of the other model over that of this one.
+        other: Its name, if it has to be said.
+    """
+    than = f" than {other}" if other else ""
+    if flops < 1:
+        return f"{1 / flops:.1f}x dearer in FLOPs{than}, {speed:.1f}x as fast for one user"
+    if speed < FASTER:
+        return f"{flops:.1f}x cheaper in FLOPs{than}, not in time ({speed:.2f}x as fast for one user)"
+    return f"{flops:.1f}x cheaper{than} (FLOPs; {speed:.1f}x as fast for one user)"

@@ -14,7 +14,7 @@ from leanrec.tasks.report.sections.searched import searched
 from leanrec.tasks.report.sections.trade import trade
 from leanrec.tasks.report.sections.users import examples, groups
 from leanrec.tasks.report.svg import figure
-from leanrec.tasks.words import change, human, size
+from leanrec.tasks.words import change, cheaper, human, size
 
 
 def page(facts: Facts, search: dict[str, Any] | None = None) -> str:
@@ -42,11 +42,15 @@ def _title(facts: Facts) -> str:
     if not others:
         return f"{base.name}: NDCG@10 of {base.metric:.4f} at {human(base.flops)} FLOPs per user"
     lean = min(others, key=lambda run: run.flops)
-    return f"{lean.name}: {base.flops / lean.flops:.1f}x cheaper than {base.name}, quality {_change(lean)}"
+    p50 = {row["name"]: row["p50"] for row in facts.timing if row["batch"] == BATCHES[0]}
+    saved = cheaper(base.flops / lean.flops, p50[base.name] / p50[lean.name], base.name)
+    return f"{lean.name}: {saved}, quality {_change(lean, base)}"
 
 
-def _change(run: RunFacts) -> str:
-    return "itself" if run.loss is None else change(run.loss.mean, run.loss.low, run.loss.high)
+def _change(run: RunFacts, base: RunFacts) -> str:
+    if run.loss is None:
+        return "itself"
+    return change(run.loss.mean, run.loss.low, run.loss.high, len(run.evaluation.users), base.name)
 
 
 def _lead(facts: Facts, search: dict[str, Any] | None) -> Element:

@@ -18,7 +18,7 @@ from leanrec.tasks.evaluation import Evaluation, evaluate_run
 from leanrec.tasks.slim.journal import Journal, Point
 from leanrec.tasks.slim.judge import gain
 from leanrec.tasks.slim.plan import Plan
-from leanrec.tasks.words import change
+from leanrec.tasks.words import change, cheaper
 
 CHOSEN, RESULT = "chosen", "slim.json"
 
@@ -53,7 +53,7 @@ def keep(journal: Journal, run: Path, out: Path) -> Path | None:
         return target
     manifest, state, catalog = load_run(run)
     tree = at_budget(manifest.config, journal.chosen.budget)
-    save_run(target, state, catalog, msgspec.structs.replace(manifest, config=tree, files={}))
+    save_run(target, state, catalog, msgspec.structs.replace(manifest, config=tree, files={}, worth=None))
     (target / CONFIG).write_text(parse(tree).toml(), encoding="utf-8")
     shutil.copyfile(run / "log.csv", target / "log.csv")
     return target
@@ -188,6 +188,10 @@ def headline(found: dict[str, Any]) -> str:
         return (
             f"No cheaper model was found that keeps the promise ({promise}, with 95 % confidence): keep the full model."
         )
-    times = found["times"][found["cost"]]
-    what = "cheaper" if found["cost"] == "flops" else "smaller"
-    return f"{times:.1f}x {what}, quality {change(found['test_loss']['mean'], *found['test_loss']['ci95'])}"
+    times, loss = found["times"], found["test_loss"]
+    speed = found["baseline"]["p50_ms"] / max(found["chosen"]["p50_ms"], 1e-12)
+    if found["cost"] == "flops":
+        saved = cheaper(times["flops"], speed)
+    else:
+        saved = f"{times['bytes']:.1f}x smaller ({speed:.1f}x as fast for one user)"
+    return f"{saved}, quality {change(loss['mean'], *loss['ci95'], users=found['users']['test'])}"

@@ -59,7 +59,9 @@ class Trials:
         curve = curve_of(self.state.path(FULL)) if name != FULL else []
         guard = Guard(name, self.state.left + before, self.tell, kept, curve, hopeless)
         resume = (path / CONFIG).exists()
-        manifest = run_training(config, self.state.store.path, path, Several([CsvLog(path), guard]), resume)
+        manifest = run_training(
+            config, self.state.store.path, path, Several([CsvLog(path), guard]), resume, compare=False
+        )
         self.journal.seconds[key] = manifest.train.seconds
 
     def _full(self) -> None:

@@ -121,15 +121,23 @@ def found(low: float, high: float, **more: Any) -> dict[str, Any]:
     mean = (low + high) / 2
     loss = {"mean": mean, "ci95": [low, high]}
     times = {"flops": 3.14, "bytes": 2.0}
-    base = {"chosen": {}, "times": times, "cost": "flops", "max_loss": 0.01, "test_loss": loss, "candidates": []}
-    return base | more
+    base = {"chosen": {"p50_ms": 0.5}, "baseline": {"p50_ms": 0.6}, "times": times, "cost": "flops", "max_loss": 0.01}
+    return base | {"test_loss": loss, "candidates": [], "users": {"test": 500}} | more
 
 
 def test_the_sentence() -> None:
-    assert headline(found(-0.004, 0.002)) == "3.1x cheaper, quality unchanged (difference -0.2 % .. +0.4 %)"
-    assert headline(found(0.01, 0.03)) == "3.1x cheaper, quality 2.0 % lower (difference -3.0 % .. -1.0 %)"
-    assert headline(found(-0.03, -0.01)) == "3.1x cheaper, quality 2.0 % better (difference +1.0 % .. +3.0 %)"
-    assert headline(found(-0.004, 0.002, cost="bytes")).startswith("2.0x smaller, quality unchanged")
+    saved = "3.1x cheaper (FLOPs; 1.2x as fast for one user), quality "
+    assert headline(found(-0.004, 0.002)) == saved + "unchanged within 1 % (difference -0.2 % .. +0.4 %)"
+    assert headline(found(0.01, 0.03)) == saved + "2.0 % lower (difference -3.0 % .. -1.0 %)"
+    assert headline(found(-0.03, -0.01)) == saved + "2.0 % better (difference +1.0 % .. +3.0 %)"
+    assert headline(found(-0.04, 0.02)) == (
+        saved
+        + "could not be told apart from that of the full model (difference -2.0 % .. +4.0 %; 500 users are too few)"
+    )
+    slower = found(-0.004, 0.002, chosen={"p50_ms": 0.8})
+    assert headline(slower).startswith("3.1x cheaper in FLOPs, not in time (0.75x as fast for one user), quality ")
+    small = found(-0.004, 0.002, cost="bytes")
+    assert headline(small).startswith("2.0x smaller (1.2x as fast for one user), quality unchanged within 1 %")
     assert headline(found(0, 0, chosen=None)) == (
         "No cheaper model was found that keeps the promise (less than 1 % of NDCG@10 lost, with 95 % confidence): "
         "keep the full model."
