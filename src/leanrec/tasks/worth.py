@@ -150,9 +150,10 @@ def told(worth: Worth, techniques: Sequence[str] = (), fresh: bool = True) -> li
 def _about_routes(chosen: Chosen, techniques: Sequence[str]) -> list[str]:
     """What speaks against a choice of routes; empty if nothing does."""
     if chosen.share >= COLLAPSED:
+        instead = _cards(techniques).removeprefix("; see") or " evaluate --controls"
         return [
-            f"warning: one route ({chosen.route}) for {100 * chosen.share:.0f} % of the users: the router has collapsed, a static route "
-            f"would do; ask for another --budget, or see{_cards(techniques).removeprefix('; see') or ' evaluate --controls'}"
+            f"warning: one route ({chosen.route}) for {100 * chosen.share:.0f} % of the users: the router has collapsed, a static "
+            f"route would do; ask for another --budget, or see{instead}"
         ]
     weak = [
         f"{what} (NDCG@10 {mean:+.4f} [{low:+.4f}, {high:+.4f}])"
