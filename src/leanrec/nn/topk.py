@@ -130,7 +130,8 @@ def _screened_top_k(
     ids, scores, certain = [], [], []
     for rows, chunk in _score_chunks(hidden.bfloat16(), low, len(table), exclude):
         screened, candidates, rest = _best_in(chunk, k + spare[0], k + spare[1])
-        exact = (F.embedding(candidates, table) @ hidden[rows].unsqueeze(-1)).squeeze(-1)
+        within = candidates.clamp_max(len(table) - 1)  # padding may stand where nearly all items are left out
+        exact = (F.embedding(within, table) @ hidden[rows].unsqueeze(-1)).squeeze(-1)
         exact = exact.masked_fill(screened == -torch.inf, -torch.inf)
         best, at = exact.topk(k)
         # no item left out was screened above this, nor can it have a float32 score above the ceiling

@@ -71,6 +71,14 @@ def test_the_bfloat16_screen_changes_no_answer(data: st.DataObject, more: int, u
         check(hidden, table, k, exclude)
 
 
+def test_the_screen_takes_a_user_for_whom_nearly_every_item_is_left_out() -> None:
+    rows = RUN * (topk.SCREENS[0][0] + 3) + 1  # the last run is mostly padding
+    hidden, table = torch.randn(2, 8), torch.randn(rows, 8)
+    exclude = torch.arange(2, rows).expand(2, -1)
+    ids, scores, _ = topk._screened_top_k(hidden, table, table.bfloat16(), 1, exclude, topk.SCREENS[0])
+    assert ids.tolist() == [[1], [1]] and torch.isfinite(scores).all()
+
+
 def test_the_screen_is_sure_of_clear_cases_and_doubts_close_ones() -> None:
     hidden, table = torch.randn(8, 16), torch.randn(RUN * (topk.SCREENS[0][0] + 12), 16)
     *_, certain = topk._screened_top_k(hidden, table, table.bfloat16(), 2, None, topk.SCREENS[0])
