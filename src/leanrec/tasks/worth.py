@@ -101,12 +101,12 @@ def weigh(
 
 
 def weigh_again(run: OpenRun, store: Store, part: Part, budget: float | None, exclude_seen: bool) -> Worth | None:
-    """As `weigh`, of a trained run; None for a plain one, or where there is nothing to compare with any more."""
+    """As `weigh`, of a trained run; what was found when it was trained, if what it came from is gone; None for a plain one."""
     then = run.manifest.worth
     if then is None and not run.config.technique:
         return None
     before = came_from(run, then.before if then else "", run.config.train.init)
-    return None if before is None else weigh(run, before, store, part, budget, exclude_seen)
+    return then if before is None else weigh(run, before, store, part, budget, exclude_seen)
 
 
 def with_controls(worth: Worth, controls: Mapping[str, Any], users: int) -> Worth:

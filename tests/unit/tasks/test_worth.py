@@ -155,3 +155,9 @@ def test_a_trained_run_is_held_against_the_run_its_manifest_names(trained: Train
     found = weigh_again(replace(trained.run, manifest=manifest), trained.store, "test", None, True)
     assert found is not None and found.before == str(moved) and found.part == "test"
     assert weigh_again(trained.plain, trained.store, "test", None, False) is None
+
+
+def test_where_the_model_it_came_from_is_gone_what_was_found_in_training_stands(trained: Trained) -> None:
+    then = worth(before="/gone", chosen=None)
+    student = replace(trained.plain, manifest=msgspec.structs.replace(trained.plain.manifest, worth=then))
+    assert weigh_again(student, trained.store, "test", None, False) == then
