@@ -76,7 +76,6 @@ def make_app(service: Service) -> ASGIApp:
     door, document = Door(service), msgspec.json.encode(described())
 
     async def recommend(request: Request) -> Response:
-        service.admit()
         return reply(await service.recommend(await door.body(request, recommend_body)))
 
     async def events(request: Request) -> Response:

@@ -26,6 +26,8 @@ IN_TIME = 0.7
 """Share of its time after which a question is refused: the reply has a way to go yet."""
 LIKELY = 0.4
 """Share of its time that a question may have to wait to be let in: what is foreseen was learned in calmer moments."""
+HASTY = 0.3
+"""The same for a client that asks again sooner than it was told to: the rest of the queue is for others."""
 RISES = 1.05
 """How much longer one user alone may be thought to take, with every one that did take longer."""
 
@@ -112,8 +114,13 @@ class Batcher(Generic[Question, Answered]):
         finally:
             timer.cancel()
 
-    def admit(self, users: int, within: float) -> None:
+    def admit(self, users: int, within: float, hasty: bool = False) -> None:
         """Refuse whom the queue has no room for, or no time.
+
+        Args:
+            users: Of the request.
+            within: Seconds until the reply must have arrived.
+            hasty: Whether the client asks again sooner than it was told to.
 
         Raises:
             Refusal: So it is.
@@ -123,7 +130,7 @@ class Batcher(Generic[Question, Answered]):
         if self.waiting + users > self._queue:
             self._overloaded(f"expected at most {self._queue} users to wait, got more")
         ahead = self._left() + self.pace.foresees(self.waiting + users, self.size)
-        if ahead > LIKELY * within:
+        if ahead > (HASTY if hasty else LIKELY) * within:
             self._overloaded(
                 f"expected an answer within {within:.3g} s, got a queue of about {ahead:.3g} s, too long to be sure"
             )

@@ -35,6 +35,10 @@ def serve(
     k: Annotated[int, typer.Option("-k", "--k", help="Most items of a request.")] = 1000,
     history: Annotated[int, typer.Option(help="Most items of a history, allow or deny list.")] = 4096,
     body_bytes: Annotated[int, typer.Option(help="Largest body.")] = 2**20,
+    header_bytes: Annotated[int, typer.Option(help="Largest path and headers of a request.")] = 2**16,
+    header_s: Annotated[float, typer.Option(help="Longest time until they have arrived.")] = 10.0,
+    body_s: Annotated[float, typer.Option(help="Longest time until a body has arrived.")] = 30.0,
+    connections: Annotated[int, typer.Option(help="Most clients connected at once; more are refused.")] = 8192,
     session_mb: Annotated[int, typer.Option(help="Memory for what makes an event cost one step.")] = 256,
     expand: Annotated[
         bool, typer.Option("--expand", help="Write an export's compressed item table out in memory: faster, larger.")
@@ -67,6 +71,10 @@ def serve(
         k=k,
         history=history,
         body_bytes=body_bytes,
+        header_bytes=header_bytes,
+        header_s=header_s,
+        body_s=body_s,
+        connections=connections,
         session_mb=session_mb,
         expand=expand,
         drain_s=drain_s,

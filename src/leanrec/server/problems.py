@@ -29,12 +29,14 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 STATUS: Mapping[str, int] = {
+    "not-http": 400,
     "not-json": 400,
     "unauthorized": 401,
     "forbidden": 403,
     "not-found": 404,
     "unknown-user": 404,
     "method-not-allowed": 405,
+    "slow": 408,
     "reload-failed": 409,
     "too-large": 413,
     "not-json-type": 415,
@@ -42,7 +44,9 @@ STATUS: Mapping[str, int] = {
     "unknown-item": 422,
     "over-limit": 422,
     "overloaded": 429,
+    "headers-too-large": 431,
     "internal": 500,
+    "crowded": 503,
     "draining": 503,
     "sessions-unavailable": 503,
     "deadline": 504,
@@ -77,6 +81,21 @@ class Refusal(Exception):
     def problem(self) -> Problem:
         """The body of the reply."""
         return Problem(f"urn:leanrec:{self.kind}", HTTPStatus(self.status).phrase, self.status, self.detail)
+
+
+def as_bytes(refused: Refusal, close: bool = False) -> bytes:
+    """A refusal as a reply of HTTP/1.1, for connections that no application speaks on.
+
+    Args:
+        refused: What is said.
+        close: Whether the connection ends with it.
+    """
+    body = msgspec.json.encode(refused.problem())
+    headers = {"content-type": MEDIA, "content-length": str(len(body)), **refused.headers}
+    if close:
+        headers["connection"] = "close"
+    lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {refused.status} {HTTPStatus(refused.status).phrase}\r\n{lines}\r\n".encode("latin-1") + body
 
 
 def refusal(error: LeanrecError) -> Refusal:

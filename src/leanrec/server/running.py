@@ -15,6 +15,7 @@ import uvicorn
 
 from leanrec.core.errors import ConfigError
 from leanrec.server.app import make_app
+from leanrec.server.backlog import last_ones
 from leanrec.server.live import settle
 from leanrec.server.problems import Refusal
 from leanrec.server.service import Service
@@ -56,6 +57,20 @@ class Server(uvicorn.Server):
         self.service.ready = False
         self._loop.call_soon_threadsafe(lambda: self._do(self._drain()))
 
+    async def on_tick(self, counter: int) -> bool:
+        """End connections that take too long, twice a second."""
+        if counter % 5 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                connection.expire(now)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept whoever has connected, and answer."""
+        for listening in sockets or ():
+            await last_ones(listening)
+        await super().shutdown(sockets)
+
     async def _drain(self) -> None:
         log.warning("draining: requests are taken for %g s more", self.service.settings.drain_s)
         await asyncio.sleep(self.service.settings.drain_s)
@@ -96,6 +111,7 @@ def run(service: Service, at: socket.socket, started: Callable[[], None]) -> Non
     config = uvicorn.Config(
         make_app(service),
         http=turnstile(service),
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -20,6 +20,7 @@ from leanrec.server.live import Follows, Live, Question, answered, open_live, se
 from leanrec.server.metrics import Metrics
 from leanrec.server.problems import Refusal, refusal
 from leanrec.server.settings import Settings
+from leanrec.server.tarpit import Tarpit
 from leanrec.server.stores import MemoryStore, Past, Store, Unavailable
 
 BATCHES = 4
@@ -62,6 +63,7 @@ class Service:
         """Take requests, on the loop that this is called on."""
         own = self.settings
         longest = own.deadline_ms / 1000 / BATCHES
+        self._tarpit = Tarpit(asyncio.get_running_loop().time)
         self._batcher = Batcher(answered, self, own.gather_ms / 1000, own.batch, own.queue, longest)
         self.ready = True
 
@@ -78,13 +80,24 @@ class Service:
         if self.live.dial is not None:
             self.live.dial.waited(waited)
 
-    def admit(self) -> None:
+    def admit(self, hasty: bool = False) -> None:
         """Refuse a request before it is read, where there is no time for it; under load reading costs as much as answering.
+
+        Args:
+            hasty: Whether it is of a client that asks again sooner than it was told to.
 
         Raises:
             Refusal: So it is.
         """
-        self.batcher.admit(1, self.limits.seconds(None))
+        self.batcher.admit(1, self.limits.seconds(None), hasty)
+
+    def late(self, deadline_ms: int | None = None) -> float:
+        """Seconds to wait with a refusal, which this counts.
+
+        Args:
+            deadline_ms: Of the request, if it has one of its own.
+        """
+        return self._tarpit.wait(self.limits.seconds(deadline_ms))
 
     async def recommend(self, body: schemas.Recommend) -> schemas.Answer | list[schemas.Answer]:
         """Answer one user, or many with a list."""
@@ -189,7 +202,12 @@ class Service:
 
     async def _ask(self, questions: Sequence[Question], body: schemas.Terms) -> list[schemas.Answer]:
         started = time.perf_counter()
-        answers = await self.batcher.ask(questions, self.limits.seconds(body.deadline_ms))
+        try:
+            answers = await self.batcher.ask(questions, self.limits.seconds(body.deadline_ms))
+        except Refusal as refused:
+            if refused.kind == "overloaded":
+                await asyncio.sleep(self.late(body.deadline_ms))
+            raise
         took = time.perf_counter() - started
         for answer in answers:
             self.metrics.answered(answer, took)

@@ -22,6 +22,10 @@ class Settings:
         k: Most items of one request.
         history: Most items of one history, allow or deny list.
         body_bytes: Largest body.
+        header_bytes: Largest head of a request: its path and its headers.
+        header_s: Longest time in which a head arrives, from its first byte or from when the client connected.
+        body_s: Longest time in which a body arrives, and in which a client that stops reading goes on.
+        connections: Most clients that are connected at once.
         session_mb: Memory for what makes an event cost one step.
         expand: Whether an ONNX export's compressed item table is written out in memory, for speed.
         drain_s: How long requests are still taken after a request to stop, so that a load balancer can notice.
@@ -39,6 +43,10 @@ class Settings:
     k: int = 1000
     history: int = 4096
     body_bytes: int = 2**20
+    header_bytes: int = 2**16
+    header_s: float = 10.0
+    body_s: float = 30.0
+    connections: int = 8192
     session_mb: int = 256
     expand: bool = False
     drain_s: float = 0.0

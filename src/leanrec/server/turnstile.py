@@ -8,14 +8,13 @@ whoever is answered would be late for them.
 from __future__ import annotations
 
 import re
+from asyncio import TimerHandle
 from functools import partial
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-from leanrec.server.endpoint import encoder
+from leanrec.server.connection import Connection
 from leanrec.server.metrics import Metrics
-from leanrec.server.problems import MEDIA, Refusal
+from leanrec.server.problems import Refusal, as_bytes
 from leanrec.server.service import Service
 
 PATH = "/v1/recommend"
@@ -23,6 +22,10 @@ PATH = "/v1/recommend"
 START = f"POST {PATH} HTTP/1.1\r\n".encode()
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*(?=\r\n)", re.IGNORECASE)
 UNUSUAL = re.compile(rb"\r\n(connection|expect|upgrade|transfer-encoding):", re.IGNORECASE)
+OWN_TIME = b'"deadline_ms"'
+"""Whoever has a deadline of its own is refused after it was read."""
+REST = 1.0
+"""Seconds for which a client that was refused should ask nothing; the least ``Retry-After``."""
 
 
 def turnstile(service: Service) -> Any:
@@ -36,25 +39,23 @@ def whole(data: bytes) -> bool:
         return False
     end = data.find(b"\r\n\r\n")
     lengths = LENGTH.findall(data, 0, end + 2) if end > 0 else []
-    return len(lengths) == 1 and end + 4 + int(lengths[0]) == len(data) and not UNUSUAL.search(data, 0, end)
+    if len(lengths) != 1 or end + 4 + int(lengths[0]) != len(data):
+        return False
+    return not UNUSUAL.search(data, 0, end) and OWN_TIME not in data
 
 
 def turned_away(refused: Refusal, metrics: Metrics) -> bytes:
     """A reply to a request that was not read."""
-    problem = refused.problem()
-    body = encoder.encode(problem)
     metrics.refused.labels(refused.kind).inc()
-    metrics.replied(PATH, problem.status, 0.0)
-    more = "".join(f"{name.lower()}: {value}\r\n" for name, value in refused.headers.items())
-    head = f"HTTP/1.1 {problem.status} {problem.title}\r\ncontent-type: {MEDIA}\r\ncontent-length: {len(body)}\r\n{more}\r\n"
-    return head.encode("latin-1") + body
+    metrics.replied(PATH, refused.status, 0.0)
+    return as_bytes(refused)
 
 
-class Turnstile(HttpToolsProtocol):
+class Turnstile(Connection):
     """Asks the service whether there is time for a question before it is parsed.
 
     Whatever is not plainly one whole question, on a connection where nothing else is under way, goes the usual way, where the same
-    is asked again.
+    is asked again. Clients that ask again sooner than they were told to get in after those that do not.
 
     Args:
         service: Knows its queue.
@@ -62,36 +63,64 @@ class Turnstile(HttpToolsProtocol):
     """
 
     def __init__(self, service: Service, **options: Any) -> None:
-        super().__init__(**options)
-        self._service, self._reading = service, False
+        super().__init__(service, **options)
+        self._held: TimerHandle | None = None
+        self._refused = self._hasty = False
+        self._last = -REST
 
     def data_received(self, data: bytes) -> None:
         """Refuse, or go on."""
-        if self._idle() and whole(data):
+        if self._stands() and self._read + len(data) <= self._settings.header_bytes and whole(data):
+            self._unset_keepalive_if_required()
             try:
-                self._service.admit()
+                self._service.admit(self._in_haste())
             except Refusal as refused:
-                self.transport.write(turned_away(refused, self._service.metrics))
-                self._stay()
+                self._turn_away(refused)
                 return
         super().data_received(data)
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._reading = True
-        super().on_message_begin()
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being read, answered, refused or sent."""
+        return self._held is None and super().idle
 
-    def on_message_complete(self) -> None:
-        """A request was read."""
-        self._reading = False
-        super().on_message_complete()
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone, with a refusal that was kept back."""
+        if self._held is not None:
+            self._held.cancel()
+        super().connection_lost(exc)
 
-    def _idle(self) -> bool:
-        """Nothing is being read, answered or sent on this connection, and it will stay."""
-        busy = self._reading or self.pipeline or self.flow.write_paused or not self._service.ready
-        return not busy and (self.cycle is None or self.cycle.response_complete)
+    def _stands(self) -> bool:
+        """Whether a question may be refused here."""
+        return self._service.ready and self.idle and not self.flow.write_paused and not self.transport.is_closing()
 
-    def _stay(self) -> None:
-        """Keep the connection as long as after any other reply."""
+    def _in_haste(self) -> bool:
+        """Whether this client asks again before the time that it was told to wait; it stays so until it rests."""
+        now = self.loop.time()
+        if now - self._last >= REST:
+            self._hasty = False
+        elif self._refused:
+            self._hasty = True
+        self._refused, self._last = False, now
+        return self._hasty
+
+    def _turn_away(self, refused: Refusal) -> None:
+        wait = self._service.late()
+        if wait:
+            self.flow.pause_reading()
+            self._held = self.loop.call_later(wait, self._answer, refused)
+        else:
+            self._answer(refused)
+
+    def _answer(self, refused: Refusal) -> None:
+        """Refuse, and keep the connection as long as after any other reply."""
+        self._held = None
+        self._enter_idle()
+        self._refused, self._last = True, self.loop.time()
+        self.transport.write(turned_away(refused, self._service.metrics))
+        if self._stopping:
+            self.transport.close()
+            return
+        self.flow.resume_reading()
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
