@@ -148,6 +148,74 @@ async def closed(port: int, sent: Sequence[bytes], clients: int, seconds: float)
     return outcome
 
 
+class Retrier(asyncio.Protocol):
+    """Asks again as soon as there is a reply, whatever it says. Does as little as can be: many share the server's machine."""
+
+    def __init__(self, sent: Sequence[bytes], at: int, statuses: Counter[int]) -> None:
+        self.sent, self.at, self.statuses = sent, at, statuses
+        self.transport: asyncio.Transport | None = None
+        self.ends = False
+        self._left = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # pyright: ignore[reportAttributeAccessIssue]
+        self.ask()
+
+    def ask(self) -> None:
+        assert self.transport is not None
+        self.at += 1
+        self.transport.write(self.sent[self.at % len(self.sent)])
+
+    def data_received(self, data: bytes) -> None:
+        if self._left == 0:
+            self.statuses[int(data[9:12])] += 1
+            lower = data.lower()
+            name = lower.index(b"content-length:") + 15
+            self._left = lower.index(b"\r\n\r\n") + 4 + int(lower[name : lower.index(b"\r", name)])
+        self._left -= len(data)
+        if self._left == 0 and not self.ends:
+            self.ask()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ends:
+            self.statuses[LOST] += 1
+
+
+async def storm(port: int, sent: Sequence[bytes], connections: int, seconds: float) -> tuple[Outcome, Outcome]:
+    """Many clients that ask again at once whatever they are told, and one that asks ten times a second and waits as it is told.
+
+    Latencies of the one count from its first try to its answer, waits between tries included; its refusals are counted, too.
+    """
+    loop, all_, polite = asyncio.get_running_loop(), Outcome(), Outcome()
+    many: list[Retrier] = []
+    for number in range(connections):
+        _, one = await loop.create_connection(lambda at=number: Retrier(sent, at * 7919, all_.statuses), HOST, port)
+        many.append(one)
+    started = time.perf_counter()
+    _, line = await loop.create_connection(Connection, HOST, port)
+    number = 0
+    while (asked := time.perf_counter()) - started < seconds:
+        status, body = await line.ask(sent[number % len(sent)])
+        while status != 200:
+            polite.statuses[status] += 1
+            if status == LOST:
+                _, line = await loop.create_connection(Connection, HOST, port)
+            await asyncio.sleep(1)
+            status, body = await line.ask(sent[number % len(sent)])
+        polite.add(status, time.perf_counter() - asked, body)
+        number += 1
+        await asyncio.sleep(0.1)
+    polite.seconds = all_.seconds = time.perf_counter() - started
+    all_.statuses.update(polite.statuses)
+    for one in many:
+        one.ends = True
+        if one.transport is not None:
+            one.transport.abort()
+    if line.transport is not None:
+        line.transport.close()
+    return all_, polite
+
+
 async def open_loop(
     port: int, sent: Sequence[bytes], rate: float, seconds: float, connections: int, spread: np.random.Generator
 ) -> Outcome:

@@ -4,11 +4,14 @@
     python benchmarks/serving.py clients RUN_OR_EXPORT [--clients 64]
     python benchmarks/serving.py overload RUN [--budget 1.0 --floor 0.25 --deadline-ms 250]
     python benchmarks/serving.py bursts RUN_OR_EXPORT [--minutes 10]
+    python benchmarks/serving.py storm RUN_OR_EXPORT --deadline-ms 500 --seconds 60 [--retriers 1500 --rounds 1]
 
 ``overhead``: one client, beside the bare engine in this process. ``clients``: many, beside a plain FastAPI handler
 (`plain_server.py`), by the clock and by the time that the servers compute, which does not depend on who else uses the machine.
 ``overload``: three times what the server can do, with and without --adaptive-budget, at the same deadline. ``bursts``: overload
-for five seconds and five of rest, again and again, with the memory of the server. Everything that is compared takes turns.
+for five seconds and five of rest, again and again, with the memory of the server. ``storm``: clients that ask again at once
+when they are refused, one that does as it is told, and what the server answers to others from one second after the storm on.
+Everything that is compared takes turns.
 Histories are drawn by popularity, 5 to 50 items. One CSV row for each thing measured.
 """
 
@@ -33,7 +36,7 @@ import uvloop
 
 from leanrec.cost.machine import machine
 from leanrec.tasks import open_answering
-from load import HOST, LOST, Outcome, alone, closed, open_loop, requests
+from load import HOST, LOST, Outcome, alone, closed, open_loop, requests, storm
 from rows import append
 
 HERE = Path(__file__).parent
@@ -155,12 +158,43 @@ def bursts(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             }
 
 
+def storms(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Clients that retry at once."""
+    sent = requests(questions(options))
+    with served(options) as (port, pid):
+        capacity = able(port, sent, options)
+        for turn in range(options.rounds):
+            before, own = cpu_ms(pid), time.process_time()
+            everybody, polite = run(storm(port, sent, options.retriers, options.seconds))
+            busy, load = cpu_ms(pid) - before, time.process_time() - own
+            run(closed(port, sent, options.clients, 1))
+            after = run(closed(port, sent, options.clients, 2)).served
+            yield {
+                "storm": turn,
+                "retriers": options.retriers,
+                "capacity_per_s": capacity,
+                "served_per_s": everybody.served,
+                "times": everybody.served / capacity,
+                "refused_per_s": everybody.statuses[429] / everybody.seconds,
+                "too_late": everybody.statuses[504],
+                "faults": everybody.statuses[500] + everybody.statuses[LOST],
+                "polite_p50_ms": polite.ms(50),
+                "polite_p99_ms": polite.ms(99),
+                "polite_refused": polite.statuses[429] + polite.statuses[504],
+                "after_1s_times": after / capacity,
+                "server_cpu": busy / 1000 / everybody.seconds,
+                "load_cpu": load / everybody.seconds,
+                "deadline_ms": options.deadline_ms,
+                "rss_mb": resident(pid),
+            }
+
+
 def able(port: int, sent: list[bytes], options: argparse.Namespace) -> float:
     """What a server serves in a second, once it is warm."""
     return [run(closed(port, sent, options.clients, 4)).served for _ in range(2)][1]
 
 
-def run(load: Any) -> Outcome:
+def run(load: Any) -> Any:
     gc.collect()
     gc.freeze()  # the load must not be late for a collection of what was imported
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -236,7 +270,7 @@ def resident(pid: int) -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
-ROWS = {"overhead": overhead, "clients": clients, "overload": overload, "bursts": bursts}
+ROWS = {"overhead": overhead, "clients": clients, "overload": overload, "bursts": bursts, "storm": storms}
 
 
 def arguments() -> argparse.Namespace:
@@ -244,6 +278,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("what", choices=ROWS)
     parser.add_argument("run", type=Path, help="a run or an export")
     parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--retriers", type=int, default=1500, help="of a storm")
     parser.add_argument("--connections", type=int, default=4000, help="of an open load; more than may wait at once")
     parser.add_argument("--budget", type=float, help="asked for by every request")
     parser.add_argument("--floor", type=float, default=0.25, help="of --adaptive-budget")

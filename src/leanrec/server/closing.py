@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from typing import Any
 
 PATIENCE = 2.0
@@ -32,11 +33,6 @@ class PoliteTransport:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    @property
-    def ending(self) -> bool:
-        """Whether only the client's end is waited for."""
-        return self._end is not None
-
     def is_closing(self) -> bool:
         """Whether nothing more is to be written."""
         return self._end is not None or self._transport.is_closing()
@@ -52,6 +48,12 @@ class PoliteTransport:
     def close_now(self) -> None:
         """Send what was written, and close without waiting for the client."""
         self._transport.close()
+
+    def unread(self) -> bool:
+        """Whether bytes have arrived that the loop has not read yet."""
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def ignore(self, data: bytes) -> None:
         """Bytes that came after the end."""

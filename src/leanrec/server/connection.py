@@ -24,6 +24,8 @@ FIELD = 32
 """Bytes that a header counts for beside its text, so that many empty ones have a limit, too."""
 CHUNKING = 8
 """A chunked body may be so many times larger than what it holds."""
+MOMENT = 0.02
+"""Seconds in which bytes that have arrived are read."""
 QUIET = 0.25
 """Seconds without a request after which a connection is closed while the server stops."""
 
@@ -75,6 +77,9 @@ class Connection(HttpToolsProtocol):
             self.transport.ignore(data)
             return
         self._unset_keepalive_if_required()
+        if self._stage is Stage.IDLE and self.idle:
+            self._enter(Stage.HEAD)  # empty lines may come before a request, but not for ever
+        assert self.parser is not None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -110,8 +115,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A request has its headers."""
-        self._enter(Stage.BODY)
         super().on_headers_complete()
+        self._enter(Stage.BODY)
         if not self._service.ready:
             self.cycle.keep_alive = False  # the next request goes to another server
 
@@ -119,12 +124,6 @@ class Connection(HttpToolsProtocol):
         """A request was read."""
         self._enter(Stage.IDLE)
         super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        """A request was answered. If its body is still on the way, the connection ends: the body is of no use."""
-        super().on_response_complete()
-        if self._stage is Stage.BODY and self.cycle.response_complete:
-            self.transport.close()
 
     def pause_writing(self) -> None:
         """The client does not read its replies."""
@@ -138,7 +137,7 @@ class Connection(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         """Nothing came for long after a reply."""
-        self.transport.close_now()
+        self._end_if_quiet()
 
     def expire(self, now: float) -> None:
         """End what takes too long; called now and then.
@@ -178,12 +177,13 @@ class Connection(HttpToolsProtocol):
         return not (begun or self.pipeline) and (self.cycle is None or self.cycle.response_complete)
 
     def _end_if_quiet(self) -> None:
-        """The next request ends the connection itself; if there is none, this does."""
-        if self.idle and not self.transport.is_closing():
+        """End, unless a request is there: that one is answered first."""
+        if not self.idle or self.transport.is_closing():
+            return
+        if self.transport.unread():
+            self.loop.call_later(MOMENT, self._end_if_quiet)
+        else:
             self.transport.close_now()
-
-    def _enter_idle(self) -> None:
-        self._enter(Stage.IDLE)
 
     def _enter(self, stage: Stage) -> None:
         self._stage, self._since, self._read = stage, self.loop.time(), 0
@@ -204,11 +204,8 @@ class Connection(HttpToolsProtocol):
         """Say what is wrong, if it is this request's turn to be answered, and end."""
         self._service.metrics.refused.labels(refused.kind).inc()
         answering = self.cycle is not None and not self.cycle.response_complete
-        if self._stage is Stage.BODY:
-            free = answering and not self.cycle.response_started
-        else:
-            free = not answering
-        if free and not self.pipeline:
+        first = answering and not self.cycle.response_started if self._stage is Stage.BODY else not answering
+        if first and not self.pipeline:
             self.transport.write(as_bytes(refused, close=True))
         if answering:
             self.cycle.disconnected = True

@@ -11,7 +11,7 @@ from leanrec.server.schemas import components
 BODY = ("not-json", "too-large", "not-json-type", "bad-request", "over-limit", "unknown-item")
 QUEUE = ("overloaded", "deadline")
 STORE = ("sessions-unavailable", "unknown-user")
-ANY = ("unauthorized", "internal")
+ANY = ("unauthorized", "internal", "not-http", "slow", "headers-too-large", "crowded")
 
 
 def described() -> dict[str, Any]:

@@ -24,6 +24,9 @@ from leanrec.server.turnstile import turnstile
 SWITCH = 0.0005
 """Seconds for which the worker may keep the loop from running Python."""
 
+OTHER_FILES = 128
+"""Files that a server opens beside its connections."""
+
 log = logging.getLogger("leanrec.server")
 
 
@@ -100,6 +103,21 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(f"cannot listen at {host}:{port}: {error}; choose others with --host and --port") from error
 
 
+def room(connections: int) -> None:
+    """Let the process have so many connections, and the files that it needs beside them, as far as the system lets it."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES
+    if least != resource.RLIM_INFINITY and least < wanted:
+        allowed = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+        if allowed < wanted:
+            log.warning("expected %d open files for --connections %d, got at most %d", wanted, connections, allowed)
+
+
 def run(service: Service, at: socket.socket, started: Callable[[], None]) -> None:
     """Serve until a signal says to stop.
 
@@ -118,6 +136,7 @@ def run(service: Service, at: socket.socket, started: Callable[[], None]) -> Non
         proxy_headers=False,
         timeout_graceful_shutdown=max(1, -(-service.settings.deadline_ms // 1000) + 1),
     )
+    room(service.settings.connections)
     sys.setswitchinterval(SWITCH)
     settle()
     Server(config, service, started).run(sockets=[at])

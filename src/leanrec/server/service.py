@@ -20,8 +20,8 @@ from leanrec.server.live import Follows, Live, Question, answered, open_live, se
 from leanrec.server.metrics import Metrics
 from leanrec.server.problems import Refusal, refusal
 from leanrec.server.settings import Settings
-from leanrec.server.tarpit import Tarpit
 from leanrec.server.stores import MemoryStore, Past, Store, Unavailable
+from leanrec.server.tarpit import Tarpit
 
 BATCHES = 4
 """A deadline is that of so many batches at least, so that nobody is late for the size of one."""

@@ -1,7 +1,7 @@
 """Refusals that come late where there are many of them, so that asking again and again costs the client time, not the server.
 
-A client that asks again as soon as it is refused is refused thousands of times a second, and every refusal takes time from those who
-are answered. If the refusal comes shortly before the deadline instead, such a client asks two or three times a second.
+A client that asks again as soon as it is refused is refused thousands of times a second, and every refusal takes time from those
+who are answered. If the refusal comes shortly before the deadline instead, such a client asks two or three times a second.
 """
 
 from __future__ import annotations

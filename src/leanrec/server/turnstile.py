@@ -12,7 +12,7 @@ from asyncio import TimerHandle
 from functools import partial
 from typing import Any
 
-from leanrec.server.connection import Connection
+from leanrec.server.connection import Connection, Stage
 from leanrec.server.metrics import Metrics
 from leanrec.server.problems import Refusal, as_bytes
 from leanrec.server.service import Service
@@ -44,11 +44,11 @@ def whole(data: bytes) -> bool:
     return not UNUSUAL.search(data, 0, end) and OWN_TIME not in data
 
 
-def turned_away(refused: Refusal, metrics: Metrics) -> bytes:
+def turned_away(refused: Refusal, metrics: Metrics, close: bool) -> bytes:
     """A reply to a request that was not read."""
     metrics.refused.labels(refused.kind).inc()
     metrics.replied(PATH, refused.status, 0.0)
-    return as_bytes(refused)
+    return as_bytes(refused, close)
 
 
 class Turnstile(Connection):
@@ -70,7 +70,7 @@ class Turnstile(Connection):
 
     def data_received(self, data: bytes) -> None:
         """Refuse, or go on."""
-        if self._stands() and self._read + len(data) <= self._settings.header_bytes and whole(data):
+        if self._stands() and whole(data):
             self._unset_keepalive_if_required()
             try:
                 self._service.admit(self._in_haste())
@@ -105,6 +105,7 @@ class Turnstile(Connection):
         return self._hasty
 
     def _turn_away(self, refused: Refusal) -> None:
+        self._enter(Stage.IDLE)
         wait = self._service.late()
         if wait:
             self.flow.pause_reading()
@@ -115,9 +116,8 @@ class Turnstile(Connection):
     def _answer(self, refused: Refusal) -> None:
         """Refuse, and keep the connection as long as after any other reply."""
         self._held = None
-        self._enter_idle()
         self._refused, self._last = True, self.loop.time()
-        self.transport.write(turned_away(refused, self._service.metrics))
+        self.transport.write(turned_away(refused, self._service.metrics, self._stopping))
         if self._stopping:
             self.transport.close()
             return

@@ -249,3 +249,18 @@ def test_a_busy_loop_does_not_make_batches_look_slow() -> None:
             batcher.close()
 
     asyncio.run(whole())
+
+
+def test_who_asks_again_too_soon_gets_less_of_the_queue() -> None:
+    async def work(batcher: Batcher[int, int], gate: Gate, seen: Seen) -> None:
+        for users in (1, 2):
+            batcher.pace.took(users, 0.05 * users)
+        waits = [asyncio.create_task(batcher.ask([question], 30.0)) for question in range(6)]
+        await asyncio.sleep(0)
+        batcher.admit(1, 1.0)  # .35 s ahead: less than .4 of a second
+        with pytest.raises(Refusal, match=r"a queue of about 0\.35 s"):
+            batcher.admit(1, 1.0, hasty=True)
+        gate.open.set()
+        await asyncio.gather(*waits)
+
+    batched(work, is_open=False)

@@ -7,62 +7,29 @@ import json
 from collections.abc import Awaitable, Callable
 
 import pytest
-import uvicorn
-from uvicorn.server import ServerState
 
 from leanrec.serve.engine import Engine
 from leanrec.server import turnstile as module
 from leanrec.server.problems import Refusal
-from leanrec.server.turnstile import turnstile, whole
-from unit.server.conftest import Client, talk
+from leanrec.server.tarpit import FEW
+from leanrec.server.turnstile import whole
+from unit.server.lines import HEAD, Line, Serving, over_sockets, question
 
-HEAD = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 FULL = Refusal("overloaded", "expected at most 3 users to wait, got more; try again in 2 s", 2)
 
 
-def question(path: str = "recommend", more: str = "", **body: object) -> bytes:
-    content = json.dumps(body or {"history": ["i1"], "k": 1}).encode()
-    head = f"POST /v1/{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{more}Content-Length: {len(content)}\r\n\r\n"
-    return head.encode() + content
-
-
-class Line:
-    """A connection to a service that has time for nobody until told otherwise."""
-
-    def __init__(self, client: Client, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.client, self.reader, self.writer = client, reader, writer
-
-    async def ask(self, *parts: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of the reply to a request that is sent in parts."""
-        for part in parts:
-            self.writer.write(part)
-            await self.writer.drain()
-            await asyncio.sleep(0.02)
-        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
-        return int(head[0].split()[1]), headers, await self.reader.readexactly(int(headers["content-length"]))
+def full(users: int, within: float, hasty: bool = False) -> None:
+    raise FULL
 
 
 def over_a_socket(engine: Engine, what: Callable[[Line], Awaitable[None]]) -> None:
-    async def whole_talk(client: Client) -> None:
-        def full() -> None:
-            raise FULL
+    """Serve one connection, with time for nobody."""
 
-        client.service.admit = full
-        config = uvicorn.Config(client.app, log_level="warning", server_header=False)
-        config.load()
-        make, state = turnstile(client.service), ServerState()
-        server = await asyncio.get_running_loop().create_server(
-            lambda: make(config=config, server_state=state, app_state={}), "127.0.0.1", 0
-        )
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        try:
-            await what(Line(client, reader, writer))
-        finally:
-            writer.close()
-            server.close()
+    async def one(serving: Serving) -> None:
+        serving.service.batcher.admit = full
+        await what(await serving.line())
 
-    talk(engine, whole_talk)
+    over_sockets(engine, one)
 
 
 def test_a_refusal_at_the_socket_is_that_of_the_application(plain: Engine) -> None:
@@ -85,7 +52,7 @@ def test_refusals_at_the_socket_do_not_read_the_question(plain: Engine, monkeypa
     """The application is never asked, so a refusal costs none of its time."""
 
     async def what(line: Line) -> None:
-        monkeypatch.setattr(module.HttpToolsProtocol, "data_received", lambda *_: pytest.fail("it was read"))
+        monkeypatch.setattr(module.Connection, "data_received", lambda *_: pytest.fail("it was read"))
         for _ in range(3):
             assert (await line.ask(question()))[0] == 429
 
@@ -95,7 +62,7 @@ def test_refusals_at_the_socket_do_not_read_the_question(plain: Engine, monkeypa
 def test_the_connection_stays_and_is_answered_when_there_is_time(plain: Engine) -> None:
     async def what(line: Line) -> None:
         assert (await line.ask(question()))[0] == 429
-        line.client.service.admit = lambda: None
+        del line.client.service.batcher.admit
         for _ in range(2):
             status, _, body = await line.ask(question())
             assert status == 200 and len(json.loads(body)["items"]) == 1
@@ -124,6 +91,44 @@ def test_the_bytes_of_another_body_are_no_question(plain: Engine) -> None:
     over_a_socket(plain, what)
 
 
+def test_many_refusals_come_late(plain: Engine) -> None:
+    """The first ones come at once; then each takes the client most of a deadline, within which it holds no other question."""
+
+    async def what(serving: Serving) -> None:
+        serving.service.batcher.admit = full
+        lines = [await serving.line() for _ in range(FEW + 20)]
+        for line in lines:
+            line.writer.write(question())
+        async with asyncio.timeout(30):
+            while serving.refused("overloaded") < FEW:
+                await asyncio.sleep(0.001)
+        assert serving.refused("overloaded") == FEW
+        lines[-1].reset()  # whoever leaves meanwhile is no fault
+        del serving.service.batcher.admit  # there would be time now, but who was refused stays so
+        replies = [await line.reply() for line in lines[:-1]]
+        assert {status for status, _, _ in replies} == {429}
+        assert (await lines[0].ask(question()))[0] == 200
+
+    over_sockets(plain, what, deadline_ms=1500)
+
+
+def test_who_asks_again_too_soon_gets_in_after_others(plain: Engine) -> None:
+    async def what(serving: Serving) -> None:
+        asked: list[bool] = []
+
+        def watch(users: int, within: float, hasty: bool = False) -> None:
+            asked.append(hasty)
+            if len(asked) == 1:
+                raise FULL
+
+        serving.service.batcher.admit = watch
+        first, other = await serving.line(), await serving.line()
+        assert [(await line.ask(question()))[0] for line in (first, first, first, other)] == [429, 200, 200, 200]
+        assert asked == [False, True, False, True, False, False, False]  # the queue asks again, of those let in
+
+    over_sockets(plain, what)
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
@@ -139,6 +144,7 @@ def test_the_bytes_of_another_body_are_no_question(plain: Engine) -> None:
         (HEAD + b"Content-Length: x\r\n\r\n", False),
         (HEAD + b"Content-Length: 3", False),
         (question("events"), False),
+        (question(history=["i1"], deadline_ms=5), False),
         (b"GET /v1/recommend HTTP/1.1\r\nContent-Length: 0\r\n\r\n", False),
         (b"POST /v1/recommend HTTP/1.0\r\nContent-Length: 0\r\n\r\n", False),
         (b"", False),
