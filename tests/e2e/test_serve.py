@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -14,7 +18,7 @@ import httpx
 import pytest
 
 from e2e.command import leanrec
-from e2e.serving import Serving, serving
+from e2e.serving import PATIENCE, Serving, serving
 from redis_server import RedisServer
 
 HISTORY = ["two words", "item-3", "item-7"]
@@ -167,6 +171,47 @@ def _path(folder: Path) -> str:
     import leanrec
 
     return os.pathsep.join([str(folder), str(Path(leanrec.__file__).parents[1])])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to see which signals are caught")
+def test_sighup_while_it_starts_is_a_reload_and_not_the_end(run: Path) -> None:
+    def signals(kind: str) -> bool:
+        """Whether SIGHUP is among those that the process catches, or ignores."""
+        return bool(int(status.read_text().partition(kind)[2].split()[0], 16) & 1 << (signal.SIGHUP - 1))
+
+    command = [sys.executable, "-m", "leanrec", "serve", str(run), "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            status, end = Path(f"/proc/{process.pid}/status"), time.monotonic() + PATIENCE
+            while not signals("SigIgn:"):
+                assert process.poll() is None and time.monotonic() < end and not signals("SigCgt:")
+                time.sleep(0.005)
+            while not signals("SigCgt:"):
+                process.send_signal(signal.SIGHUP)
+                assert process.poll() is None and time.monotonic() < end
+                time.sleep(0.005)
+            process.send_signal(signal.SIGHUP)
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            server = Serving(process, json.loads(line))
+            server.until("/metrics", lambda reply: 'reloads_total{result="done"} 1.0' in reply.text)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+            server.http.close()
+        finally:
+            process.kill()
+
+
+def test_a_password_is_read_from_the_environment_and_never_shown(run: Path, tmp_path: Path) -> None:
+    secret = "hunter2"
+    with mock.patch.dict("os.environ", {"LEANREC_SESSIONS": f"redi://:{secret}@host/0"}):
+        wrong, shown = leanrec("serve", run), leanrec("serve", "--help")
+    assert "expected --sessions memory, sqlite:FILE or redis" in wrong.error and "LEANREC_SESSIONS" in shown.out
+    assert not any(secret in text for told in (wrong, shown) for text in (told.out, told.err))
+    with serving(run, env={"LEANREC_SESSIONS": f"sqlite:{tmp_path / 's.db'}"}) as server:
+        assert server.post("/v1/events", {"user": "u", "items": ["item-1"]}).json()["events"] == 1
+    assert (tmp_path / "s.db").exists()
 
 
 def test_wrong_starts(run: Path, tmp_path: Path) -> None:

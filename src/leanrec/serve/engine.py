@@ -94,12 +94,16 @@ class Engine:
         allow: Collection[str] | None = None,
         deny: Collection[str] | None = None,
         budget: float | None = None,
+        suggest: bool = True,
     ) -> list[Asked]:
-        """Check a request, see `recommend`, and read its keys: one `Asked` per history, which `answers` cannot refuse."""
+        """Check a request, see `recommend`, and read its keys: one `Asked` per history, which `answers` cannot refuse.
+
+        With ``suggest``, an error about unknown keys names similar ones, which takes some milliseconds to find.
+        """
         self.check(k, budget)
-        known, unknown = self.keys.read(histories)
+        known, unknown = self.keys.read(histories, suggest)
         denied = sorted(self.keys.some(deny)) if deny else []
-        allowed = tuple(sorted(self.keys.allowed(allow) - set(denied))) if allow is not None else None
+        allowed = tuple(sorted(self.keys.allowed(allow, suggest) - set(denied))) if allow is not None else None
         terms = Terms(k, budget, allowed)
         return [
             Asked(ids, missing, [*ids, *denied] if exclude_seen else denied, terms)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Sequence
+from itertools import islice
 
 from leanrec.core.errors import ServeError, UnknownItemError
 from leanrec.core.plain import Catalog
 
-SEARCHED = 20_000
-"""Most popular keys that are searched for one that resembles an unknown key."""
+SEARCHED = 500
+"""Keys, the most popular ones of about the same length, that are searched for one that resembles an unknown key."""
+POPULAR = 20_000
+"""Keys that these are taken from."""
+LONGEST = 64
+"""Characters of a key that is searched for; longer ones would take long to compare."""
 
 
 class Keys:
@@ -23,8 +28,12 @@ class Keys:
         self.catalog = catalog
         self.ids = {key: i for i, key in enumerate(catalog.keys, start=1)}
 
-    def read(self, histories: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[list[str]]]:
+    def read(self, histories: Sequence[Sequence[str]], suggest: bool = True) -> tuple[list[list[int]], list[list[str]]]:
         """Ids of the known keys, and the unknown keys, each once, of every history.
+
+        Args:
+            histories: Item keys.
+            suggest: Whether an error names known keys that resemble an unknown one.
 
         Raises:
             ServeError: A history is no list or empty.
@@ -46,7 +55,7 @@ class Keys:
             unknown.append([key for key in dict.fromkeys(history) if key not in self.ids] if missing else [])
             if not found:
                 raise UnknownItemError(
-                    f"expected at least one known item key, got {self._resembling(unknown[-1])}{where}"
+                    f"expected at least one known item key, got {self._named(unknown[-1], suggest)}{where}"
                 )
         return known, unknown
 
@@ -54,26 +63,31 @@ class Keys:
         """Ids of those keys that the catalogue has."""
         return {self.ids[key] for key in keys if key in self.ids}
 
-    def allowed(self, allow: Collection[str]) -> set[int]:
-        """Ids of the only items that may be recommended.
+    def allowed(self, allow: Collection[str], suggest: bool = True) -> set[int]:
+        """Ids of the only items that may be recommended; see `read`.
 
         Raises:
             UnknownItemError: None of the keys is known.
         """
         known = self.some(allow)
         if not known:
-            got = self._resembling(list(allow)) if allow else "none"
+            got = self._named(list(allow), suggest) if allow else "none"
             raise UnknownItemError(f"expected at least one known item key in allow, got {got}")
         return known
 
-    def _resembling(self, unknown: list[str]) -> str:
+    def _named(self, unknown: list[str], suggest: bool) -> str:
         """The unknown keys, and a few known ones that resemble the first or show what keys look like."""
         listed = ", ".join(short(key) for key in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        popular = self.catalog.keys[:SEARCHED]
-        close = difflib.get_close_matches(str(unknown[0])[:100], popular)
+        close = self._resembling(str(unknown[0])) if suggest else []
         if close:
             return f"{listed} (did you mean {' or '.join(map(short, close))}?)"
-        return f"{listed} (known keys look like {', '.join(map(short, popular[:3]))})"
+        return f"{listed} (known keys look like {', '.join(map(short, self.catalog.keys[:3]))})"
+
+    def _resembling(self, unknown: str) -> list[str]:
+        if len(unknown) > LONGEST:
+            return []
+        near = (key for key in self.catalog.keys[:POPULAR] if abs(len(key) - len(unknown)) <= 2)
+        return difflib.get_close_matches(unknown, islice(near, SEARCHED))
 
 
 def short(key: object) -> str:

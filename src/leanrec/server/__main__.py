@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 
-import typer
-
-from leanrec.core.errors import LeanrecError
-from leanrec.server.command import serve
+from leanrec.server.hangup import ignore
 
 if __name__ == "__main__":
+    ignore()
+    import typer
+
+    from leanrec.core.errors import LeanrecError
+    from leanrec.server.command import serve
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(serve)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -90,7 +89,7 @@ def make_app(service: Service) -> ASGIApp:
 
     async def items(request: Request) -> Response:
         limit = door.number(request, "limit", FOUND, MOST_FOUND)
-        return reply(await asyncio.to_thread(service.items, door.text(request, "q"), limit))
+        return reply(await service.items(door.text(request, "q"), limit))
 
     async def model(request: Request) -> Response:
         return reply(service.model())

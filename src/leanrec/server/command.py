@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from leanrec.core.errors import ConfigError
+from leanrec.server.hangup import Hangup
 from leanrec.server.settings import Settings
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -19,7 +20,13 @@ def serve(
     run: Annotated[Path, typer.Argument(help="A run or an export.")],
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
-    sessions: Annotated[str, typer.Option(help="memory, sqlite:FILE or redis://HOST:PORT/DB.")] = "memory",
+    sessions: Annotated[
+        str,
+        typer.Option(
+            envvar="LEANREC_SESSIONS",
+            help="memory, sqlite:FILE or redis://HOST:PORT/DB; set the variable if the address has a password.",
+        ),
+    ] = "memory",
     adaptive_budget: Annotated[
         float | None,
         typer.Option(
@@ -81,14 +88,20 @@ def serve(
         api_key=api_key,
         admin_key=admin_key,
     )
-    _needed()
     if host not in LOCAL and not api_key:
         _note(f"warning: everybody who reaches {host} may ask; set LEANREC_API_KEY, or listen at 127.0.0.1")
     if ray:
+        _needed()
         from leanrec.server.ray import deploy
 
         deploy(run, sessions, settings, host, port, replicas, lambda url: _tell(url, {"replicas": replicas}, as_json))
         return
+    with Hangup() as hangup:
+        _serve(run, host, port, sessions, settings, as_json, hangup)
+
+
+def _serve(run: Path, host: str, port: int, sessions: str, settings: Settings, as_json: bool, hangup: Hangup) -> None:
+    _needed()
     from leanrec.server.live import open_live
     from leanrec.server.running import listen
     from leanrec.server.running import run as serve_until_stopped
@@ -100,7 +113,7 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     with listen(host, port) as at:
         url = f"http://{shown}:{at.getsockname()[1]}"
-        serve_until_stopped(service, at, lambda: _tell(url, {"model": live.digest}, as_json))
+        serve_until_stopped(service, at, lambda: _tell(url, {"model": live.digest}, as_json), hangup)
 
 
 def _needed() -> None:

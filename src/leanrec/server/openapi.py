@@ -40,7 +40,7 @@ def described() -> dict[str, Any]:
                 ),
                 "delete": _operation("Forget a user", None, ("bad-request", *STORE[:1]), [user]),
             },
-            "/v1/items": {"get": _operation("Search items", _ref("Found"), ("bad-request",), search)},
+            "/v1/items": {"get": _operation("Search items", _ref("Found"), ("bad-request", *QUEUE), search)},
             "/v1/model": {"get": _operation("What is served", _ref("Model"), ())},
             "/v1/reload": {
                 "post": _operation(

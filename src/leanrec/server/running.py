@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
@@ -16,6 +15,7 @@ import uvicorn
 from leanrec.core.errors import ConfigError
 from leanrec.server.app import make_app
 from leanrec.server.backlog import last_ones
+from leanrec.server.hangup import Hangup
 from leanrec.server.live import settle
 from leanrec.server.problems import Refusal
 from leanrec.server.service import Service
@@ -36,9 +36,11 @@ class Server(uvicorn.Server):
     A second signal stops at once. SIGHUP reads the run or export anew.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service, started: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, service: Service, started: Callable[[], None], hangup: Hangup | None
+    ) -> None:
         super().__init__(config)
-        self.service, self._started = service, started
+        self.service, self._started, self._hangup = service, started, hangup
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -48,9 +50,9 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.should_exit:
             return
-        if hasattr(signal, "SIGHUP"):
-            self._loop.add_signal_handler(signal.SIGHUP, lambda: self._do(self._reload()))
         self._started()
+        if self._hangup is not None:
+            self._hangup.call(self._hung_up)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """See the class. Leaves nothing behind that would end the process by the signal again."""
@@ -78,6 +80,12 @@ class Server(uvicorn.Server):
         log.warning("draining: requests are taken for %g s more", self.service.settings.drain_s)
         await asyncio.sleep(self.service.settings.drain_s)
         self.should_exit = True
+
+    def _hung_up(self) -> None:
+        """In the handler of the signal, which may come when the loop has ended."""
+        if self._loop is not None and self.service.ready:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(lambda: self._do(self._reload()))
 
     async def _reload(self) -> None:
         with suppress(Refusal):  # it is in the log
@@ -118,13 +126,14 @@ def room(connections: int) -> None:
             log.warning("expected %d open files for --connections %d, got at most %d", wanted, connections, allowed)
 
 
-def run(service: Service, at: socket.socket, started: Callable[[], None]) -> None:
+def run(service: Service, at: socket.socket, started: Callable[[], None], hangup: Hangup | None = None) -> None:
     """Serve until a signal says to stop.
 
     Args:
         service: What to serve.
         at: Listens.
         started: Called when requests are taken.
+        hangup: Tells of SIGHUP, which asks for a reload.
     """
     config = uvicorn.Config(
         make_app(service),
@@ -139,4 +148,4 @@ def run(service: Service, at: socket.socket, started: Callable[[], None]) -> Non
     room(service.settings.connections)
     sys.setswitchinterval(SWITCH)
     settle()
-    Server(config, service, started).run(sockets=[at])
+    Server(config, service, started, hangup).run(sockets=[at])

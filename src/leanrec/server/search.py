@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from itertools import accumulate
-
 from leanrec.core.plain import Catalog
+
+BLOCK = 256
+"""Items whose text is looked through at once: most blocks lack a word of a query, and are passed over without looking at items."""
 
 
 class TitleSearch:
@@ -20,22 +20,23 @@ class TitleSearch:
             _plain(title if title == key else f"{title}\t{key}")
             for key, title in zip(catalog.keys, catalog.titles, strict=True)
         ]
-        self._starts = list(accumulate((len(line) + 1 for line in lines), initial=0))[:-1]
-        self._text = "\n".join(lines) + "\n"
+        self._items = len(lines)
+        self._blocks = ["\n".join(lines[at : at + BLOCK]) for at in range(0, len(lines), BLOCK)]
 
     def find(self, query: str, limit: int) -> list[int]:
         """Rows of at most ``limit`` items that have all words of the query; the first rows for an empty one."""
         words = sorted(set(_plain(query).split()), key=len, reverse=True)
         if not words:
-            return list(range(min(limit, len(self._starts))))
+            return list(range(min(limit, self._items)))
         found: list[int] = []
-        at = self._text.find(words[0])
-        while at >= 0 and len(found) < limit:
-            row = bisect_right(self._starts, at) - 1
-            end = self._starts[row + 1] if row + 1 < len(self._starts) else len(self._text)
-            if all(self._text.find(word, self._starts[row], end) >= 0 for word in words[1:]):
-                found.append(row)
-            at = self._text.find(words[0], end)
+        for number, block in enumerate(self._blocks):
+            if not all(word in block for word in words):
+                continue
+            for row, line in enumerate(block.split("\n"), number * BLOCK):
+                if all(word in line for word in words):
+                    found.append(row)
+                    if len(found) == limit:
+                        return found
         return found
 
 

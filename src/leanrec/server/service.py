@@ -6,7 +6,9 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
@@ -14,17 +16,20 @@ from weakref import WeakValueDictionary
 from leanrec.core.errors import LeanrecError
 from leanrec.serve.sessions import BehindError
 from leanrec.server import schemas
-from leanrec.server.batcher import Batcher
+from leanrec.server.batcher import IN_TIME, Batcher
 from leanrec.server.limits import Limits
-from leanrec.server.live import Follows, Live, Question, answered, open_live, settle
+from leanrec.server.live import Follows, Live, Question, answered, open_live
 from leanrec.server.metrics import Metrics
 from leanrec.server.problems import Refusal, refusal
+from leanrec.server.seldom import Seldom
 from leanrec.server.settings import Settings
 from leanrec.server.stores import MemoryStore, Past, Store, Unavailable
 from leanrec.server.tarpit import Tarpit
 
 BATCHES = 4
 """A deadline is that of so many batches at least, so that nobody is late for the size of one."""
+SEARCHES = 64
+"""Searches for items that may wait; more are refused."""
 
 T = TypeVar("T")
 log = logging.getLogger("leanrec.server")
@@ -43,7 +48,9 @@ class Service:
         self.live, self.store, self.settings = live, store, settings
         self.limits, self.metrics = Limits(settings), Metrics()
         self.ready = False
-        self._reloading = asyncio.Lock()
+        self._reloading, self._reload_waits = asyncio.Lock(), False
+        self._searcher, self._searches = ThreadPoolExecutor(1, "leanrec-search"), 0
+        self._seldom = Seldom()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._batcher: Batcher[Question, schemas.Answer] | None = None
         self.metrics.serves(live)
@@ -65,6 +72,7 @@ class Service:
         longest = own.deadline_ms / 1000 / BATCHES
         self._tarpit = Tarpit(asyncio.get_running_loop().time)
         self._batcher = Batcher(answered, self, own.gather_ms / 1000, own.batch, own.queue, longest)
+        self._seldom.start()
         self.ready = True
 
     @property
@@ -91,25 +99,26 @@ class Service:
         """
         self.batcher.admit(1, self.limits.seconds(None), hasty)
 
-    def late(self, deadline_ms: int | None = None) -> float:
+    def late(self, within: float | None = None) -> float:
         """Seconds to wait with a refusal, which this counts.
 
         Args:
-            deadline_ms: Of the request, if it has one of its own.
+            within: Seconds until the reply must have arrived; the server's own limit if nothing else is known.
         """
-        return self._tarpit.wait(self.limits.seconds(deadline_ms))
+        return self._tarpit.wait(self.limits.seconds(None) if within is None else within)
 
     async def recommend(self, body: schemas.Recommend) -> schemas.Answer | list[schemas.Answer]:
         """Answer one user, or many with a list."""
         live, many = self.live, body.histories is not None or body.users is not None
+        due = self._due(body)
         self.limits.check(body)
         if body.users is not None or body.user is not None:
             users = body.users if body.users is not None else [body.user or ""]
-            histories: Sequence[Sequence[str]] = await asyncio.gather(*map(self._history, users))
+            histories: Sequence[Sequence[str]] = await asyncio.gather(*(self._history(user, due) for user in users))
         else:
             histories = body.histories if body.histories is not None else [body.history or []]
         questions = self._questions(live, histories, body)
-        answers = await self._ask(questions, body) if questions else []
+        answers = await self._ask(questions, due) if questions else []
         return answers if many else answers[0]
 
     async def events(self, body: schemas.Events) -> schemas.Accepted:
@@ -117,33 +126,43 @@ class Service:
 
         Whatever is wrong with the request is said before anything is kept; what goes wrong afterwards is told beside the events.
         """
-        live = self.live
+        live, due = self.live, self._due(body)
         self.limits.check(body)
         (question,) = self._questions(live, [body.items], body)
         unknown = set(question.asked.unknown)
         items = [key for key in body.items if key not in unknown] if unknown else body.items
-        turn = self._turns.setdefault(body.user, asyncio.Lock())
-        async with turn:  # events and steps of a user in one order
-            events = await self._reached(self.store.append(body.user, items))
+        async with self._turn(body.user, due):  # events and steps of a user in one order
+            events = await self._reached(self.store.append(body.user, items, IN_TIME * _left(due)))
             self.metrics.events.inc(len(items))
             answer, problem = None, None
             if body.recommend:
                 try:
-                    answer = await self._follow(question, body, events)
+                    answer = await self._follow(question, body, events, due)
                 except Refusal as refused:
                     problem = refused.problem()
         return schemas.Accepted(body.user, events, question.asked.unknown, answer, problem)
 
     async def forget(self, user: str) -> None:
         """Drop all that is known of a user."""
-        async with self._turns.setdefault(user, asyncio.Lock()):
-            await self._reached(self.store.forget(user))
+        due = time.monotonic() + self.limits.seconds(None)
+        async with self._turn(user, due):
+            await self._reached(self.store.forget(user, IN_TIME * _left(due)))
             await asyncio.to_thread(self.live.sessions.forget, user)  # a step may hold the lock
 
-    def items(self, query: str, limit: int) -> schemas.Found:
-        """Items whose title or key has all words of a query."""
-        catalog = self.live.engine.catalog
-        found = self.live.search.find(query, limit)
+    async def items(self, query: str, limit: int) -> schemas.Found:
+        """Items whose title or key has all words of a query. Searches take turns, beside the loop."""
+        live, within = self.live, self.limits.seconds(None)
+        if self._searches >= SEARCHES:
+            raise Refusal("overloaded", f"expected at most {SEARCHES} searches to wait, got more; try again in 1 s", 1)
+        self._searches += 1
+        try:
+            async with asyncio.timeout(IN_TIME * within):
+                found = await asyncio.get_running_loop().run_in_executor(self._searcher, live.search.find, query, limit)
+        except TimeoutError as error:
+            raise Refusal("deadline", f"expected items within {within:.3g} s, got none; try again later", 1) from error
+        finally:
+            self._searches -= 1
+        catalog = live.engine.catalog
         return schemas.Found([schemas.Item(catalog.keys[row], catalog.titles[row]) for row in found])
 
     def model(self) -> schemas.Model:
@@ -158,31 +177,47 @@ class Service:
     async def reload(self, path: Path | None = None) -> None:
         """Open and try a model beside the one that is served, which goes on until then, and go on with it if anything is wrong.
 
+        One reload runs and one more may wait, for the files as they are when it begins. Reading and trying is done beside the loop.
+
         Raises:
-            Refusal: It was not taken.
+            Refusal: It was not taken, or another one waits already.
         """
-        async with self._reloading:
-            chosen = path or self.live.path
-            try:
-                live = await asyncio.to_thread(open_live, chosen, self.settings)
-            except Exception as error:
-                self.metrics.reloads.labels("failed").inc()
-                expected = isinstance(error, LeanrecError)
-                log.error("reload failed, %s is still served: %s", self.live.digest, error, exc_info=not expected)
-                detail = str(error) if expected else f"a fault of leanrec at {chosen}; the log of the server says more"
-                raise Refusal("reload-failed", f"{detail}; {self.live.digest} is still served") from error
-            self.live = live
-            self.metrics.reloads.labels("done").inc()
-            self.metrics.serves(live)
-            asyncio.get_running_loop().call_later(2 * self.limits.seconds(None), settle)  # when nobody asks the old one
-            log.warning("serving %s from %s", live.digest, chosen)
+        if self._reload_waits:
+            raise Refusal(
+                "reload-failed", "expected at most one reload to wait, got another; it reads what is there then", 1
+            )
+        self._reload_waits = True
+        try:
+            await self._reloading.acquire()
+        finally:
+            self._reload_waits = False
+        try:
+            await self._reload(path or self.live.path)
+        finally:
+            self._reloading.release()
+
+    async def _reload(self, path: Path) -> None:
+        try:
+            live = await asyncio.to_thread(open_live, path, self.settings)
+        except Exception as error:
+            self.metrics.reloads.labels("failed").inc()
+            expected = isinstance(error, LeanrecError)
+            log.error("reload failed, %s is still served: %s", self.live.digest, error, exc_info=not expected)
+            detail = str(error) if expected else f"a fault of leanrec at {path}; the log of the server says more"
+            raise Refusal("reload-failed", f"{detail}; {self.live.digest} is still served") from error
+        self.live = live
+        self.metrics.reloads.labels("done").inc()
+        self.metrics.serves(live)
+        log.warning("serving %s from %s", live.digest, path)
 
     async def close(self) -> None:
         """Let go of the worker and the store."""
         self.ready = False
         if self._batcher is not None:
             self._batcher.close()
+        self._searcher.shutdown(wait=False, cancel_futures=True)
         await self.store.close()
+        self._seldom.stop()
 
     def _budget(self) -> float:
         under_load = self.live.dial.of(None) if self.live.dial else None
@@ -197,50 +232,77 @@ class Service:
             allow=body.allow,
             deny=body.deny,
             budget=body.budget,
+            suggest=False,  # a search for similar keys would keep everybody waiting
         )
         return [Question(live, one) for one in asked]
 
-    async def _ask(self, questions: Sequence[Question], body: schemas.Terms) -> list[schemas.Answer]:
+    def _due(self, body: schemas.Terms) -> float:
+        """When the reply to a request must have arrived, by `time.monotonic`."""
+        return time.monotonic() + self.limits.seconds(body.deadline_ms)
+
+    @asynccontextmanager
+    async def _turn(self, user: str, due: float) -> AsyncIterator[None]:
+        """The time of one request on a user's events, after all that came before it.
+
+        Raises:
+            Refusal: Those before take too long.
+        """
+        turn = self._turns.setdefault(user, asyncio.Lock())
+        try:
+            async with asyncio.timeout(IN_TIME * _left(due)):
+                await turn.acquire()
+        except TimeoutError as error:
+            raise Refusal(
+                "sessions-unavailable",
+                "earlier events of this user are not stored yet; nothing was stored, try again later",
+                1,
+            ) from error
+        try:
+            yield
+        finally:
+            turn.release()
+
+    async def _ask(self, questions: Sequence[Question], due: float) -> list[schemas.Answer]:
         started = time.perf_counter()
         try:
-            answers = await self.batcher.ask(questions, self.limits.seconds(body.deadline_ms))
+            answers = await self.batcher.ask(questions, _left(due))
         except Refusal as refused:
             if refused.kind == "overloaded":
-                await asyncio.sleep(self.late(body.deadline_ms))
+                await asyncio.sleep(self.late(_left(due)))
             raise
         took = time.perf_counter() - started
         for answer in answers:
             self.metrics.answered(answer, took)
         return answers
 
-    async def _follow(self, question: Question, body: schemas.Events, events: int) -> schemas.Answer:
+    async def _follow(self, question: Question, body: schemas.Events, events: int, due: float) -> schemas.Answer:
         """By one step where what is kept ends where the new events begin, else by the history that the store has."""
         live, new = question.live, len(question.asked.ids)
         if live.sessions.knows(body.user, events - new):
             follows = Follows(body.user, events, False, body.exclude_seen)
             try:
-                return (await self._ask([dataclasses.replace(question, follows=follows)], body))[0]
+                return (await self._ask([dataclasses.replace(question, follows=follows)], due))[0]
             except BehindError:
                 pass  # it was dropped in between
-        past = await self._past(body.user)
+        past = await self._past(body.user, due)
         try:
             (whole,) = self._questions(live, [past.items], body)
         except LeanrecError as error:
             raise refusal(error) from error
         follows = Follows(body.user, past.events, True, body.exclude_seen)
         asked = dataclasses.replace(whole.asked, unknown=question.asked.unknown)
-        return (await self._ask([Question(live, asked, follows)], body))[0]
+        return (await self._ask([Question(live, asked, follows)], due))[0]
 
-    async def _history(self, user: str) -> list[str]:
-        past = await self._past(user)
+    async def _history(self, user: str, due: float) -> list[str]:
+        past = await self._past(user, due)
         if not past.items:
             raise Refusal(
                 "unknown-user", f"expected a user with events, got {user!r:.60}; send some to /v1/events first"
             )
         return past.items
 
-    async def _past(self, user: str) -> Past:
-        return await self._reached(self.store.past(user))
+    async def _past(self, user: str, due: float) -> Past:
+        return await self._reached(self.store.past(user, IN_TIME * _left(due)))
 
     async def _reached(self, call: Awaitable[T]) -> T:
         try:
@@ -249,6 +311,11 @@ class Service:
             log.error("sessions are unavailable: %s", error)
             raise Refusal(
                 "sessions-unavailable",
-                "the store of sessions cannot be reached; requests with a history are answered",
-                1,
+                f"the store of sessions {error.reason}; requests with a history are answered",
+                None if error.lasts else 1,
             ) from error
+
+
+def _left(due: float) -> float:
+    """Seconds until then, to the millisecond; 0 when it is over."""
+    return max(0.0, round(due - time.monotonic(), 3))

@@ -54,6 +54,9 @@ class Settings:
     admin_key: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("api_key", "admin_key"):
+            if any("\ud800" <= letter <= "\udfff" for letter in getattr(self, name)):
+                raise ConfigError(f"expected {option(name)} of UTF-8 text, got other bytes; choose another key")
         zero = {"gather_ms", "drain_s"}
         for field in fields(self):
             value, least = getattr(self, field.name), "0 or more" if field.name in zero else "above 0"

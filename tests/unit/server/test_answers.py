@@ -122,7 +122,7 @@ def test_events_of_another_server_are_noticed(plain: Engine, tmp_path: Path) -> 
         history: list[str] = []
         for turn, item in enumerate(KEYS[:8]):
             if turn % 3 == 2:
-                await other.append("u", ["i30"])
+                await other.append("u", ["i30"], 30.0)
                 history.append("i30")
             reply = await client.post("/v1/events", {"user": "u", "items": [item], "k": 5})
             history.append(item)
@@ -139,7 +139,7 @@ def test_many_events_of_one_user_at_once(plain: Engine) -> None:
         replies = await asyncio.gather(*(client.post("/v1/events", one) for one in bodies))
         assert sorted(reply.json()["events"] for reply in replies) == list(range(1, 21))
         order = sorted(replies, key=lambda reply: reply.json()["events"])
-        history = (await client.service.store.past("u")).items
+        history = (await client.service.store.past("u", 30.0)).items
         for length, reply in enumerate(order, start=1):
             wanted = expected(plain, {"history": history[:length], "k": 5})
             assert [(one["item"], one["title"]) for one in reply.json()["answer"]["items"]] == wanted["items"]

@@ -43,7 +43,11 @@ LONG = "x" * 513
         ),
         ({"users": ["u"] * 6}, "over-limit", "expected users of at most 5, got 6"),
         ({"history": []}, "bad-request", "expected at least one item key, got an empty history"),
-        ({"history": ["i999"]}, "unknown-item", "expected at least one known item key, got 'i999' (did you mean"),
+        (
+            {"history": ["i999"]},
+            "unknown-item",
+            "expected at least one known item key, got 'i999' (known keys look like 'i",
+        ),
         ({"histories": [["i1"], ["?"]]}, "unknown-item", "in history 2 of 2"),
         ({"history": ["i1"], "allow": ["?"]}, "unknown-item", "expected at least one known item key in allow, got '?'"),
         ({"user": "nobody"}, "unknown-user", "got 'nobody'; send some to /v1/events first"),
@@ -197,13 +201,13 @@ def test_deadlines_and_the_queue_by_http(routed: Engine, monkeypatch: pytest.Mon
 class Gone(MemoryStore):
     """A store that cannot be reached."""
 
-    async def append(self, user: str, items: list[str]) -> int:
+    async def append(self, user: str, items: list[str], within: float) -> int:
         raise Unavailable("no route to secret-host")
 
-    async def past(self, user: str) -> Any:
+    async def past(self, user: str, within: float) -> Any:
         raise Unavailable("no route to secret-host")
 
-    async def forget(self, user: str) -> None:
+    async def forget(self, user: str, within: float) -> None:
         raise Unavailable("no route to secret-host")
 
 
@@ -233,7 +237,7 @@ def test_nothing_is_kept_of_an_event_that_is_refused(routed: Engine) -> None:
             ({"items": ["i1"], "allow": ["?"]}, "unknown-item"),
         ):
             problem(await client.post("/v1/events", {"user": "u", **wrong}), kind, STATUS[kind], "")
-        assert (await client.service.store.past("u")).events == 0
+        assert (await client.service.store.past("u", 30.0)).events == 0
 
     talk(routed, what)
 

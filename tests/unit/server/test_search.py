@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrec.core.plain import Catalog
-from leanrec.server.search import TitleSearch
+from leanrec.server.search import BLOCK, TitleSearch
 
 text = st.text(st.sampled_from("aAbBßÉé \n\t"), max_size=6)
 
@@ -25,3 +25,11 @@ def test_keys_are_found_too_and_the_popular_come_first() -> None:
     search = TitleSearch(Catalog(("1193", "2"), ("One Flew", "Two 1193 Flew"), (9, 5)))
     assert search.find("1193", 5) == [0, 1] and search.find("FLEW two", 5) == [1]
     assert search.find("", 5) == [0, 1] and search.find("  ", 1) == [0] and search.find("three", 5) == []
+
+
+def test_many_items_are_found_across_blocks() -> None:
+    titles = tuple(f"item {'rare' if n % 300 == 299 else 'usual'} {n}" for n in range(3 * BLOCK))
+    search = TitleSearch(Catalog(titles, titles, (1,) * len(titles)))
+    assert search.find("item rare", 100) == [299, 599] and search.find("RARE item", 1) == [299]
+    assert search.find("item", 1000) == list(range(3 * BLOCK)) and search.find("767", 5) == [767]
+    assert search.find("usual rare", 5) == []

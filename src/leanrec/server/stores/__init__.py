@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from leanrec.core.errors import ConfigError
 from leanrec.server.stores.base import Past, Store, Unavailable
 from leanrec.server.stores.memory import MemoryStore
@@ -25,4 +27,11 @@ def open_store(address: str) -> Store:
         from leanrec.server.stores.redis import RedisStore
 
         return RedisStore(address)
-    raise ConfigError(f"expected --sessions memory, sqlite:FILE or redis://HOST:PORT/DB, got {address!r}")
+    raise ConfigError(f"expected --sessions memory, sqlite:FILE or redis://HOST:PORT/DB, got {_shown(address)}")
+
+
+def _shown(address: str) -> str:
+    """An address that is none, without what may be a password."""
+    if re.fullmatch(r"\w*|sqlite:|[a-z]+://[\w.-]*(:\d+)?(/\d*)?", address):
+        return repr(address)
+    return f"{len(address)} characters that are not shown, for they may hold a password"

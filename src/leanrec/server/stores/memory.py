@@ -24,7 +24,7 @@ class MemoryStore:
     def __len__(self) -> int:
         return len(self._users)
 
-    async def append(self, user: str, items: list[str]) -> int:
+    async def append(self, user: str, items: list[str], within: float) -> int:
         """See `Store.append`."""
         before = self._users.pop(user, None) or Past(0, [])
         after = Past(before.events + len(items), [*before.items, *items][-KEPT:])
@@ -34,16 +34,13 @@ class MemoryStore:
             self.held -= len(self._users.popitem(last=False)[1].items)
         return after.events
 
-    async def past(self, user: str) -> Past:
+    async def past(self, user: str, within: float) -> Past:
         """See `Store.past`."""
         return self._users.get(user) or Past(0, [])
 
-    async def forget(self, user: str) -> None:
+    async def forget(self, user: str, within: float) -> None:
         """See `Store.forget`."""
         self.held -= len((self._users.pop(user, None) or Past(0, [])).items)
-
-    async def check(self) -> None:
-        """See `Store.check`."""
 
     async def close(self) -> None:
         """See `Store.close`."""

@@ -1,21 +1,43 @@
 """Histories in Redis: many servers share them. What survives the end of Redis is what its own persistence keeps.
 
-Two keys a user, written in one transaction: ``leanrec:{USER}:items``, a list, and ``leanrec:{USER}:events``, a count.
+Two keys a user, written by one script: ``leanrec:{USER}:items``, a list, and ``leanrec:{USER}:events``, a count.
 """
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Awaitable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from leanrec.core.errors import ConfigError
-from leanrec.server.stores.base import KEPT, Past, Unavailable
+from leanrec.server.stores.base import KEPT, MOST, UNKNOWN, Past, Unavailable, crowded, foreign
 
 T = TypeVar("T")
 SECONDS = 0.5
-"""Longest time that Redis may take for anything."""
+"""Longest time that Redis may take for anything, where a deadline leaves more."""
+CONNECTIONS = 64
+"""To Redis at once."""
 DAYS = 30
 """A user without events for so long is forgotten."""
+APPEND = f"""
+local function is(key, kind)
+  local found = redis.call('TYPE', key).ok
+  return found == kind or found == 'none'
+end
+local known = is(KEYS[1], 'list') and is(KEYS[2], 'string') and (redis.call('GET', KEYS[2]) or '0')
+if not known or not string.find(known, '^%d+$') or #known > 15 then
+  return false
+end
+redis.call('RPUSH', KEYS[1], unpack(ARGV, 2))
+redis.call('LTRIM', KEYS[1], {-KEPT}, -1)
+local events = redis.call('INCRBY', KEYS[2], ARGV[1])
+for _, key in ipairs(KEYS) do
+  redis.call('EXPIRE', key, {DAYS * 86400})
+end
+return events
+"""
+"""Adds items, all or none: nothing is changed where something else is found under a key."""
 
 
 class RedisStore:
@@ -32,53 +54,78 @@ class RedisStore:
         try:
             import redis
             from redis import asyncio as client
+            from redis.asyncio.retry import Retry
+            from redis.backoff import NoBackoff
         except ImportError as error:
             raise ConfigError(
                 "expected the package redis for --sessions redis://, got none; pip install 'leanrec[redis]'"
             ) from error
         self._errors = (redis.RedisError, OSError)
         try:
-            self._client: Any = client.Redis.from_url(
-                url, socket_timeout=SECONDS, socket_connect_timeout=SECONDS, decode_responses=True
+            # a command is sent once: sent again after a lost reply, it might be done twice
+            pool = client.BlockingConnectionPool.from_url(
+                url, max_connections=CONNECTIONS, timeout=None, retry=Retry(NoBackoff(), 0)
             )
-        except ValueError as error:
-            raise ConfigError(f"expected --sessions redis://HOST:PORT/DB, got {url!r}: {error}") from error
+        except ValueError:  # says parts of the address, which may be a password
+            raise ConfigError(
+                "expected --sessions redis://USER:PASSWORD@HOST:PORT/DB, each with its special characters as %XX, "
+                "got an address of Redis that cannot be read"
+            ) from None
+        self._client: Any = client.Redis.from_pool(pool)
+        self._append: Any = self._client.register_script(APPEND)
+        self._asking = 0
 
-    async def append(self, user: str, items: list[str]) -> int:
+    async def append(self, user: str, items: list[str], within: float) -> int:
         """See `Store.append`. Where the reply of Redis is lost it is not known whether the events are kept."""
-        names = _names(user)
-        write = self._client.pipeline(transaction=True)
-        write.incrby(names[1], len(items)).rpush(names[0], *items).ltrim(names[0], -KEPT, -1)
-        for name in names:
-            write.expire(name, DAYS * 86400)
-        return int((await self._reached(write.execute()))[0])
+        call = self._append(keys=_names(user), args=[len(items), *items[-KEPT:]])
+        events = await self._reached(call, within, f"cannot be reached; {UNKNOWN}")
+        if events is None:
+            raise foreign(user, "keys of other types")
+        return events
 
-    async def past(self, user: str) -> Past:
+    async def past(self, user: str, within: float) -> Past:
         """See `Store.past`."""
         names = _names(user)
-        events, items = await self._reached(
-            self._client.pipeline(transaction=True).get(names[1]).lrange(names[0], 0, -1).execute()
-        )
-        return Past(int(events or 0), items)
+        asked = self._client.pipeline(transaction=True).get(names[1]).lrange(names[0], -KEPT, -1)
+        events, items = await self._reached(asked.execute(raise_on_error=False), within)
+        for error in (events, items):
+            if isinstance(error, self._errors):
+                told = str(error)
+                raise foreign(user, told) if told.startswith("WRONGTYPE") else Unavailable(f"Redis answers: {told}")
+        try:
+            if not re.fullmatch(rb"\d{1,15}", events or b"0"):
+                raise foreign(user, f"{events!r:.60} events")
+            return Past(int(events or 0), [item.decode() for item in items])
+        except UnicodeDecodeError as error:
+            raise foreign(user, error) from error
 
-    async def forget(self, user: str) -> None:
+    async def forget(self, user: str, within: float) -> None:
         """See `Store.forget`."""
-        await self._reached(self._client.delete(*_names(user)))
-
-    async def check(self) -> None:
-        """See `Store.check`."""
-        await self._reached(self._client.ping())
+        await self._reached(self._client.delete(*_names(user)), within, f"cannot be reached; {UNKNOWN}")
 
     async def close(self) -> None:
         """See `Store.close`."""
         await self._client.aclose()
 
-    async def _reached(self, call: Awaitable[T]) -> T:
+    async def _reached(self, call: Awaitable[T], within: float, reason: str = "cannot be reached") -> T:
+        """What Redis replies.
+
+        Raises:
+            Unavailable: With this reason, if it does not in time.
+        """
+        if self._asking >= MOST:
+            raise crowded()
+        self._asking += 1
         try:
-            return await call
+            async with asyncio.timeout(min(within, SECONDS)):
+                return await call
+        except TimeoutError as error:
+            raise Unavailable(f"Redis does not reply within {min(within, SECONDS):.3g} s", reason) from error
         except self._errors as error:
-            raise Unavailable(f"Redis answers: {error}") from error
+            raise Unavailable(f"Redis answers: {error}", reason) from error
+        finally:
+            self._asking -= 1
 
 
 def _names(user: str) -> tuple[str, str]:
-    return cast("tuple[str, str]", tuple(f"leanrec:{{{user}}}:{what}" for what in ("items", "events")))
+    return f"leanrec:{{{user}}}:items", f"leanrec:{{{user}}}:events"

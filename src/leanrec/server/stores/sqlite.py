@@ -1,29 +1,34 @@
 """Histories in an SQLite file: they outlive the process, and processes of one machine share them.
 
 The journal is written ahead and synchronised at checkpoints: an event that was accepted survives the end of the process, however it
-ends; the newest ones may be lost when the machine itself goes down.
+ends; the newest ones may be lost when the machine itself goes down. Reads have a connection of their own, and with such a journal
+they do not wait for whoever writes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import msgspec
 
 from leanrec.core.errors import ConfigError
-from leanrec.server.stores.base import KEPT, Past, Unavailable
+from leanrec.server.stores.base import KEPT, MOST, Past, Unavailable, crowded, foreign
+from leanrec.server.stores.writer import POLL, Writer
 
 T = TypeVar("T")
-BUSY = 5.0
-"""Seconds that another process may hold the file."""
+OPENING = 5.0
+"""Seconds that another process may hold the file while it is opened."""
+READING = 0.25
+"""Seconds that another process may keep a read from the file, which it can only while it opens or closes it."""
+COLUMNS = [("user", 1), ("events", 0), ("items", 0)]
+"""Of the table ``users``, and whether they are its key."""
 
 
 class SqliteStore:
-    """See `stores.base.Store`. One thread speaks to the file.
+    """See `stores.base.Store`. One thread reads from the file, another one writes to it.
 
     Args:
         path: Of the file; made if there is none.
@@ -33,64 +38,87 @@ class SqliteStore:
     """
 
     def __init__(self, path: str) -> None:
-        self._thread = ThreadPoolExecutor(1, "leanrec-sessions")
+        self._reader, self._reading = ThreadPoolExecutor(1, "leanrec-sessions"), 0
         try:
-            self._file = self._thread.submit(_opened, path).result()
+            self._writer = Writer(_opened(path))
+            self._file = _connected(path, READING)
+            self._file.text_factory = bytes  # as for writing
         except sqlite3.Error as error:
-            self._thread.shutdown()
             raise ConfigError(f"cannot keep sessions in {path}: {error}; name another file with --sessions") from error
 
-    async def append(self, user: str, items: list[str]) -> int:
+    async def append(self, user: str, items: list[str], within: float) -> int:
         """See `Store.append`."""
 
-        def write() -> int:
-            with self._file:  # all or nothing
-                self._file.execute("BEGIN IMMEDIATE")
-                before = self._read(user)
-                after = msgspec.json.encode([*before.items, *items][-KEPT:])
-                total = before.events + len(items)
-                self._file.execute("REPLACE INTO users VALUES (?, ?, ?)", (user, total, after))
-                return total
+        def write(file: sqlite3.Connection) -> int:
+            before = _read(file, user)
+            after = msgspec.json.encode([*before.items, *items][-KEPT:])
+            total = before.events + len(items)
+            file.execute("REPLACE INTO users VALUES (?, ?, ?)", (user, total, after))
+            return total
 
-        return await self._run(write)
+        return await self._writer.write(write, within)
 
-    async def past(self, user: str) -> Past:
+    async def past(self, user: str, within: float) -> Past:
         """See `Store.past`."""
-        return await self._run(lambda: self._read(user))
+        if self._reading >= MOST:
+            raise crowded()
+        self._reading += 1
+        try:
+            async with asyncio.timeout(within):
+                return await asyncio.get_running_loop().run_in_executor(self._reader, _read, self._file, user)
+        except TimeoutError as error:
+            raise Unavailable(f"the file of sessions is not read within {within:.3g} s", "takes too long") from error
+        except sqlite3.Error as error:
+            raise Unavailable(f"the file of sessions answers: {error}") from error
+        finally:
+            self._reading -= 1
 
-    async def forget(self, user: str) -> None:
+    async def forget(self, user: str, within: float) -> None:
         """See `Store.forget`."""
-
-        def write() -> None:
-            with self._file:
-                self._file.execute("DELETE FROM users WHERE user = ?", (user,))
-
-        await self._run(write)
-
-    async def check(self) -> None:
-        """See `Store.check`."""
-        await self._run(lambda: self._file.execute("SELECT 1 FROM users LIMIT 1").fetchone())
+        await self._writer.write(lambda file: file.execute("DELETE FROM users WHERE user = ?", (user,)), within)
 
     async def close(self) -> None:
         """See `Store.close`."""
-        await self._run(self._file.close)
-        self._thread.shutdown()
+        await asyncio.to_thread(self._reader.shutdown)
+        await asyncio.to_thread(self._writer.close)
+        self._file.close()
 
-    def _read(self, user: str) -> Past:
-        row = self._file.execute("SELECT events, items FROM users WHERE user = ?", (user,)).fetchone()
-        return Past(row[0], msgspec.json.decode(row[1], type=list[str])) if row else Past(0, [])
 
-    async def _run(self, call: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-        except sqlite3.Error as error:
-            raise Unavailable(f"the file of sessions answers: {error}") from error
+def _read(file: sqlite3.Connection, user: str) -> Past:
+    row = file.execute("SELECT events, items FROM users WHERE user = ?", (user,)).fetchone()
+    if row is None:
+        return Past(0, [])
+    events, items = row
+    try:
+        known = msgspec.json.decode(items, type=list[str])
+    except (msgspec.MsgspecError, TypeError, UnicodeError) as error:
+        raise foreign(user, error) from error
+    if not isinstance(events, int) or not 0 <= events < 2**62:
+        raise foreign(user, f"{events!r:.60} events")
+    return Past(events, known[-KEPT:])
+
+
+def _connected(path: str, patience: float) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
 
 
 def _opened(path: str) -> sqlite3.Connection:
-    file = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
-    file.execute("PRAGMA journal_mode=WAL")
-    file.execute("PRAGMA synchronous=NORMAL")
-    file.execute("CREATE TABLE IF NOT EXISTS users (user TEXT PRIMARY KEY, events INTEGER, items BLOB) WITHOUT ROWID")
-    file.execute("SELECT user, events, items FROM users LIMIT 1")
+    """A connection for writing, to a file with our table."""
+    file = _connected(path, OPENING)
+    try:
+        file.execute("PRAGMA journal_mode=WAL")
+        file.execute("PRAGMA synchronous=NORMAL")
+        file.execute(
+            "CREATE TABLE IF NOT EXISTS users (user TEXT PRIMARY KEY, events INTEGER, items BLOB) WITHOUT ROWID"
+        )
+        found = [(name, key) for _, name, _, _, _, key in file.execute("PRAGMA table_info(users)")]
+        if found != COLUMNS:
+            raise sqlite3.DatabaseError(
+                f"expected a table users with the columns user (its key), events, items, got {', '.join(name for name, _ in found)}"
+            )
+        file.execute(f"PRAGMA busy_timeout={int(POLL * 1000)}")
+        file.text_factory = bytes  # text that is not UTF-8 is told apart by whoever reads it
+    except sqlite3.Error:
+        file.close()
+        raise
     return file
