@@ -84,7 +84,7 @@ def talk(
     """Serve an engine on a loop of its own while a test speaks to it."""
 
     async def whole() -> None:
-        own = Settings(**settings)
+        own = Settings(**{"deadline_ms": 20_000, **settings})  # no busy machine is too slow
         service = Service(live_of(engine, own), MemoryStore() if store is None else store, own)
         await service.open()
         client = Client(service)

@@ -14,9 +14,7 @@ from leanrec.core.errors import ConfigError
 from leanrec.server.stores.base import KEPT, MOST, UNKNOWN, Past, Unavailable, crowded, foreign
 
 T = TypeVar("T")
-SECONDS = 0.5
-"""Longest time that Redis may take for anything, where a deadline leaves more."""
-CONNECTIONS = 64
+CONNECTIONS = 16
 """To Redis at once."""
 DAYS = 30
 """A user without events for so long is forgotten."""
@@ -117,10 +115,10 @@ class RedisStore:
             raise crowded()
         self._asking += 1
         try:
-            async with asyncio.timeout(min(within, SECONDS)):
+            async with asyncio.timeout(within):
                 return await call
         except TimeoutError as error:
-            raise Unavailable(f"Redis does not reply within {min(within, SECONDS):.3g} s", reason) from error
+            raise Unavailable(f"Redis does not reply within {within:.3g} s", reason) from error
         except self._errors as error:
             raise Unavailable(f"Redis answers: {error}", reason) from error
         finally:
