@@ -40,6 +40,8 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         split: "leave-one-out" (last event = test, last but one = validation) or "time" (one global clock).
         valid_from: Share of all events before the validation window of a time split.
         test_from: Share of all events before the test window of a time split.
+        exclude_seen: Whether users' own items leave the rankings: of epochs in training, and of `leanrec evaluate` and `report` by
+            default. "auto" leaves them out where no user has an item twice; what it came to is filled in when a run starts.
         confirm: Share of the validation users that training leaves alone, so that a choice can be confirmed on them.
         catalog_sha256: Of the items of the store; filled in when a run starts, so that it resumes on no other.
     """
@@ -47,6 +49,7 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     split: Literal["leave-one-out", "time"] = "leave-one-out"
     valid_from: Share = 0.8
     test_from: Share = 0.9
+    exclude_seen: bool | Literal["auto"] = "auto"
     confirm: Share = 0.0
     catalog_sha256: str = ""
 

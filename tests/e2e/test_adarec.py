@@ -138,5 +138,8 @@ def test_search_and_another_technique_at_once_are_refused(shop: Path, teacher: P
     before = listing(tmp_path)
     settings = (*STUDENT, "--teacher", teacher, "--technique", "cprec")
     error = refused(tmp_path, "train", shop, *settings, "--out", tmp_path / "run")
-    assert error.startswith("technique 'cprec' needs share, which Cells does not support (it supports cells)")
+    assert error == (
+        "expected techniques that fill different slots, got 'adarec' and 'cprec', which both fill items, so that one would be "
+        "lost; train with 'adarec' alone, then with 'cprec' from that run (--init)"
+    )
     assert listing(tmp_path) == before

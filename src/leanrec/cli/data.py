@@ -140,7 +140,8 @@ def describe(
         histogram = facts["length"].pop("histogram")
         if facts["time"]:
             facts["time"] = " to ".join(map(_date, facts["time"].values()))
-        table(facts.pop("name"), ["", ""], [(key, _short(value)) for key, value in facts.items()], numbers=False)
+        rows = [(key, _short(value)) for key, value in facts.items() if key != "name" and value != ""]
+        table(facts["name"], ["", ""], rows, numbers=False)
         _draw(histogram)
 
 

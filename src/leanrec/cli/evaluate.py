@@ -11,7 +11,7 @@ import typer
 from leanrec import tasks
 from leanrec.build import OpenRun, open_run
 from leanrec.cli import reports
-from leanrec.cli.options import Budget, Data, Run
+from leanrec.cli.options import Budget, Data, ExcludeSeen, Run
 from leanrec.cli.output import Json, emit, note, stages
 from leanrec.config import CONFIG
 from leanrec.core.errors import ConfigError
@@ -50,7 +50,7 @@ def evaluate(
     ] = False,
     full: Alone = None,
     small: Alone = None,
-    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out each user's own items.")] = False,
+    exclude_seen: ExcludeSeen = None,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -81,6 +81,7 @@ def evaluate(
         raise ConfigError("expected --export or --controls, got both; controls are compared with the run")
     opened = open_run(run)
     store = opened.store(data)
+    exclude_seen = opened.config.data.exclude_seen is True if exclude_seen is None else exclude_seen
     served = tasks.export_of(opened, export) if export else None
     given = {name: _given(name, path, store) for name, path in (("full", full), ("small", small)) if path}
     with stages(as_json) as progress:

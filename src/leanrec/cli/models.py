@@ -232,6 +232,7 @@ def recommend(
         raise ConfigError("expected either --history KEY,KEY,... or both --data DATA and --out FILE.parquet")
     opened = tasks.open_answering(run)
     if history is not None:
+        tasks.checked(budget, opened.engine.budgets is not None)
         answer = opened.engine.recommend([reports.keys(history)], k, exclude_seen=exclude_seen, budget=budget)[0]
         for key in answer.unknown:
             note(f"warning: unknown item {key!r} skipped")

@@ -9,4 +9,11 @@ import typer
 
 Run = Annotated[Path, typer.Argument(help="A run's directory.")]
 Data = Annotated[Path | None, typer.Option(help="The store, if it is no longer where the run was trained.")]
+ExcludeSeen = Annotated[
+    bool | None,
+    typer.Option(
+        "--exclude-seen/--keep-seen",
+        help="Leave out each user's own items, or keep them; by default as in training, which keeps them where items repeat.",
+    ),
+]
 Budget = Annotated[float | None, typer.Option(help="Mean cost wanted, as a share of the full model.", min=0)]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from leanrec.cli.options import Data
+from leanrec.cli.options import Data, ExcludeSeen
 from leanrec.cli.output import Json, emit, note, stages
 from leanrec.tasks.report import subject, write_report
 
@@ -21,10 +21,7 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Runs, the first to hold the others against; or one search.")],
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
     data: Data = None,
-    exclude_seen: Annotated[
-        bool,
-        typer.Option("--exclude-seen", help="Leave out each user's own items; a search is shown as it was judged."),
-    ] = False,
+    exclude_seen: ExcludeSeen = None,
     as_json: Json = False,
 ) -> None:
     """Write one self-contained page: quality against cost, routes, who pays and who gains, single users, training.

@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from leanrec.cli.live import Display
+from leanrec.cli.options import ExcludeSeen
 from leanrec.cli.output import Json, emit, note, stages, table
 from leanrec.config import override, parse, read_recipe
 from leanrec.core.errors import ConfigError
@@ -56,10 +57,7 @@ def slim(
     ] = None,
     hours: Annotated[float, typer.Option(help="Time to train and judge in, over all interruptions.")] = 1.0,
     cost: Annotated[Cost, typer.Option(help="What to make small.")] = Cost.flops,
-    exclude_seen: Annotated[
-        bool,
-        typer.Option("--exclude-seen", help="Judge with each user's own items left out, as `leanrec evaluate` can."),
-    ] = False,
+    exclude_seen: ExcludeSeen = None,
     export: Annotated[
         Form | None,
         typer.Option(help="Export the winner as this; by default as onnx where leanrec[onnx] is installed."),

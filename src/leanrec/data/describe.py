@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,10 @@ import numpy as np
 from leanrec.data.events import Events
 from leanrec.data.store import Store
 
+NEVER_TWICE = (
+    "no user has an item twice, so one that was seen is never the right answer: training, evaluate, report and slim "
+    "leave seen items out by default; recommend and serve with --exclude-seen, or exclude_seen in a request"
+)
 _BOUNDS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -17,6 +22,7 @@ def describe(store: Store) -> dict[str, Any]:
 
     Shares are between 0 and 1. ``density`` is the share of user-item pairs that occur. ``histogram`` counts users by
     length in half-open ranges. ``repeat_share`` is over all events: the user had the item before.
+    ``advice`` says what follows where nobody ever does.
     ``immediate_repeat_share`` is over steps: the item equals the one before. Times are in the store's unit.
     """
     lengths = np.diff(store.offsets)
@@ -40,10 +46,22 @@ def describe(store: Store) -> dict[str, Any]:
         "popularity": _popularity(store),
         "time": None if times is None else {"first": int(times.min()), "last": int(times.max())},
         "repeat_share": 1 - pairs / store.num_events,
+        "advice": NEVER_TWICE if pairs == store.num_events else "",
         "immediate_repeat_share": immediate / max(store.num_events - store.num_users, 1),
         "dropped": dict(store.meta.dropped),
         "notes": list(store.meta.notes),
     }
+
+
+def never_twice(store: Store) -> bool:
+    """Whether no user has an item twice."""
+    return all(len(np.unique(pairs)) == len(pairs) for pairs in _pairs(store))
+
+
+def _pairs(store: Store) -> Iterator[np.ndarray]:
+    """User and item of every event as one number, int64 [E], all events of a user together."""
+    for where, users in Events(store.items, None, store.offsets).chunks():
+        yield users * (store.num_items + 1) + store.items[where].astype(np.int64)
 
 
 def _repeats(store: Store) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from leanrec.tasks.controls import (
     groups_of,
     unseen,
 )
-from leanrec.tasks.evaluation import CALIBRATED, Evaluation, Part, evaluate_run, rank_part
+from leanrec.tasks.evaluation import CALIBRATED, Evaluation, Part, checked, evaluate_run, rank_part
 from leanrec.tasks.exporting import Answering, export_of, export_run, open_answering
 from leanrec.tasks.training import finished, run_training
 from leanrec.tasks.worth import told, weigh_again, with_controls
@@ -25,6 +25,7 @@ __all__ = [
     "RoutedPart",
     "alone_config",
     "cheapest_budget",
+    "checked",
     "controls_of",
     "curve",
     "evaluate_export",

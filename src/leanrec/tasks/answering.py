@@ -40,7 +40,8 @@ def run_bench(
     store = runs[0].store(data)
     chosen = np.random.default_rng(0).permutation(store.num_users)[:SAMPLE]
     histories = [store.history(int(user)).astype(np.int64) for user in chosen]
-    return bench({str(run.path): run.engine for run in runs}, batches, histories, k, seconds, budget=checked(budget))
+    checked(budget, any(run.engine.budgets is not None for run in runs))
+    return bench({str(run.path): run.engine for run in runs}, batches, histories, k, seconds, budget=budget)
 
 
 def recommend_all(
@@ -60,6 +61,7 @@ def recommend_all(
         The number of users.
     """
     store, engine = run.store(data), run.engine
+    checked(budget, engine.budgets is not None)
     best_k = min(k, store.num_items)  # a k that is too large is refused with the first batch
     ids = np.zeros((store.num_users, best_k), np.int64)
     scores = np.zeros((store.num_users, best_k), np.float32)
@@ -91,6 +93,7 @@ def evaluate_export(
     progress: Report = silent,
 ) -> Evaluation:
     """As `evaluate_run`, of what an export of the run recommends; targets that are not among its first `LISTED` items rank last."""
+    checked(budget, engine.budgets is not None)
     asked = questions(store, run.split(store), part)
     wanted, last = targets(store, asked), store.num_items
     ranks, routes = np.full(len(wanted), last), [Route()] * len(wanted)

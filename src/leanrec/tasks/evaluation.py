@@ -83,7 +83,11 @@ def evaluate_run(
 ) -> Evaluation:
     """Rank all users of a part and count what each request cost; with a ``route``, all of them on it."""
     asked = questions(store, run.split(store), part)
-    choose = partial(run.model.routes, budget=checked(budget)) if route is None else always(route)
+    choose = (
+        partial(run.model.routes, budget=checked(budget, run.model.budgets() is not None))
+        if route is None
+        else always(route)
+    )
     return counted(run, store, asked, rank_part(run.model, store, asked, exclude_seen, choose, progress, part))
 
 
@@ -127,12 +131,17 @@ def always(route: Route) -> Choose:
     return lambda batch: [route] * batch.size
 
 
-def checked(budget: float | None) -> float | None:
-    """A budget, which is above 0 if there is one.
+def checked(budget: float | None, choice: bool) -> float | None:
+    """A budget, which is above 0 if there is one, of a model with a choice of routes.
 
     Raises:
-        ConfigError: It is not.
+        ConfigError: It is not, or there is no choice that a budget could decide.
     """
+    if budget is not None and not choice:
+        raise ConfigError(
+            f"expected no --budget for a model with one route, which costs the same for everyone, got {budget}; drop it, or "
+            "train with a technique that chooses routes, such as --technique canet"
+        )
     if budget is not None and not budget > 0:
         raise ConfigError(f"expected a budget above 0, as a share of the full model's FLOPs, got {budget}")
     return budget

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import torch
 
 from leanrec.artifact import manifest as manifests
@@ -26,6 +27,7 @@ from leanrec.core.types import Batch
 from leanrec.cost.count import Flops, cost, route_costs
 from leanrec.cost.machine import machine
 from leanrec.data.batches import Questions, TrainingData, ask, questions, some, targets
+from leanrec.data.describe import never_twice
 from leanrec.data.split import Part, Split
 from leanrec.data.store import Store
 from leanrec.evaluate.metrics import summarise
@@ -35,6 +37,9 @@ from leanrec.train import checkpoint
 from leanrec.train.log import CsvLog
 from leanrec.train.loop import Watcher, train_stages
 from leanrec.train.precision import precision_notes, resolved
+
+READ = 0.9
+"""Share of the training events below which whoever trains is told that the others are not read."""
 
 
 def run_training(
@@ -77,21 +82,23 @@ def run_training(
     if config.train.init and fresh:
         _take_weights(model, config, store)
     if not resume:
-        asked, config = config.train, _start(config, out, model, store)
+        asked, config = config, _start(config, out, model, store)
         techniques_say = [text for technique in techniques_of(config) for text in technique.notes(model)]
-        for text in [*precision_notes(asked, config.train), *techniques_say]:
+        data_says = _data_notes(asked, config, store, windows, split)
+        for text in [*precision_notes(asked.train, config.train), *data_says, *techniques_say]:
             watcher.note(text)
     if fresh:
         model.begin(held_out(model, store, split, watcher.calibrate))
     model.items.loss_dtype = getattr(torch, config.train.loss_precision)
-    validate = partial(validation, store=store, split=split)
+    exclude_seen = config.data.exclude_seen is True
+    validate = partial(validation, store=store, split=split, exclude_seen=exclude_seen)
     model, progress = train_stages(model, stages, windows, config.train, out, validate, watcher, resume)
     model.calibrate(held_out(model, store, split, watcher.calibrate))
     users = split.users()
     summary = TrainSummary(
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
-        valid=validation(model, store, split, "valid"),
+        valid=validation(model, store, split, "valid", exclude_seen),
         seconds=progress.seconds,
         users_per_s=progress.users / max(progress.seconds, 1e-9),
         machine=machine(),
@@ -103,7 +110,7 @@ def run_training(
     if compare and config.technique:
         lean = OpenRun(out, manifest, parse(manifest.config), store.catalog, model.to("cpu").eval())
         before = came_from(lean, config.train.teacher, config.train.init)
-        found = None if before is None else weigh(lean, before, store, "valid")
+        found = None if before is None else weigh(lean, before, store, "valid", exclude_seen=exclude_seen)
         manifest = msgspec.structs.replace(manifest, worth=found)
     manifest = save_run(out, stored(model), store.catalog, manifest)
     (out / checkpoint.NAME).unlink(missing_ok=True)
@@ -127,9 +134,11 @@ def _device(config: RunConfig) -> torch.device:
     return torch.device("cuda" if found and config.train.device != "cpu" else "cpu")
 
 
-def validation(model: Recommender, store: Store, split: Split, part: Part = "fit") -> dict[str, float]:
-    """Metrics of a model on a part of the validation users, seen items kept: by default those that epochs are selected on."""
-    return summarise(rank_part(model, store, questions(store, split, part)).ranks)
+def validation(
+    model: Recommender, store: Store, split: Split, part: Part = "fit", exclude_seen: bool = False
+) -> dict[str, float]:
+    """Metrics of a model on a part of the validation users: by default those that epochs are selected on."""
+    return summarise(rank_part(model, store, questions(store, split, part), exclude_seen).ranks)
 
 
 def held_out(
@@ -190,6 +199,28 @@ def _windows(store: Store, split: Split, config: RunConfig, model: Recommender) 
         raise DataError(f"expected users with at least two training events, got none in {store.path}; use a longer log")
     questions(store, split, "valid")  # refuses a split without validation users before anything is written
     return windows
+
+
+def leaves_out(config: RunConfig, store: Store) -> bool:
+    """Whether users' own items leave the rankings, by the configuration or, with "auto", by the log."""
+    return never_twice(store) if config.data.exclude_seen == "auto" else config.data.exclude_seen
+
+
+def _data_notes(asked: RunConfig, taken: RunConfig, store: Store, windows: TrainingData, split: Split) -> list[str]:
+    """What whoever trains should know of how the log is read, a line each."""
+    notes: list[str] = []
+    if asked.data.exclude_seen == "auto" and taken.data.exclude_seen:
+        notes.append(
+            "no user has an item twice, so seen items are left out when epochs are compared, and by evaluate; "
+            "data.exclude_seen=false keeps them"
+        )
+    most = int(np.maximum(split.train_end - store.offsets[:-1] - 1, 0).sum())
+    if windows.targets < READ * most:
+        notes.append(
+            f"an epoch trains on {windows.targets:,} of {most:,} next events ({windows.targets / most:.0%}), those of each user's "
+            "newest window; train.window=all cuts whole histories into windows, backbone.max_length makes windows longer"
+        )
+    return notes
 
 
 def _check_same(store: Store, config: RunConfig, out: Path) -> None:
@@ -276,7 +307,7 @@ def _start(config: RunConfig, out: Path, model: Recommender, store: Store) -> Ru
     loss, encoder = resolved(config.train, model)
     tree = config.tree()
     tree["train"] |= {"loss_precision": loss, "encoder_precision": encoder}
-    tree["data"]["catalog_sha256"] = store.meta.catalog_sha256
+    tree["data"] |= {"catalog_sha256": store.meta.catalog_sha256, "exclude_seen": leaves_out(config, store)}
     config = parse(tree)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -45,6 +45,7 @@ def test_all_figures_of_a_small_log(tmp_path: Path) -> None:
         "popularity": {"gini": pytest.approx(0.4), "top_1_percent": 0.6, "top_10_percent": 0.6},
         "time": {"first": 1, "last": 32},
         "repeat_share": pytest.approx(0.3),
+        "advice": "",
         "immediate_repeat_share": pytest.approx(2 / 7),
         "dropped": {},
         "notes": [

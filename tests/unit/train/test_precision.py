@@ -15,6 +15,7 @@ from leanrec.nn import bfloat16
 from leanrec.tasks.training import run_training
 from leanrec.train.loop import TrainConfig
 from leanrec.train.precision import resolved
+from unit.tasks.watching import Notes
 
 
 def make(kind: str, width: int) -> Recommender:
@@ -61,24 +62,6 @@ def test_native_is_what_the_processor_says(flag: str, monkeypatch: pytest.Monkey
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: {"avx2": True, flag: has})
         assert bfloat16.native("cpu") is has
     bfloat16.native.cache_clear()
-
-
-class Notes:
-    """A watcher that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def start(self, *told: object) -> None: ...
-
-    def step(self, *told: object) -> None: ...
-
-    def epoch(self, *told: object) -> None: ...
-
-    def calibrate(self, *told: object) -> None: ...
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def test_what_auto_was_is_said_and_written_down(tiny_store: Store, tmp_path: Path) -> None:

@@ -40,14 +40,14 @@ class Subject:
     exclude_seen: bool = False
 
 
-def subject(runs: Sequence[Path], out: Path, data: Path | None = None, exclude_seen: bool = False) -> Subject:
+def subject(runs: Sequence[Path], out: Path, data: Path | None = None, exclude_seen: bool | None = None) -> Subject:
     """Open what is reported, before any work is done.
 
     Args:
         runs: Directories of runs, or one of a search.
         out: The page.
         data: The store, if it is no longer where the runs were trained.
-        exclude_seen: Leave users' own items out; a search is reported as it was judged.
+        exclude_seen: Leave users' own items out; None as in the training of the first run. A search is reported as it was judged.
 
     Raises:
         ConfigError: A search is named with other runs, or ``out`` is a directory.
@@ -64,8 +64,12 @@ def subject(runs: Sequence[Path], out: Path, data: Path | None = None, exclude_s
         paths = [runs[0] / "runs" / "full"] + ([runs[0] / CHOSEN] if search["chosen"] else [])
     else:
         paths = list(runs)
-    left_out = bool(search["exclude_seen"]) if search else exclude_seen
-    return Subject(out, *opened(paths, data), search, left_out)
+    found, store = opened(paths, data)
+    if search:
+        exclude_seen = bool(search["exclude_seen"])
+    elif exclude_seen is None:
+        exclude_seen = next(iter(found.values())).config.data.exclude_seen is True
+    return Subject(out, found, store, search, exclude_seen)
 
 
 def write_report(about: Subject, progress: Report = silent) -> Facts:

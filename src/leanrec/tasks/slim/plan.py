@@ -15,6 +15,7 @@ from leanrec.core.registry import did_you_mean
 from leanrec.data.split import Part
 from leanrec.data.store import Store
 from leanrec.tasks.slim.candidates import recipes
+from leanrec.tasks.training import leaves_out
 
 Cost = Literal["flops", "bytes"]
 COUNTED = ("flops", "bytes", "params")
@@ -38,7 +39,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         limits: What the winner may cost at most, by name.
         techniques: What may be tried; None for all.
         cost: What is made small.
-        exclude_seen: Whether users' own items are left out where quality is judged; `leanrec evaluate` keeps them by default.
+        exclude_seen: Whether users' own items are left out, where quality is judged and where epochs are compared.
     """
 
     data: str
@@ -58,9 +59,12 @@ def plan_of(
     limits: dict[str, float],
     techniques: tuple[str, ...] | None,
     cost: Cost = "flops",
-    exclude_seen: bool = False,
+    exclude_seen: bool | None = None,
 ) -> Plan:
     """What to search for, checked.
+
+    Args:
+        exclude_seen: See `Plan`; None for what the configuration says or, by default, the log.
 
     Raises:
         LeanrecError: The configuration, the data or a number is not usable.
@@ -73,6 +77,8 @@ def plan_of(
     store = Store.open(data)
     if not config.data.confirm:
         config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, confirm=CONFIRM))
+    left_out = leaves_out(config, store) if exclude_seen is None else exclude_seen
+    config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, exclude_seen=left_out))
     split = split_of(store, config)
     users = {part: len(split.targets(part)[0]) for part in PARTS}
     if min(users.values()) < LEAST:
@@ -91,7 +97,7 @@ def plan_of(
         limits=limits,
         techniques=techniques,
         cost=cost,
-        exclude_seen=exclude_seen,
+        exclude_seen=left_out,
     )
 
 
