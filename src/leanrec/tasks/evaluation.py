@@ -137,11 +137,11 @@ def checked(budget: float | None, choice: bool) -> float | None:
     Raises:
         ConfigError: It is not, or there is no choice that a budget could decide.
     """
+    if budget is not None and not budget > 0:
+        raise ConfigError(f"expected a budget above 0, as a share of the full model's FLOPs, got {budget}")
     if budget is not None and not choice:
         raise ConfigError(
             f"expected no --budget for a model with one route, which costs the same for everyone, got {budget}; drop it, or "
             "train with a technique that chooses routes, such as --technique canet"
         )
-    if budget is not None and not budget > 0:
-        raise ConfigError(f"expected a budget above 0, as a share of the full model's FLOPs, got {budget}")
     return budget
