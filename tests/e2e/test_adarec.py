@@ -71,10 +71,11 @@ def test_other_runs_are_described_by_their_blocks(teacher: Path) -> None:
 
 
 def test_an_unwritable_drawing_is_refused(found: Path, tmp_path: Path) -> None:
-    error = refused(tmp_path, "describe", found, "--svg", tmp_path / "none" / "cell.svg")
+    (tmp_path / "file").write_text("mine")
+    error = refused(tmp_path, "describe", found, "--svg", tmp_path / "file" / "cell.svg")
     assert (
         error
-        == f"cannot write {tmp_path / 'none' / 'cell.svg'}: No such file or directory; choose another place for --svg"
+        == f"cannot write {tmp_path / 'file' / 'cell.svg'}: Not a directory; free some space or choose another place"
     )
 
 

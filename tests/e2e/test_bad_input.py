@@ -183,9 +183,9 @@ def test_where_a_run_cannot_be_written(store: Path, run: Path, tmp_path: Path) -
     assert error == f"{run} exists; go on with --resume, or choose another --out"
     (tmp_path / "file").write_text("mine")
     error = refused(tmp_path, "train", store, *config, "--out", tmp_path / "file")
-    assert error == f"{tmp_path / 'file'} exists; go on with --resume, or choose another --out"
+    assert error == f"expected a directory to write in, got a file at {tmp_path / 'file'}; choose another place"
     error = refused(tmp_path, "train", store, *config, "--out", tmp_path / "file" / "run")
-    assert re.search(r"cannot write .*config\.toml: .*Not a directory.*choose another --out", error)
+    assert re.search(r"cannot write .*run: Not a directory; .*choose another place", error)
 
 
 def test_what_cannot_be_resumed(store: Path, run: Path, tmp_path: Path) -> None:
@@ -258,9 +258,9 @@ def test_k_above_the_catalogue_for_all_users(k: int, run: Path, store: Path, tmp
 def test_a_table_where_a_directory_is(run: Path, store: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     error = refused(tmp_path, "recommend", run, "--data", store, "--out", tmp_path / "taken", "--json")
-    assert re.search("expected to write .*taken, got 'Is a directory'", error)
+    assert re.search("expected a file to write, got a directory at .*taken; choose another place", error)
     error = refused(tmp_path, "evaluate", run, "--per-user", tmp_path / "taken", "--json")
-    assert re.search("expected to write .*taken, got 'Is a directory'", error)
+    assert re.search("expected a file to write, got a directory at .*taken; choose another place", error)
 
 
 def test_the_other_commands(run: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from leanrec.artifact.worth import Worth
-from leanrec.core.errors import ArtifactError
+from leanrec.core.errors import ArtifactError, one_line
 from leanrec.core.plain import Cost
 
 SCHEMA_VERSION = 1
@@ -165,11 +165,6 @@ def edited(run: Path, name: str, expected: str, got: str) -> ArtifactError:
     """The error of a file with another checksum than expected."""
     sums = f"expected sha256 {expected[:12]!r}, got {got[:12]!r}"
     return ArtifactError(f"{name} of run {run} was edited: {sums}; retrain or restore it")
-
-
-def one_line(value: object) -> str:
-    """The text of something foreign, fit for a message: one line of at most 200 characters."""
-    return " ".join(str(value).split())[:200]
 
 
 class _Version(msgspec.Struct):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 import polars as pl
@@ -30,8 +27,8 @@ from leanrec.artifact.manifest import (
 from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import ArtifactError
 from leanrec.core.types import Catalog
+from leanrec.core.writing import put, reported, scratch
 
-T = TypeVar("T")
 COLUMNS = {"item": pl.String, "title": pl.String, "count": pl.Int64}
 
 
@@ -48,22 +45,20 @@ def save_run(out: Path, state: dict[str, Tensor], catalog: Catalog, manifest: Ma
         The manifest as written.
 
     Raises:
-        ArtifactError: The disk is full or not writable. What was in ``out`` before is untouched then.
+        WriteError: The disk is full or not writable. What was in ``out`` before is untouched then.
     """
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
     frame = pl.DataFrame([catalog.keys, catalog.titles, catalog.counts], COLUMNS, orient="col")
-    _write(out, out, lambda: out.mkdir(parents=True, exist_ok=True))
-    temporary = _write(out, out, lambda: tempfile.TemporaryDirectory(prefix=".writing-", dir=out))
-    with temporary as directory:
-        made = Path(directory)
-        _write(out, MODEL, lambda: save_file(tensors, made / MODEL))
-        _write(out, CATALOG, lambda: frame.write_parquet(made / CATALOG))
-        files = {name: _ref(made / name) for name in CHECKED}
+    with scratch(out / NAME) as part:
+        with reported(out / MODEL, also=(SafetensorError,)):
+            save_file(tensors, part / MODEL)
+        with reported(out / CATALOG, also=(pl.exceptions.PolarsError,)):
+            frame.write_parquet(part / CATALOG)
+        files = {name: _ref(part / name) for name in CHECKED}
         manifest, raw = encode(msgspec.structs.replace(manifest, files=files))
-        _write(out, NAME, lambda: (made / NAME).write_bytes(raw))
-        (made / MODEL).chmod((made / NAME).stat().st_mode)  # safetensors writes for the owner only
+        (part / NAME).write_bytes(raw)
         for name in (*CHECKED, NAME):
-            _write(out, name, lambda name=name: (made / name).replace(out / name))
+            put(part / name, out / name)
     return manifest
 
 
@@ -83,15 +78,6 @@ def load_run(run: Path) -> tuple[Manifest, dict[str, Tensor], Catalog]:
         return manifest, _tensors(paths[MODEL], run), _catalog(paths[CATALOG], run, manifest)
     except OSError as error:
         raise ArtifactError(f"cannot read the run {run}: {one_line(error)}") from error
-
-
-def _write(out: Path, name: Path | str, write: Callable[[], T]) -> T:
-    try:
-        return write()
-    except (OSError, SafetensorError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(
-            f"cannot write {out / name}: {one_line(error)}; free some space or choose another place"
-        ) from error
 
 
 def _sha256(path: Path) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Annotated
 
@@ -65,13 +69,37 @@ def list_names(
 
 
 def main() -> None:
-    """Run the command line. Exits with 0 when done, 2 on bad usage or input, 130 on Ctrl-C, 1 on a fault of leanrec."""
+    """Run the command line.
+
+    Exits with 0 when done, 2 on bad usage or input, 130 on Ctrl-C, 143 on SIGTERM, 1 on a fault of leanrec.
+    """
     try:
-        app(prog_name="leanrec")
+        with _terminable():
+            app(prog_name="leanrec")
     except LeanrecError as error:
         sys.stderr.write("error: " + " ".join(str(error).split("\n")) + "\n")
         sys.exit(2)
     except SystemExit as end:
         if end.code == 130:  # Ctrl-C, which typer has caught
             sys.stderr.write("interrupted\n")
+        if end.code == 143:
+            sys.stderr.write("terminated\n")
         raise
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the process in order, so that what is half-written is removed; a second one ends it at once."""
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.exit(143)
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -18,6 +18,7 @@ from leanrec.cli.output import Json, emit, note, stages, table
 from leanrec.config import override, parse, read_recipe, recipe_names
 from leanrec.core.errors import ConfigError
 from leanrec.core.registry import did_you_mean
+from leanrec.core.writing import written
 from leanrec.data.datasets import DATASETS
 from leanrec.export.parity import LIMIT
 from leanrec.objectives import objectives
@@ -161,10 +162,8 @@ def describe(
         "diagrams": [{"title": d.title, "wires": [list(wire) for wire in d.wires]} for d in diagrams],
     }
     if svg is not None:
-        try:
-            svg.write_text(drawing.svg(diagrams), encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write {svg}: {error.strerror}; choose another place for --svg") from error
+        with written(svg) as made:
+            made.write_text(drawing.svg(diagrams), encoding="utf-8")
     if as_json:
         emit(result)
         return

@@ -14,10 +14,10 @@ from leanrec.cli.options import ExcludeSeen
 from leanrec.cli.output import Json, emit, note, stages, table
 from leanrec.config import override, parse, read_recipe
 from leanrec.core.errors import ConfigError
+from leanrec.core.writing import held, written
 from leanrec.export.write import Format
 from leanrec.tasks import slim as searches
 from leanrec.tasks.report import subject, write_report
-from leanrec.tasks.slim.journal import write
 from leanrec.tasks.words import human, size
 
 
@@ -104,6 +104,11 @@ def names(text: str | None) -> tuple[str, ...] | None:
 
 def searched(plan: searches.Plan, out: Path, hours: float, as_json: bool, export: Form | None = None) -> dict[str, Any]:
     """Search, keep and export the winner, and write ``slim.json`` and the report."""
+    with held(out):
+        return _searched(plan, out, hours, as_json, export)
+
+
+def _searched(plan: searches.Plan, out: Path, hours: float, as_json: bool, export: Form | None) -> dict[str, Any]:
     with Display(as_json) as display:
         state = searches.State(plan, out, hours, display)
         finished = state.journal.finished
@@ -124,7 +129,8 @@ def searched(plan: searches.Plan, out: Path, hours: float, as_json: bool, export
 
 
 def _save(found: dict[str, Any], out: Path) -> None:
-    write(out / searches.RESULT, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    with written(out / searches.RESULT) as made:
+        made.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
 
 
 def show(result: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@
     ├── DataError          an interaction log or a store
     ├── CompositionError   techniques and backbones that cannot be combined
     ├── ArtifactError      a run directory that is missing, damaged, hostile or of another version
+    ├── WriteError         a place that cannot be written to, or that another process is writing to
     └── ServeError         a request that cannot be answered
         └── UnknownItemError   because the catalogue has none of its items
 
@@ -33,9 +34,18 @@ class ArtifactError(LeanrecError):
     """A run directory is missing, damaged, hostile or of another schema version."""
 
 
+class WriteError(LeanrecError):
+    """A place cannot be written to: the disk is full or read-only, or another process is writing there."""
+
+
 class ServeError(LeanrecError):
     """A request cannot be answered."""
 
 
 class UnknownItemError(ServeError):
     """A request names no item that the catalogue has."""
+
+
+def one_line(value: object) -> str:
+    """The text of something foreign, fit for a message: one line of at most 200 characters."""
+    return " ".join(str(value).split())[:200]

@@ -11,10 +11,11 @@ from pathlib import Path
 import msgspec
 
 from leanrec.core.errors import DataError
+from leanrec.core.writing import put, scratch
 from leanrec.data.download import Progress, cache_folder, download, extract, verify
 from leanrec.data.importer import import_log
 from leanrec.data.public import DATASETS, Dataset, Table, find
-from leanrec.data.store import META, Store, check_target, scratch
+from leanrec.data.store import META, Store, check_target
 
 __all__ = ["DATASETS", "Dataset", "Table", "fetch", "find"]
 
@@ -78,9 +79,7 @@ def fetch(
             store.meta, source=dataset.file, source_sha256=checksum, notes=notes + store.meta.notes
         )
         (folder / "store" / META).write_bytes(msgspec.json.format(msgspec.json.encode(meta), indent=2) + b"\n")
-        if out.exists():
-            out.rename(folder / "replaced")
-        (folder / "store").rename(out)
+        put(folder / "store", out, overwrite)
     return Store.open(out)
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import shutil
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from leanrec.core.errors import DataError
+from leanrec.core.writing import reported, scratch
 
 BLOCK = 1 << 18
 TIMEOUT = 60.0  # seconds without a byte
@@ -30,11 +29,11 @@ def download(url: str, target: Path, progress: Progress | None = None) -> None:
         progress: Called with ("download", bytes so far, bytes in all or 0 if the server does not tell).
 
     Raises:
-        DataError: No network, the server refused, the transfer was cut, or the disk is full.
+        DataError: No network, the server refused, or the transfer was cut.
+        WriteError: The disk is full or not writable, or another process downloads it.
     """
     part, tag = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.tag")
-    with _writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with scratch(target):  # so that nobody else downloads it meanwhile
         have = part.stat().st_size if part.exists() and tag.exists() else 0
         headers = {"User-Agent": "leanrec", "Accept-Encoding": "identity"}
         if have:
@@ -93,7 +92,8 @@ def extract(archive: Path, member: str, target: Path, progress: Progress | None 
     """Copy one member of a zip archive to ``target``; names inside the archive never become paths.
 
     Raises:
-        DataError: The archive is damaged (it is then removed) or has no such member, or the disk is full.
+        DataError: The archive is damaged (it is then removed) or has no such member.
+        WriteError: The disk is full or not writable.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -102,7 +102,7 @@ def extract(archive: Path, member: str, target: Path, progress: Progress | None 
             except KeyError:
                 known = ", ".join(opened.namelist()[:5])
                 raise DataError(f"expected {member} in {archive}, got {known}; is it the right archive?") from None
-            with opened.open(info) as source, _writing(target), target.open("wb") as file:
+            with opened.open(info) as source, reported(target), target.open("wb") as file:
                 while block := source.read(BLOCK):
                     file.write(block)
                     if progress:
@@ -139,15 +139,3 @@ def _receive(response: http.client.HTTPResponse, url: str) -> bytes:
         return error.partial
     except (OSError, http.client.HTTPException) as error:
         raise DataError(f"expected more bytes, got {str(error)!r} from {url}; run it again to continue") from None
-
-
-@contextmanager
-def _writing(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        free = shutil.disk_usage(target.parent if target.parent.exists() else Path.home()).free >> 20
-        reason = error.strerror or str(error)
-        raise DataError(
-            f"expected to write {target}, got {reason!r}; {free} MiB are free there, free some or choose another place"
-        ) from error

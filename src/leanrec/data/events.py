@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,8 +71,9 @@ class Spool:
 
     def close(self) -> None:
         """Finish the files; further calls do nothing."""
-        for file in self._files:
-            file.close()
+        with ExitStack() as stack:  # the others, too, where one cannot write its rest
+            for file in self._files:
+                stack.callback(file.close)
 
     def chunks(self) -> Iterator[list[np.ndarray]]:
         """The events in pieces, in the order of the log: users, items and ticks if there are any."""

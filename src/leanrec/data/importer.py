@@ -13,12 +13,13 @@ import numpy as np
 import polars as pl
 
 from leanrec.core.errors import DataError
+from leanrec.core.writing import scratch
 from leanrec.data.catalog import add_titles, number_items
 from leanrec.data.columns import resolve
 from leanrec.data.events import Events, Keys, Spool, core, group, remove, repeated, sort_by_time
 from leanrec.data.log import read_columns
 from leanrec.data.sniff import WORDS, Layout, sniff
-from leanrec.data.store import SCHEMA_VERSION, Store, StoreMeta, check_target, scratch, write_store
+from leanrec.data.store import SCHEMA_VERSION, Store, StoreMeta, check_target, write_store
 from leanrec.data.times import Times
 
 SHORTEST = 3  # events a user needs for a training part, a validation target and a test target
@@ -60,7 +61,8 @@ def import_log(
         progress: Called with (stage, done, total); the stages are "read", "group", "sort", "write".
 
     Raises:
-        DataError: The log or the titles are not usable, or the store cannot be written; nothing is left behind.
+        DataError: The log or the titles are not usable.
+        WriteError: The store cannot be written, or another process writes it. Nothing is left behind.
     """
     source, out = Path(source), Path(out)
     if duplicates not in ("keep", "drop", "error"):
@@ -103,6 +105,7 @@ def import_log(
                 notes=tuple(_column_notes(layout, chosen) + notes),
             ),
             overwrite=overwrite,
+            part=folder,
         )
 
 

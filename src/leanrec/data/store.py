@@ -12,10 +12,7 @@ Shape letters of this module: U users, E events, N items.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +24,7 @@ import polars as pl
 
 from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import DataError
+from leanrec.core.writing import put, reported, scratch, written
 
 if TYPE_CHECKING:  # importing it would import torch, which reading a log does not need
     from leanrec.core.types import Catalog
@@ -34,6 +32,8 @@ if TYPE_CHECKING:  # importing it would import torch, which reading a log does n
 SCHEMA_VERSION = 1
 META, ITEMS, OFFSETS, TIMES = "store.json", "items.npy", "offsets.npy", "times.npy"
 USERS, CATALOG = "users.parquet", "catalog.parquet"
+FAILURES = (pl.exceptions.PolarsError,)
+"""What Polars raises beside the system's errors where it cannot write."""
 
 
 class StoreMeta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,8 +158,9 @@ def write_store(
     catalog: pl.DataFrame,
     meta: StoreMeta,
     overwrite: bool = False,
+    part: Path | None = None,
 ) -> Store:
-    """Write a store to a temporary sibling directory, then rename it to ``out``.
+    """Write a store, whole or not at all.
 
     The sizes, ``has_times`` and the catalogue's digest in ``meta`` are filled in from the arrays.
 
@@ -167,9 +168,11 @@ def write_store(
         users: Column "user", and any further columns.
         catalog: Columns "item", "title", "count", in id order.
         overwrite: Replace an existing store.
+        part: The `scratch` of ``out``, where the caller has made it.
 
     Raises:
-        DataError: ``out`` exists, or the disk is full or not writable; nothing is left behind.
+        DataError: ``out`` exists.
+        WriteError: The disk is full or not writable, or another process writes ``out``; nothing is left behind.
     """
     check_target(out, overwrite)
     meta = msgspec.structs.replace(
@@ -181,8 +184,8 @@ def write_store(
         has_times=times is not None,
         catalog_sha256=catalog_digest(catalog["item"]),
     )
-    with scratch(out) as temporary:
-        made = temporary / "store"
+    with nullcontext(part) if part else scratch(out) as part, reported(out, also=FAILURES):
+        made = part / "store"
         made.mkdir()
         arrays = {ITEMS: (items, np.int32), OFFSETS: (offsets, np.int64), TIMES: (times, np.int64)}
         for name, (array, dtype) in arrays.items():
@@ -191,21 +194,18 @@ def write_store(
         users.write_parquet(made / USERS)
         catalog.select("item", "title", pl.col("count").cast(pl.Int64)).write_parquet(made / CATALOG)
         (made / META).write_bytes(msgspec.json.format(msgspec.json.encode(meta), indent=2) + b"\n")
-        if out.exists():  # an older store (check_target) or an empty directory: aside, then away
-            out.rename(temporary / "replaced")
-        made.rename(out)
+        put(made, out, overwrite)
     return Store.open(out)
 
 
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:
-    """Write a table atomically.
+    """Write a table, whole or not at all.
 
     Raises:
-        DataError: The disk is full or not writable; nothing is left behind.
+        WriteError: The disk is full or not writable, or another process writes the file; nothing is left behind.
     """
-    with scratch(path) as temporary:
-        frame.write_parquet(temporary / path.name)
-        (temporary / path.name).replace(path)
+    with written(path, also=FAILURES) as made:
+        frame.write_parquet(made)
 
 
 def check_target(out: Path, overwrite: bool) -> None:
@@ -220,26 +220,6 @@ def check_target(out: Path, overwrite: bool) -> None:
         raise DataError(f"expected a new or empty directory, got {out} which is not a store; choose another one")
     if not overwrite:
         raise DataError(f"expected a new directory, got the store {out}; choose another one or allow overwriting it")
-
-
-@contextmanager
-def scratch(out: Path) -> Iterator[Path]:
-    """A temporary directory beside ``out``, removed in the end, whatever happens.
-
-    Raises:
-        DataError: The disk is full or not writable.
-    """
-    temporary = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        yield temporary
-    except OSError as error:
-        reason = error.strerror or f"a write cut short: {error}"  # NumPy gives no error number
-        raise DataError(f"expected to write {out}, got {reason!r}; free some space or choose another place") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 _AGAIN = "the store was cut or edited, import the log again"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +12,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from leanrec.artifact.exported import (
     CATALOG,
@@ -29,12 +28,13 @@ from leanrec.artifact.exported import (
     reference,
     titled,
 )
-from leanrec.artifact.manifest import Manifest, one_line
+from leanrec.artifact.manifest import Manifest
 from leanrec.core import stepping
 from leanrec.core.backbone import Coded
 from leanrec.core.errors import ArtifactError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Catalog, Route
+from leanrec.core.writing import put, scratch
 from leanrec.export import onnx, pt2
 from leanrec.export.parity import LIMIT, Run, compared, refused
 from leanrec.export.program import ROUTER, SCORES, Part, frozen, parts, traced
@@ -88,32 +88,28 @@ def export_model(
         tell: Told what is being done.
 
     Raises:
-        ArtifactError: A part cannot be written or is too far from the model, the routes are not calibrated, or the place is
-            taken or cannot be written to. Nothing is left behind then.
-        ConfigError: A package is missing.
+        ArtifactError: The model is no graph, a part is too far from it, the routes are not calibrated, or the place is taken.
+        WriteError: The disk is full or not writable, or another process exports to ``out``.
+        ConfigError: A package is missing. Nothing is left behind then.
     """
     versions = onnx.versions() if form == "onnx" else pt2.versions()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ArtifactError(f"expected a new or empty directory to export to, got {out}; choose another, or remove it")
     model = frozen(source.model)
     if len(model.all_routes()) > 1 and model.pricing() is None:
         raise ArtifactError(
             "expected a model whose routes are calibrated, got one whose training has not ended; train it to the end"
         )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as made:
-            folder = Path(made) / out.name
-            folder.mkdir()
-            exported = _write(source, model, folder, form, versions, runs, limit, sessions, judge, tell)
-            if out.exists():
-                out.rmdir()
-            shutil.move(folder, out)
-    except OSError as error:
-        raise ArtifactError(
-            f"cannot write {out}: {one_line(error)}; free some space or choose another place"
-        ) from error
+    with scratch(out, also=(SafetensorError,)) as part:
+        _check_new(out)
+        folder = part / "export"
+        folder.mkdir()
+        exported = _write(source, model, folder, form, versions, runs, limit, sessions, judge, tell)
+        put(folder, out)
     return exported
+
+
+def _check_new(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ArtifactError(f"expected a new or empty directory to export to, got {out}; choose another, or remove it")
 
 
 def _write(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.technique import in_order
 from leanrec.core.tied import spread, stored
 from leanrec.core.types import Batch
+from leanrec.core.writing import held, written
 from leanrec.cost.count import Flops, cost, route_costs
 from leanrec.cost.machine import machine
 from leanrec.data.batches import Questions, TrainingData, ask, questions, some, targets
@@ -55,7 +55,7 @@ def run_training(
     Args:
         config: What to train; ignored with ``resume``, which reads the run's own.
         data: A store.
-        out: The run's directory; it must not exist, unless ``resume``.
+        out: The run's directory; it must not exist, unless ``resume``. No other process may write to it meanwhile.
         watcher: Told how training goes; by default only ``log.csv`` is written.
         resume: Go on with an interrupted run, to the same numbers; a finished one is left as it is.
         compare: Measure what a technique saves and costs against the model it came from (`tasks.worth`), for the manifest.
@@ -64,11 +64,14 @@ def run_training(
         LeanrecError: The configuration, the data or the directory is not usable.
     """
     out = Path(out)
-    if resume and finished(out):
-        (out / checkpoint.NAME).unlink(missing_ok=True)  # killed just before it was removed
-        return manifests.read_manifest(out)
-    store = Store.open(data)
-    watcher = watcher or CsvLog(out)
+    with held(out):
+        if resume and finished(out):
+            (out / checkpoint.NAME).unlink(missing_ok=True)  # killed just before it was removed
+            return manifests.read_manifest(out)
+        return _trained(config, Store.open(data), out, watcher or CsvLog(out), resume, compare)
+
+
+def _trained(config: RunConfig, store: Store, out: Path, watcher: Watcher, resume: bool, compare: bool) -> Manifest:
     if resume:
         config = saved_config(out)
         _check_same(store, config, out)
@@ -301,18 +304,14 @@ def _take_weights(model: Recommender, config: RunConfig, store: Store) -> None:
 
 
 def _start(config: RunConfig, out: Path, model: Recommender, store: Store) -> RunConfig:
-    """Make the run's directory and keep the resolved configuration in it."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    """Keep the resolved configuration in the run's directory."""
+    if any(out.iterdir()):
         raise ConfigError(f"{out} exists; go on with --resume, or choose another --out")
     loss, encoder = resolved(config.train, model)
     tree = config.tree()
     tree["train"] |= {"loss_precision": loss, "encoder_precision": encoder}
     tree["data"] |= {"catalog_sha256": store.meta.catalog_sha256, "exclude_seen": leaves_out(config, store)}
     config = parse(tree)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / CONFIG).write_text(config.toml(), encoding="utf-8")
-    except OSError as error:
-        shutil.rmtree(out, ignore_errors=True)
-        raise DataError(f"cannot write {out / CONFIG}: {error}; free some space or choose another --out") from error
+    with written(out / CONFIG) as made:
+        made.write_text(config.toml(), encoding="utf-8")
     return config

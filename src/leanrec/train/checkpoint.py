@@ -1,7 +1,4 @@
-"""Atomic checkpoints: one safetensors file with tensors and JSON, no pickle.
-
-A checkpoint is written under a temporary name and renamed, so a process killed at any moment leaves the previous one whole.
-"""
+"""Checkpoints: one safetensors file with tensors and JSON, no pickle. A process that is killed leaves the previous one whole."""
 
 from __future__ import annotations
 
@@ -15,11 +12,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from leanrec.core.errors import ArtifactError, DataError
+from leanrec.core.errors import ArtifactError
 from leanrec.core.recommender import Recommender
 from leanrec.core.tied import spread, stored
+from leanrec.core.writing import written
 
 NAME = "checkpoint.safetensors"
+GO_ON = "free some space, then go on with --resume"
 
 
 class Progress(msgspec.Struct):
@@ -56,23 +55,16 @@ def save(path: Path, model: Recommender, optimizer: Optimizer, best: dict[str, T
     """Write a checkpoint.
 
     Raises:
-        DataError: The disk is full or not writable; the previous checkpoint stays.
+        WriteError: The disk is full or not writable; the previous checkpoint stays.
     """
     tensors = {f"model.{k}": v for k, v in stored(model).items()}
     tensors |= {f"best.{k}": v for k, v in best.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
     tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
-    temporary = path.with_suffix(".tmp")
-    try:
-        told = {"progress": progress, "found": model.backbone.found()}
-        save_file(tensors, temporary, {key: msgspec.json.encode(value).decode() for key, value in told.items()})
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(
-            f"cannot write the checkpoint {path}: {error}; free some space, then go on with --resume"
-        ) from error
+    told = {"progress": progress, "found": model.backbone.found()}
+    with written(path, GO_ON, (SafetensorError,)) as made:
+        save_file(tensors, made, {key: msgspec.json.encode(value).decode() for key, value in told.items()})
 
 
 def load(path: Path, model: Recommender, optimizer: Optimizer) -> tuple[dict[str, Tensor], Progress]:

@@ -11,8 +11,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from leanrec.core.errors import DataError
 from leanrec.core.stage import Stage
+from leanrec.core.writing import written
 from leanrec.train import checkpoint
 from leanrec.train.loop import METRIC, Watcher
 
@@ -41,15 +41,12 @@ class CsvLog:
         """See `Watcher.epoch`.
 
         Raises:
-            DataError: The disk is full or not writable.
+            WriteError: The disk is full or not writable.
         """
-        try:
-            with self.path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(progress.history[0]))
-                writer.writeheader()
-                writer.writerows(progress.history)
-        except OSError as error:
-            raise DataError(f"cannot write {self.path}: {error}; free some space, then go on with --resume") from error
+        with written(self.path, checkpoint.GO_ON) as made, made.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(progress.history[0]))
+            writer.writeheader()
+            writer.writerows(progress.history)
 
     def calibrate(self, what: str, done: int, total: int) -> None:
         """See `Watcher.calibrate`."""

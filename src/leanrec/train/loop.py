@@ -167,7 +167,7 @@ def train(
         The history of the stage.
 
     Raises:
-        DataError: A checkpoint cannot be written.
+        WriteError: A checkpoint cannot be written.
         ArtifactError: The checkpoint to resume from is damaged or belongs to another model.
     """
     optimizer = _optimizer(model, stage, config)

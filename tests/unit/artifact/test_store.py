@@ -24,7 +24,7 @@ from leanrec.artifact import store as module
 from leanrec.artifact.manifest import Manifest, read_manifest
 from leanrec.artifact.store import load_run, save_run
 from leanrec.core.digest import catalog_digest
-from leanrec.core.errors import ArtifactError
+from leanrec.core.errors import ArtifactError, WriteError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Catalog
 
@@ -315,7 +315,7 @@ def full_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 def test_full_disk_leaves_nothing(tmp_path: Path, catalog: Catalog, manifest: Manifest, full_disk: str) -> None:
     with pytest.raises(
-        ArtifactError, match=rf"cannot write .*{re.escape(full_disk)}: .*No space left .*; free some space"
+        WriteError, match=rf"cannot write .*{re.escape(full_disk)}: .*No space left .*; free some space"
     ):
         save_run(tmp_path, {"w": torch.ones(1)}, catalog, manifest)
     assert not list(tmp_path.iterdir())
@@ -327,7 +327,7 @@ def test_full_disk_keeps_the_run_that_was_there(
     before = content(run)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", fail)
-        with pytest.raises(ArtifactError, match="cannot write"):
+        with pytest.raises(WriteError, match="cannot write"):
             save_run(run, {"other": torch.ones(1)}, catalog, manifest)
     assert content(run) == before
 
@@ -348,14 +348,16 @@ def test_a_limit_of_the_system_is_one_line(tmp_path: Path, manifest: Manifest, n
     state = {"w": torch.ones(10_000 if name == MODEL else 1)}
     keys = tuple(str(i**5) for i in range(9999))
     message = rf"cannot write .*{re.escape(name)}: .*; free some space"
-    with pytest.raises(ArtifactError, match=message), small_files():
+    with pytest.raises(WriteError, match=message), small_files():
         save_run(tmp_path, state, Catalog(keys, keys, tuple(range(9999))), manifest)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_file_in_the_way(tmp_path: Path, catalog: Catalog, manifest: Manifest) -> None:
     (tmp_path / "out").write_text("")
-    with pytest.raises(ArtifactError, match=r"cannot write .*out: .*; free some space or choose another place"):
+    with pytest.raises(
+        WriteError, match=r"cannot write .*manifest.json: Not a directory; free some space or choose another place"
+    ):
         save_run(tmp_path / "out", {"w": torch.ones(1)}, catalog, manifest)
 
 

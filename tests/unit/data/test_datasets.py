@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from leanrec.core.errors import ConfigError, DataError
+from leanrec.core.errors import ConfigError, DataError, WriteError
 from leanrec.data import datasets, download
 from leanrec.data.datasets import DATASETS, Dataset, Table, fetch
 from leanrec.data.store import Store
@@ -273,7 +273,7 @@ def test_disk_full(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(DataError, match=r"expected to write .*f, got 'No space left on device'; \d+ MiB are free"):
+    with pytest.raises(WriteError, match=r"cannot write .*f: No space left on device; free some space"):
         download.download(f"{server.url}/f", tmp_path / "f")
 
 

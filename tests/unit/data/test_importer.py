@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leanrec.core.errors import DataError
+from leanrec.core.errors import DataError, WriteError
 from leanrec.data.importer import import_log
 from leanrec.data.store import Store
 
@@ -220,14 +220,14 @@ def test_sequences_that_turn_out_to_be_sessions(tmp_path: Path, monkeypatch: pyt
     assert import_log(source, tmp_path / "b", format="sequences").num_users == 10
 
 
-@pytest.mark.parametrize("place", ["numpy.save", "os.posix_fallocate", "tempfile.mkdtemp"])
+@pytest.mark.parametrize("place", ["numpy.save", "os.posix_fallocate", "os.mkdir"])
 def test_a_full_disk(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     source = put(tmp_path, GOOD)
     monkeypatch.setattr(place, full, raising=False)
-    with pytest.raises(DataError, match=r"expected to write .*store, got 'No space left on device'; free some space"):
+    with pytest.raises(WriteError, match=r"cannot write .*store: No space left on device; free some space"):
         import_log(source, tmp_path / "store")
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
 

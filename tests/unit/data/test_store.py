@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from leanrec.core.digest import catalog_digest
-from leanrec.core.errors import DataError
+from leanrec.core.errors import DataError, WriteError
 from leanrec.data.store import Store, StoreMeta, write_store
 
 META = StoreMeta(1, "toy", 0, 0, 0, False, "toy.csv", "ab", {"rare items": 2}, ("a note",), {"seed": 1})
@@ -101,9 +101,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     write(tmp_path / "old")
     monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
     for out in ("old", "new"):
-        with pytest.raises(
-            DataError, match=rf"expected to write .*{out}, got 'No space left on device'; free some space"
-        ):
+        with pytest.raises(WriteError, match=rf"cannot write .*{out}: No space left on device; free some space"):
             write(tmp_path / out, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
     assert Store.open(tmp_path / "old").num_events == 4
@@ -114,9 +112,7 @@ def test_a_write_that_numpy_cut_short(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError("4 requested and 2 written")
 
     monkeypatch.setattr(np, "save", short)
-    with pytest.raises(
-        DataError, match=r"expected to write .*new, got 'a write cut short: 4 requested and 2 written'; free"
-    ):
+    with pytest.raises(WriteError, match=r"cannot write .*new: 4 requested and 2 written; free"):
         write(tmp_path / "new")
     assert not list(tmp_path.iterdir())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from leanrec.core.errors import DataError
+from leanrec.core.errors import WriteError
 from leanrec.core.stage import Stage
 from leanrec.train.checkpoint import Progress
 from leanrec.train.log import NAME, Bar, CsvLog, Several
@@ -47,8 +47,8 @@ def test_a_row_that_a_killed_run_lost_is_written_on_resume(tmp_path: Path) -> No
 
 def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / NAME).mkdir()
-    message = r"^cannot write .*log\.csv: .*Is a directory.*; free some space, then go on with --resume$"
-    with pytest.raises(DataError, match=message):
+    message = r"^expected a file to write, got a directory at .*log\.csv; choose another place$"
+    with pytest.raises(WriteError, match=message):
         CsvLog(tmp_path).epoch(after(1))
 
 

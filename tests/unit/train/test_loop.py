@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from leanrec.backbones.sasrec import SASRec, SASRecConfig
-from leanrec.core.errors import DataError
+from leanrec.core.errors import WriteError
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.types import Batch
@@ -279,7 +279,7 @@ def test_a_full_disk_ends_training_with_one_line(
     fit(tiny_store, tmp_path, stage=Stage("train", 1))
     before = (tmp_path / checkpoint.NAME).read_bytes()
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(DataError, match="No space left on device; free some space, then go on with --resume"):
+    with pytest.raises(WriteError, match="No space left on device; free some space, then go on with --resume"):
         fit(tiny_store, tmp_path)
     assert (tmp_path / checkpoint.NAME).read_bytes() == before
 

@@ -11,11 +11,11 @@ import msgspec
 
 from leanrec.build import OpenRun
 from leanrec.core.errors import ArtifactError, ConfigError
+from leanrec.core.writing import written
 from leanrec.data.store import Store
 from leanrec.tasks.progress import Report, silent
 from leanrec.tasks.report.facts import Facts, gather, opened
 from leanrec.tasks.report.page import page
-from leanrec.tasks.slim.journal import write
 from leanrec.tasks.slim.result import CHOSEN, RESULT
 
 __all__ = ["Facts", "Subject", "page", "subject", "write_report"]
@@ -75,7 +75,8 @@ def subject(runs: Sequence[Path], out: Path, data: Path | None = None, exclude_s
 def write_report(about: Subject, progress: Report = silent) -> Facts:
     """Evaluate and measure the runs, and write the page."""
     facts = gather(about.runs, about.store, progress, about.exclude_seen)
-    write(about.out, page(facts, about.search).encode())
+    with written(about.out) as made:
+        made.write_text(page(facts, about.search), encoding="utf-8")
     return facts
 
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from leanrec.core.errors import ArtifactError, DataError
+from leanrec.core.errors import ArtifactError
+from leanrec.core.writing import written
 from leanrec.evaluate.losses import Loss
 from leanrec.tasks.slim.plan import Plan
 from leanrec.tasks.words import labelled
@@ -123,25 +124,10 @@ def save(journal: Journal, out: Path) -> None:
     """Write it, whole or not at all.
 
     Raises:
-        DataError: The disk is full or not writable.
+        WriteError: The disk is full or not writable.
     """
-    write(out / NAME, msgspec.json.format(msgspec.json.encode(journal), indent=1))
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all.
-
-    Raises:
-        DataError: The disk is full or not writable.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"cannot write {path}: {error}; free some space or choose another place") from error
+    with written(out / NAME) as made:
+        made.write_bytes(msgspec.json.format(msgspec.json.encode(journal), indent=1))
 
 
 def load(out: Path) -> Journal:

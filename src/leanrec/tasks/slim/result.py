@@ -11,6 +11,7 @@ import msgspec
 from leanrec.artifact.store import load_run, save_run
 from leanrec.build import OpenRun
 from leanrec.config import CONFIG, parse
+from leanrec.core.writing import written
 from leanrec.data.simulate import oracle_saving
 from leanrec.data.store import Store
 from leanrec.evaluate.losses import paired_loss
@@ -54,8 +55,10 @@ def keep(journal: Journal, run: Path, out: Path) -> Path | None:
     manifest, state, catalog = load_run(run)
     tree = at_budget(manifest.config, journal.chosen.budget)
     save_run(target, state, catalog, msgspec.structs.replace(manifest, config=tree, files={}, worth=None))
-    (target / CONFIG).write_text(parse(tree).toml(), encoding="utf-8")
-    shutil.copyfile(run / "log.csv", target / "log.csv")
+    with written(target / CONFIG) as made:
+        made.write_text(parse(tree).toml(), encoding="utf-8")
+    with written(target / "log.csv") as made:
+        shutil.copyfile(run / "log.csv", made)
     return target
 
 
