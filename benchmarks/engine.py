@@ -47,7 +47,7 @@ from leanrec.export.weights import Weights
 from leanrec.nn.screen import Screen
 from leanrec.nn.topk import top_k_of
 from leanrec.serve.engine import Engine
-from leanrec.serve.export_runner import cores, open_export
+from leanrec.serve.export_runner import open_export
 from leanrec.serve.memories import Memories
 from leanrec.serve.parts import opener
 from leanrec.serve.torch_runner import TorchRunner
@@ -111,14 +111,12 @@ def everyone(options: argparse.Namespace) -> list[dict[str, Any]]:
     run = open_run(options.run)
     store = run.store(options.data)
     histories = [np.asarray(store.history(user)) for user in range(store.num_users)]
-    engines = {"export": open_export(options.export, cores())[0]} if options.export else {}
+    engines = {"export": open_export(options.export)[0]} if options.export else {}
     engines |= {precision: run.engine(precision) for precision in ("float32", "bfloat16")}
-    order = np.argsort([len(history) for history in histories], kind="stable")
 
     def ours(engine: Engine) -> dict[str, float]:
         started, processor = time.perf_counter(), time.process_time()
-        for at in range(0, len(order), 1024):
-            engine.recommend_ids([histories[user] for user in order[at : at + 1024]], 10)
+        engine.recommend_ids(histories, 10)
         return {"wall_s": time.perf_counter() - started, "cpu_s": time.process_time() - processor}
 
     calls = {f"leanrec, {name}": lambda engine=engine: ours(engine) for name, engine in engines.items()}
@@ -420,7 +418,7 @@ def exported(model: Recommender, folder: Path, sessions: bool = False) -> dict[s
     for part in parts(model, sessions):
         protos[part.name] = converted(part, traced(part, model), weights)
     places = weights.save(folder / "weights.safetensors")
-    open_part = opener(folder, "onnx", cores())
+    open_part = opener(folder, "onnx")
     for name, proto in protos.items():
         save(proto, folder / f"{name}.onnx", places)
     return {name: open_part(f"{name}.onnx") for name in protos}

@@ -8,6 +8,12 @@ import os
 # training takes more than ten times as long. The variable is read when torch is imported, so it comes first.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from leanrec.core.processors import quotas, usable
+
+# OpenMP counts the cores that the process may run on, and knows nothing of a quota of their time.
+if quotas():
+    os.environ.setdefault("OMP_NUM_THREADS", str(usable()))
+
 from leanrec.cli.main import app, main
 
 __all__ = ["app", "main"]

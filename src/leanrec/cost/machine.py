@@ -10,12 +10,14 @@ from pathlib import Path
 
 import torch
 
+from leanrec.core.processors import usable
+
 
 def machine() -> dict[str, str | int]:
     """This machine, for reports: processor, usable cores, torch's threads, torch's version and today's date (UTC)."""
     found: dict[str, str | int] = {
         "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": usable(),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "date": datetime.now(UTC).date().isoformat(),

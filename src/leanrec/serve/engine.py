@@ -9,14 +9,16 @@ import numpy as np
 
 from leanrec.core.errors import ServeError
 from leanrec.core.plain import PAD, Catalog, Route
+from leanrec.core.processors import processors
 from leanrec.serve.answers import Recommendation, ScoredItem
 from leanrec.serve.asking import Asked, Terms, in_order, together
 from leanrec.serve.batches import by_length, left_out
 from leanrec.serve.keys import Keys
 from leanrec.serve.runner import Runner
+from leanrec.serve.threads import alone, spread
 
-CHUNK = 1024
-"""Histories answered at once."""
+CHUNK = 256
+"""Users that a thread answers at once."""
 
 Excluded = Sequence[np.ndarray | Sequence[int]] | np.ndarray
 """Item ids [S] of each of B users."""
@@ -34,6 +36,7 @@ class Engine:
         flops: Cost of each route.
         flops_full: Cost of the full model.
         length_batching: Whether long and short histories of a request run apart where that saves work.
+        threads: For more than `CHUNK` users, by default what the process may use. Fewer are answered on the caller's thread.
     """
 
     def __init__(
@@ -43,10 +46,11 @@ class Engine:
         flops: Mapping[Route, int],
         flops_full: int,
         length_batching: bool = True,
+        threads: int | None = None,
     ) -> None:
         self.runner, self.catalog = runner, catalog
         self.flops, self.flops_full, self.length_batching = flops, flops_full, length_batching
-        self.keys = Keys(catalog)
+        self.keys, self.threads = Keys(catalog), threads or processors()
 
     @property
     def num_items(self) -> int:
@@ -117,15 +121,13 @@ class Engine:
 
     def _answers(self, asked: Sequence[Asked], terms: Terms) -> list[Recommendation]:
         allowed = None if terms.allowed is None else np.array(terms.allowed, np.int64)
-        answers: list[Recommendation] = []
-        for start in range(0, len(asked), CHUNK):
-            chunk = asked[start : start + CHUNK]
-            exclude = [one.gone for one in chunk] if any(one.gone for one in chunk) else None
-            histories = [np.array(one.ids) for one in chunk]
-            ids, scores, routes = self._best(histories, terms.k, exclude, allowed, terms.budget)
-            for best, score, route, one in zip(ids.tolist(), scores.tolist(), routes, chunk, strict=True):
-                answers.append(self._answer(best, score, route, one.unknown))
-        return answers
+        exclude = [one.gone for one in asked] if any(one.gone for one in asked) else None
+        histories = [np.array(one.ids) for one in asked]
+        ids, scores, routes = self._spread(histories, terms.k, exclude, allowed, terms.budget)
+        return [
+            self._answer(best, score, route, one.unknown)
+            for best, score, route, one in zip(ids.tolist(), scores.tolist(), routes, asked, strict=True)
+        ]
 
     def recommend_ids(
         self, histories: Sequence[np.ndarray], k: int, exclude: Excluded | None = None, budget: float | None = None
@@ -146,17 +148,9 @@ class Engine:
             ServeError: k or budget cannot be met.
         """
         self.check(k, budget)
-        if len(histories) <= CHUNK:
-            return self._best(histories, k, exclude, None, budget)
-        parts = [
-            self._best(
-                histories[at : at + CHUNK], k, None if exclude is None else exclude[at : at + CHUNK], None, budget
-            )
-            for at in range(0, len(histories), CHUNK)
-        ]
-        ids, scores, routes = zip(*parts, strict=True)
-        return np.concatenate(ids), np.concatenate(scores), [route for some in routes for route in some]
+        return self._spread(histories, k, exclude, None, budget)
 
+    @alone()
     def answer(self, states: Any, route: Route, asked: Asked, seen: Sequence[int] = ()) -> Recommendation:
         """The best items for the state [1, e] of one user on a route, without those ``seen``."""
         terms = asked.terms
@@ -165,6 +159,31 @@ class Engine:
         ids, scores = self.runner.best(states, terms.k, np.array([gone], np.int64) if gone else None, allowed)
         return self._answer(ids[0].tolist(), scores[0].tolist(), route, asked.unknown)
 
+    def _spread(
+        self,
+        histories: Sequence[np.ndarray],
+        k: int,
+        exclude: Excluded | None,
+        allowed: np.ndarray | None,
+        budget: float | None,
+    ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
+        """See `recommend_ids`. Many users are cut into parts of like length, the longest first, which threads take in turn."""
+        if len(histories) <= CHUNK:
+            return self._best(histories, k, exclude, allowed, budget)
+
+        def best(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Route]]:
+            gone = None if exclude is None else [exclude[row] for row in rows]
+            return self._best([histories[row] for row in rows], k, gone, allowed, budget)
+
+        lengths = np.array([min(len(history), self.runner.max_length) for history in histories])
+        order = np.argsort(-lengths, kind="stable")
+        parts = [order[at : at + CHUNK] for at in range(0, len(order), CHUNK)]
+        ids, scores, routes = zip(*spread(best, parts, self.threads), strict=True)
+        taken = [route for some in routes for route in some]
+        back = np.argsort(order)
+        return np.concatenate(ids)[back], np.concatenate(scores)[back], [taken[at] for at in back]
+
+    @alone()
     def _best(
         self,
         histories: Sequence[np.ndarray],

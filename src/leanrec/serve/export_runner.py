@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from leanrec.serve.scoring import TILE, Score, best_columns
 AT_ONCE = 8
 """Most states that a graph scores in one call: it may hold many times as many numbers as it returns."""
 NUMBERS = 2**15
-"""Numbers of a layer's states, padding included, that a graph reads at once for every thread: more take memory and save little."""
+"""Numbers of a layer's states, padding included, that a graph reads at once: more take memory and save little."""
 
 
 class ExportRunner:
@@ -33,11 +32,10 @@ class ExportRunner:
     Args:
         folder: Of the export, which has been checked.
         exported: Its manifest.
-        threads: For one call; the number of cores by default.
         expand: Whether a compressed item table is written out as vectors: faster, and larger than if it had never been compressed.
     """
 
-    def __init__(self, folder: Path, exported: Exported, threads: int | None = None, expand: bool = False) -> None:
+    def __init__(self, folder: Path, exported: Exported, expand: bool = False) -> None:
         weights = mapped(folder / WEIGHTS)
         coded = {name for block in exported.codes for name in msgspec.structs.astuple(block)}
         needed = {*(ROUTING if exported.router else ()), exported.matrix, *coded} - {""}
@@ -47,9 +45,8 @@ class ExportRunner:
             )
         self.num_items, self.max_length = exported.data.items, exported.max_length
         self.exported, self._graphs, self._lock = exported, dict[str, Graph](), threading.Lock()
-        threads = threads or cores()
-        self._steps = max(1, NUMBERS // exported.channels) * threads
-        self._open = opener(folder, exported.format, threads, expand)
+        self._steps = max(1, NUMBERS // exported.channels)
+        self._open = opener(folder, exported.format, expand)
         self._plan = {Route.parse(plan.route): plan for plan in exported.plan}
         self._layouts = {
             route: Layout(plan.memories, self.max_length) for route, plan in self._plan.items() if plan.step
@@ -220,7 +217,7 @@ def open_export(
 
     Args:
         path: The directory that ``leanrec export`` wrote.
-        threads: For one call; the number of cores by default. A server with several workers wants 1.
+        threads: See `Engine`.
         warm: Open every part now, not when the first request needs it.
         expand: See `ExportRunner`.
 
@@ -230,16 +227,8 @@ def open_export(
     """
     path = Path(path)
     exported, catalog = read_export(path)
-    runner = ExportRunner(path, exported, threads, expand)
+    runner = ExportRunner(path, exported, expand)
     if warm:
         runner.open_all()
     flops = {Route.parse(plan.route): plan.flops for plan in exported.plan}
-    return Engine(runner, catalog, flops, exported.flops_full), exported
-
-
-def cores() -> int:
-    """Cores that this process may use, or what OMP_NUM_THREADS says."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Engine(runner, catalog, flops, exported.flops_full, threads=threads), exported

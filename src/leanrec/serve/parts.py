@@ -57,23 +57,22 @@ def _whole(name: str, found: dict[str, np.ndarray]) -> np.ndarray:
     return array if scale is None else array * scale.reshape(-1, *[1] * (array.ndim - 1))
 
 
-def opener(folder: Path, form: str, threads: int, expand: bool = False) -> Callable[[str], Graph]:
+def opener(folder: Path, form: str, expand: bool = False) -> Callable[[str], Graph]:
     """What opens a part by the name of its file.
 
     Args:
         folder: Of the export.
         form: Its format.
-        threads: For one call.
         expand: Whether a graph of scores may write out what follows from its weights alone: in ONNX Runtime a compressed item
             table is then held as vectors, which is faster and takes more memory than if it had not been compressed.
 
     Raises:
         ServeError: The runtime is not installed.
     """
-    return _onnx(folder, threads, expand) if form == "onnx" else _pt2(folder)
+    return _onnx(folder, expand) if form == "onnx" else _pt2(folder)
 
 
-def _onnx(folder: Path, threads: int, expand: bool) -> Callable[[str], Graph]:
+def _onnx(folder: Path, expand: bool) -> Callable[[str], Graph]:
     try:
         import onnxruntime
     except ImportError as error:
@@ -81,10 +80,9 @@ def _onnx(folder: Path, threads: int, expand: bool) -> Callable[[str], Graph]:
             f"expected the package onnxruntime to serve {folder}, got none; pip install 'leanrec[onnx]'"
         ) from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # `serve.threads` says who computes
     options.log_severity_level = 3
     options.add_session_config_entry("session.disable_quant_qdq", "1")  # int8 weights become float32 once, on opening
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # do not burn the cores of others
 
     def open_part(name: str) -> Graph:
         try:

@@ -17,6 +17,7 @@ from leanrec.serve.asking import Asked
 from leanrec.serve.engine import Engine
 from leanrec.serve.memories import Layout, Memories
 from leanrec.serve.runner import Runner
+from leanrec.serve.threads import alone
 
 MOST_BYTES = 256 * 2**20
 SEEN = 4096
@@ -156,6 +157,7 @@ class Sessions:
             self._users[user].events = events
         return self.engine.answer(states, route, asked, seen if exclude_seen else [])
 
+    @alone()
     def advance(self, user: Hashable, ids: Sequence[int], budget: float | None = None) -> tuple[Any, Route, list[int]]:
         """Append item ids to a user's history: the state [1, e] that scores the next item, the route, and the items known."""
         with self._lock:

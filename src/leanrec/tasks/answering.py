@@ -11,18 +11,21 @@ import polars as pl
 from leanrec.build import OpenRun
 from leanrec.core.types import Route
 from leanrec.cost.bench import BenchResult, bench
-from leanrec.data.batches import Questions, ask, everyone, questions, targets
+from leanrec.data.batches import Limits, Questions, ask, everyone, questions, targets
 from leanrec.data.split import Part
 from leanrec.data.store import Store, write_parquet
 from leanrec.evaluate.metrics import CUTOFFS
 from leanrec.evaluate.rank import Ranking
 from leanrec.serve.engine import Engine
-from leanrec.tasks.evaluation import SCORING, Evaluation, checked, counted
+from leanrec.tasks.evaluation import Evaluation, checked, counted
 from leanrec.tasks.exporting import Answering
 from leanrec.tasks.progress import Report, reported, silent
 
 SAMPLE = 4096
 """Histories that a bench draws its requests from."""
+
+ASKED = Limits(users=8192, tokens=2**19)
+"""Histories that are read at once; the engine cuts them into parts for its threads."""
 
 LISTED = max(CUTOFFS)
 """Items of a recommendation that metrics look at."""
@@ -117,7 +120,7 @@ def _answers(
     progress: Report,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, list[Route]]]:
     """The users of one batch after the other: their rows in ``asked``, and ids, scores and routes of `Engine.recommend_ids`."""
-    batches = ask(store, asked, engine.runner.max_length, SCORING)
+    batches = ask(store, asked, engine.runner.max_length, ASKED)
     for question in reported(batches, what, len(asked.users), progress):
         items, lengths = question.batch.items.numpy(), question.batch.lengths.tolist()
         histories = [row[:length] for row, length in zip(items, lengths, strict=True)]
