@@ -22,14 +22,14 @@ USUAL = ["--backbone", "sasrec", "train.epochs=1"]
 
 
 def main() -> int:
-    options = arguments()
+    options, settings = arguments()
     busy = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(options.busy)]
     sums: list[str] = []
     try:
         with tempfile.TemporaryDirectory() as folder:
             for number in range(options.times):
                 run = Path(folder) / str(number)
-                command = [sys.executable, "-m", "leanrec", "train", options.data, *(options.settings or USUAL)]
+                command = [sys.executable, "-m", "leanrec", "train", options.data, *(settings or USUAL)]
                 subprocess.run([*command, "--out", str(run)], check=True, stdout=subprocess.DEVNULL)
                 sums.append(hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest())
     finally:
@@ -42,13 +42,15 @@ def main() -> int:
     return int(len(set(sums)) != 1)
 
 
-def arguments() -> argparse.Namespace:
+def arguments() -> tuple[argparse.Namespace, list[str]]:
+    """Options, and what follows "--"."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--busy", type=int, default=2)
-    parser.add_argument("settings", nargs="*")
-    return parser.parse_args()
+    given = sys.argv[1:]
+    at = given.index("--") if "--" in given else len(given)
+    return parser.parse_args(given[:at]), given[at + 1 :]
 
 
 if __name__ == "__main__":

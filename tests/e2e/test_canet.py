@@ -103,8 +103,17 @@ def test_less_budget_costs_less_and_none_is_the_configured_one(routed: Path) -> 
 
 
 def test_a_plain_run_costs_all_of_itself(plain: Path) -> None:
-    found = leanrec("evaluate", plain, "--budget", 0.3, "--json").json
+    found = leanrec("evaluate", plain, "--json").json
     assert (found["cost"]["flops_ratio"], found["cost"]["body_ratio"], found["routes"]) == (1.0, 1.0, {"full": 1.0})
+
+
+def test_a_plain_run_has_no_budget(plain: Path, tmp_path: Path) -> None:
+    everyone = ("--data", plain.parent / "shop", "--out", tmp_path / "x.parquet")
+    for command in (("evaluate", plain), ("bench", plain, "--seconds", 0.1), ("recommend", plain, *everyone)):
+        error = leanrec(*command, "--budget", 0.3).error
+        assert error.startswith(
+            "expected no --budget for a model with one route, which costs the same for everyone, got 0.3"
+        )
 
 
 def test_controls(judged: Result, routed: Path) -> None:
