@@ -5,9 +5,9 @@
     python benchmarks/serving_faults.py reloads RUN_OR_EXPORT [--reloads 100]
 
 ``unknown``: half of the clients ask about one new item each time, in turns with all asking about known ones; the figures are
-those of the other half. ``locked``: another process holds the SQLite file of sessions while clients send events, or ask by user; what
-was acknowledged is then looked for in the file, and what was refused as not stored must not be in it. ``reloads``: so many SIGHUPs
-while one client asks. One CSV row for each thing measured.
+those of the other half. ``locked``: another process holds the SQLite file of sessions while clients send events, or ask by user.
+What was acknowledged is then looked for in the file, and what was refused as not stored must not be in it. ``reloads``: so many
+SIGHUPs while one client asks. One CSV row for each thing measured.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ async def _under_lock(
         while time.perf_counter() < end:
             asks = turn % 4 == 3  # a question by user after three events
             item = keys[(number * 7919 + turn) % len(keys)]
-            body: dict[str, object] = {"user": f"u{number}", "k": 10} | ({} if asks else {"items": [item]})
+            body: dict[str, object] = {"user": f"u{number}", "k": 10, **({} if asks else {"items": [item]})}
             (request,) = requests([body], "/v1/recommend" if asks else "/v1/events")
             asked = time.perf_counter()
             status, reply = await connection.ask(request)

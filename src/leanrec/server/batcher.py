@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -88,6 +89,8 @@ class Batcher(Generic[Question, Answered]):
         self._waiting: deque[_Waiting[Question, Answered]] = deque()
         self._begins: asyncio.Handle | None = None
         self._running, self._last, self._since = 0, 0, 0.0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._longest, self.size = longest, most
         self.waiting, self.pace = 0, Pace()
         self.single = math.inf
@@ -135,6 +138,12 @@ class Batcher(Generic[Question, Answered]):
                 f"expected an answer within {within:.3g} s, got a queue of about {ahead:.3g} s, too long to be sure"
             )
 
+    async def rest(self, within: float) -> None:
+        """Wait until the batch that the worker answers is done, or the seconds are over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(IN_TIME * within):
+                await self._idle.wait()
+
     def close(self) -> None:
         """End the worker; call it when nobody waits."""
         self._worker.shutdown()
@@ -174,6 +183,7 @@ class Batcher(Generic[Question, Answered]):
         if users == 1 >= self._last and self.single < BLINK:
             self._done(batch, *self._timed(batch))
         else:
+            self._idle.clear()
             self._worker.submit(self._work, batch)
 
     def _next(self) -> list[_Waiting[Question, Answered]]:
@@ -228,6 +238,7 @@ class Batcher(Generic[Question, Answered]):
     ) -> None:
         """Back on the loop: learn from the time that the batch took, hand out its answers, start the next one."""
         self._last, self._running = self._running, 0
+        self._idle.set()
         self.pace.took(self._last, took)
         if took > self._longest:
             self.size = max(1, int(self._last * self._longest / took))

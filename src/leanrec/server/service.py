@@ -111,13 +111,14 @@ class Service:
         """Answer one user, or many with a list."""
         live, many = self.live, body.histories is not None or body.users is not None
         due = self._due(body)
-        self.limits.check(body)
-        if body.users is not None or body.user is not None:
-            users = body.users if body.users is not None else [body.user or ""]
-            histories: Sequence[Sequence[str]] = await asyncio.gather(*(self._history(user, due) for user in users))
-        else:
-            histories = body.histories if body.histories is not None else [body.history or []]
-        questions = self._questions(live, histories, body)
+        async with self._in_turn(due):
+            self.limits.check(body)
+            if body.users is not None or body.user is not None:
+                users = body.users if body.users is not None else [body.user or ""]
+                histories: Sequence[Sequence[str]] = await asyncio.gather(*(self._history(user, due) for user in users))
+            else:
+                histories = body.histories if body.histories is not None else [body.history or []]
+            questions = self._questions(live, histories, body)
         answers = await self._ask(questions, due) if questions else []
         return answers if many else answers[0]
 
@@ -127,8 +128,9 @@ class Service:
         Whatever is wrong with the request is said before anything is kept; what goes wrong afterwards is told beside the events.
         """
         live, due = self.live, self._due(body)
-        self.limits.check(body)
-        (question,) = self._questions(live, [body.items], body)
+        async with self._in_turn(due):
+            self.limits.check(body)
+            (question,) = self._questions(live, [body.items], body)
         unknown = set(question.asked.unknown)
         items = [key for key in body.items if key not in unknown] if unknown else body.items
         async with self._turn(body.user, due):  # events and steps of a user in one order
@@ -239,6 +241,19 @@ class Service:
     def _due(self, body: schemas.Terms) -> float:
         """When the reply to a request must have arrived, by `time.monotonic`."""
         return time.monotonic() + self.limits.seconds(body.deadline_ms)
+
+    @asynccontextmanager
+    async def _in_turn(self, due: float) -> AsyncIterator[None]:
+        """Whoever asks for what there is not is told so when the batch that runs is done, like those whom it answers.
+
+        Told at once, such clients would ask several times as often as the others, and take their time. New items are not rare.
+        """
+        try:
+            yield
+        except (LeanrecError, Refusal) as error:
+            if not isinstance(error, Refusal) or error.status in (404, 422):
+                await self.batcher.rest(_left(due))
+            raise
 
     @asynccontextmanager
     async def _turn(self, user: str, due: float) -> AsyncIterator[None]:

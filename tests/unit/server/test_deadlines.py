@@ -219,3 +219,31 @@ def test_a_redis_that_never_replies(plain: Engine) -> None:
             assert time.monotonic() - started < LATE
 
         talk(plain, what, store)
+
+
+def test_who_asks_for_unknown_items_waits_for_the_batch_as_others_do(
+    plain: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, go = threading.Event(), threading.Event()
+    states = plain.runner.states
+
+    def slow(*arguments: Any) -> Any:
+        entered.set()
+        assert go.wait(LATE)
+        return states(*arguments)
+
+    async def what(client: Client) -> None:
+        unknown = {"history": ["?"]}
+        problem(await client.post("/v1/recommend", unknown), "unknown-item", 422, "got '?'")  # nobody is answered
+        monkeypatch.setattr(plain.runner, "states", slow)
+        first = asyncio.create_task(client.post("/v1/recommend", {"history": ["i1"]}))
+        assert await asyncio.to_thread(entered.wait, LATE)
+        waits = asyncio.create_task(client.post("/v1/recommend", unknown))
+        hasty = await client.post("/v1/recommend", {**unknown, "deadline_ms": 30})  # refused within its own time
+        problem(hasty, "unknown-item", 422, "got '?'")
+        assert not waits.done()
+        go.set()
+        problem(await waits, "unknown-item", 422, "got '?'")
+        assert (await first).status_code == 200
+
+    talk(plain, what)
