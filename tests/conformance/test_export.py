@@ -28,7 +28,7 @@ def assert_same(model: Recommender, chosen: list[Part], folder: Path) -> None:
     places = weights.save(folder / "weights.safetensors")
     for name, proto in protos.items():
         save(proto, folder / f"{name}.onnx", places)
-    open_part = opener(folder, "onnx", 1)
+    open_part = opener(folder, "onnx")
     files = {f"{part.name}.onnx": part for part in chosen}
     torch.manual_seed(0)
     found = list(compared(model, files, lambda file, inputs: open_part(file)(*inputs)))

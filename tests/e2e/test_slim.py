@@ -16,6 +16,7 @@ from e2e.command import Result, leanrec, listing, refused
 from leanrec.core.errors import ArtifactError
 from leanrec.data.split import Split
 from leanrec.data.store import Store
+from leanrec.tasks.report import subject, write_report
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "from-your-log-to-a-lean-model.md"
 FULL = (
@@ -84,6 +85,15 @@ def test_json_keeps_the_contract(ended: tuple[Path, Result]) -> None:
         "chosen",
         "report.html",
     }
+
+
+def test_the_report_shows_the_times_that_the_command_printed(ended: tuple[Path, Result], tmp_path: Path) -> None:
+    out, result = ended
+    printed = {name: result.json[side]["p99_ms"] for name, side in (("full", "baseline"), ("chosen", "chosen"))}
+    facts = write_report(subject([out], tmp_path / "report.html"))  # also when it is written again
+    assert {row["name"]: row["p99"] for row in facts.timing if row["batch"] == 1} == printed
+    for page in (out / "report.html", tmp_path / "report.html"):
+        assert f"p99 {printed['chosen']:.2f} ms, measured" in page.read_text("utf-8")
 
 
 def test_every_candidate_is_accounted_for(ended: tuple[Path, Result]) -> None:

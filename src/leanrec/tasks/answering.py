@@ -27,6 +27,9 @@ SAMPLE = 4096
 ASKED = Limits(users=8192, tokens=2**19)
 """Histories that are read at once; the engine cuts them into parts for its threads."""
 
+BATCHES = (1, 32)
+"""Users of the requests that a report gives times of."""
+
 LISTED = max(CUTOFFS)
 """Items of a recommendation that metrics look at."""
 

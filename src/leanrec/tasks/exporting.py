@@ -116,7 +116,7 @@ def _lost(run: OpenRun, store: Store, folder: Path) -> Loss:
 
 def _runs(folder: Path, form: str) -> Run:
     """Runs the parts in a directory, each opened when it is first needed."""
-    open_part, graphs = opener(folder, form, 1), dict[str, Graph]()
+    open_part, graphs = opener(folder, form), dict[str, Graph]()
 
     def run(file: str, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         if file not in graphs:

@@ -65,7 +65,7 @@ def test_steps_in_onnx_runtime(tmp_path: Path) -> None:
     proto = converted(part, traced(part, found), weights)
     assert sum(node.op_type == FUSED for node in proto.graph.node) == 2
     save(proto, tmp_path / "step.onnx", weights.save(tmp_path / "weights.safetensors"))
-    follow(found, opener(tmp_path, "onnx", 1)("step.onnx"))
+    follow(found, opener(tmp_path, "onnx")("step.onnx"))
 
 
 def test_steps_in_torch_and_its_graph() -> None:

@@ -74,7 +74,7 @@ def subject(runs: Sequence[Path], out: Path, data: Path | None = None, exclude_s
 
 def write_report(about: Subject, progress: Report = silent) -> Facts:
     """Evaluate and measure the runs, and write the page."""
-    facts = gather(about.runs, about.store, progress, about.exclude_seen)
+    facts = gather(about.runs, about.store, progress, about.exclude_seen, about.search)
     with written(about.out) as made:
         made.write_text(page(facts, about.search), encoding="utf-8")
     return facts

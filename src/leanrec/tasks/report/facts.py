@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from leanrec.core.errors import ConfigError
 from leanrec.data.store import Store
 from leanrec.evaluate.losses import Loss, paired_loss
 from leanrec.evaluate.metrics import gains, intervals
-from leanrec.tasks.answering import run_bench
+from leanrec.tasks.answering import BATCHES, run_bench
 from leanrec.tasks.controls import CURVE, METRIC, RoutedPart, controls_of, groups_of
 from leanrec.tasks.evaluation import Evaluation, evaluate_run
 from leanrec.tasks.exporting import open_answering
@@ -35,7 +35,6 @@ CONTROLS = {
     "oracle": "oracle of user groups",
 }
 """What routes are held against, in words."""
-BATCHES = (1, 32)
 SECONDS = 3.0
 CONTROLLED = 2000
 """Most users on whom controls are computed."""
@@ -126,23 +125,32 @@ def opened(paths: Sequence[Path], data: Path | None = None) -> tuple[dict[str, O
     return dict(zip(names, runs, strict=True)), store
 
 
-def gather(named: dict[str, OpenRun], store: Store, progress: Report = silent, exclude_seen: bool = False) -> Facts:
-    """Evaluate and measure runs; the first is what the others are held against."""
+def gather(
+    named: dict[str, OpenRun],
+    store: Store,
+    progress: Report = silent,
+    exclude_seen: bool = False,
+    search: dict[str, Any] | None = None,
+) -> Facts:
+    """Evaluate runs and measure them; the first is what the others are held against.
+
+    What a search has measured is not measured again: its report shows what its command has printed.
+    """
     found: list[RunFacts] = []
     for name, run in named.items():
         found.append(_facts(name, run, store, found[0] if found else None, progress, exclude_seen))
-    runs = list(named.values())
-    bench = run_bench(
-        [open_answering(run.path) for run in runs], store.path, BATCHES, SECONDS, min(10, store.num_items)
-    )
-    names = {str(run.path): facts.name for run, facts in zip(runs, found, strict=True)}
-    timing = [
-        {"name": names[r.run], "batch": r.batch, "p50": r.p50_ms, "p99": r.p99_ms, "users_per_s": r.users_per_s}
-        for r in bench.rows
-    ]
+    if search and search.get("measured"):
+        names = dict(zip(("full", "lean"), named, strict=True))
+        rows, machine = search["measured"], search["machine"]
+    else:
+        names = {str(run.path): name for name, run in named.items()}
+        answering = [open_answering(run.path) for run in named.values()]
+        bench = run_bench(answering, store.path, BATCHES, SECONDS, min(10, store.num_items))
+        rows, machine = [asdict(row) for row in bench.rows], bench.machine
+    timing = [{"name": names[r["run"]], "batch": r["batch"], "p50": r["p50_ms"], "p99": r["p99_ms"]} for r in rows]
     meta = store.meta
     about = {"name": meta.name, "users": meta.users, "items": meta.items, "events": meta.events}
-    return Facts(about, found, timing, bench.machine, exclude_seen)
+    return Facts(about, found, timing, machine, exclude_seen)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

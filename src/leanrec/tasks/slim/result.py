@@ -97,6 +97,7 @@ def result(journal: Journal, full: OpenRun, out: Path, store: Store) -> dict[str
         "proposals": [msgspec.to_builtins(proposal) for proposal in journal.proposals or ()],
         "saving": None,
         "times": None,
+        "measured": [{**row, "run": who} for who in ("full", "lean") for row in timing.get(who, [])],
         "test_loss": None,
         "users": {
             "fit": users["fit"],
@@ -140,8 +141,9 @@ def result(journal: Journal, full: OpenRun, out: Path, store: Store) -> dict[str
     return found
 
 
-def _times(row: dict[str, Any] | None) -> dict[str, float]:
-    return {"p50_ms": row["p50_ms"], "p99_ms": row["p99_ms"]} if row else {}
+def _times(rows: list[dict[str, Any]] | None) -> dict[str, float]:
+    """Of requests of one user."""
+    return {"p50_ms": rows[0]["p50_ms"], "p99_ms": rows[0]["p99_ms"]} if rows else {}
 
 
 def _candidates(journal: Journal) -> list[dict[str, Any]]:
