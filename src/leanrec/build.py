@@ -7,13 +7,15 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from leanrec.artifact.manifest import DataRef, Manifest
+from leanrec.artifact.manifest import DataRef, Manifest, one_line
 from leanrec.artifact.store import load_run
 from leanrec.backbones import backbones
 from leanrec.config import CONFIG, RunConfig, parse, parse_toml
 from leanrec.core.errors import ArtifactError, CompositionError, ConfigError, DataError
 from leanrec.core.recommender import Recommender
+from leanrec.core.sketch import NAMES, sketch
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Technique, compose
 from leanrec.core.tied import spread
@@ -136,14 +138,51 @@ def open_run(path: Path | str) -> OpenRun:
         config = parse(manifest.config)
     except ConfigError as error:
         raise ArtifactError(f"the configuration in {path}/manifest.json is not usable: {error}") from error
-    try:
-        model, stages = build(config, catalog)
-        for stage in stages:
-            model = stage.finish(model)
-    except CompositionError as error:
-        raise CompositionError(f"cannot open {path}, whose techniques do not compose: {error}") from error
+    _check_weights(path, config, catalog, state)
+    model = _finished(config, catalog)
     try:
         model.load_state_dict(spread(model, state))
-    except RuntimeError as error:
-        raise ArtifactError(f"the weights of {path} do not fit its configuration; retrain or restore it") from error
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise _misfit(path, one_line(error)) from error
+    _check_routes(path, manifest, model)
     return OpenRun(path, manifest, config, catalog, model.eval())
+
+
+def _finished(config: RunConfig, catalog: Catalog) -> Recommender:
+    """A model as its training hands it on, with fresh weights."""
+    model, stages = build(config, catalog)
+    for stage in stages:
+        model = stage.finish(model)
+    return model
+
+
+def _check_weights(path: Path, config: RunConfig, catalog: Catalog, state: dict[str, Tensor]) -> None:
+    """Hold the weights that a configuration declares against those that are there, before any are made."""
+    try:
+        declared = sketch(lambda: _finished(config, catalog), len(state))
+    except CompositionError as error:
+        raise CompositionError(f"cannot open {path}, whose techniques do not compose: {error}") from error
+    except (ConfigError, ValueError) as error:
+        raise _misfit(path, one_line(error)) from error
+    found = {name: (NAMES.get(weight.dtype, str(weight.dtype)), tuple(weight.shape)) for name, weight in state.items()}
+    if found != declared:
+        name = min(n for n in {*found, *declared} if found.get(n) != declared.get(n))
+        expected, got = (f"{x[name][0]} {list(x[name][1])}" if name in x else "none" for x in (declared, found))
+        raise _misfit(path, f"expected {one_line(name)} as {expected}, got {got}")
+
+
+def _check_routes(path: Path, manifest: Manifest, model: Recommender) -> None:
+    """Hold the routes whose costs are declared against those that the model can take."""
+    try:
+        routes = {Route.parse(route.route) for route in manifest.routes}
+        for route in routes:
+            model.check(route)
+    except (ConfigError, CompositionError) as error:
+        raise _misfit(path, one_line(error)) from error
+    missing = [str(route) for route in model.all_routes() if route not in routes]
+    if missing:
+        raise _misfit(path, f"expected the cost of the route {missing[0]}, got none")
+
+
+def _misfit(path: Path, what: str) -> ArtifactError:
+    return ArtifactError(f"the weights of {path} do not fit its configuration: {what}; retrain or restore it")

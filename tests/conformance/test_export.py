@@ -10,6 +10,7 @@ import torch
 
 from conformance.settings import BACKBONES
 from conformance.test_models import dear_models, make
+from leanrec.artifact.onnx_graph import read_graph
 from leanrec.core.recommender import Recommender
 from leanrec.export.onnx import converted, save
 from leanrec.export.parity import BATCHES, LIMIT, compared
@@ -28,6 +29,7 @@ def assert_same(model: Recommender, chosen: list[Part], folder: Path) -> None:
     places = weights.save(folder / "weights.safetensors")
     for name, proto in protos.items():
         save(proto, folder / f"{name}.onnx", places)
+        assert read_graph(folder / f"{name}.onnx").foreign() is None
     open_part = opener(folder, "onnx")
     files = {f"{part.name}.onnx": part for part in chosen}
     torch.manual_seed(0)

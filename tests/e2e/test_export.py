@@ -208,7 +208,9 @@ def test_a_weight_that_is_missing_is_named(broken: Path) -> None:
     _, raw = encode(msgspec.structs.replace(exported, matrix="elsewhere"))
     (broken / "export.json").write_bytes(raw)
     error = leanrec("recommend", broken, "--history", HISTORY).error
-    assert "expected the weight 'elsewhere' in" in error and error.endswith("got none; export again")
+    assert "expected the weight 'elsewhere' as F32 or I8 [41, 8] in" in error and error.endswith(
+        "got none; export again"
+    )
 
 
 def test_a_routed_run_takes_the_same_routes_from_its_export(routed: Path, shop: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -22,6 +22,7 @@ from leanrec.artifact.manifest import LARGEST, DataRef, FileRef, one_line
 from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import ArtifactError
 from leanrec.core.plain import Catalog, Memory
+from leanrec.core.ranges import Count, Many
 
 SCHEMA_VERSION = 2
 NAME, WEIGHTS, CATALOG = "export.json", "weights.safetensors", "catalog.json"
@@ -48,12 +49,12 @@ class RoutePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     route: str
-    flops: int
+    flops: Many
     part: str
-    width: int
+    width: Count
     remember: str = ""
     step: str = ""
-    memories: tuple[Memory, ...] = ()
+    memories: Annotated[tuple[Memory, ...], msgspec.Meta(max_length=4096)] = ()
     slides: bool = False
 
 
@@ -137,15 +138,15 @@ class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     versions: dict[str, str | int]
     weights: Literal["float32", "int8"]
     data: DataRef
-    max_length: int
-    flops_full: int
+    max_length: Count
+    flops_full: Many
     plan: tuple[RoutePlan, ...]
     router: str = ""
     usual: float = 0.0
     matrix: str = ""
     codes: tuple[CodedBlock, ...] = ()
     scores: str = ""
-    channels: int
+    channels: Count
     parity: tuple[Parity, ...] = ()
     limit: float
     loss: Loss | None = None
@@ -256,7 +257,7 @@ def _check(path: Path, name: str, found: FileRef, expected: FileRef) -> None:
 def _catalog(path: Path, exported: Exported) -> Catalog:
     try:
         items = msgspec.json.decode(_inside(path, CATALOG).read_bytes(), type=Items)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{CATALOG} of export {path} is damaged: {one_line(error)}; export again") from error
     count = len(items.keys)
     fits = count == exported.data.items and len(items.titles) in (0, count)

@@ -21,6 +21,7 @@ import msgspec
 from leanrec.artifact.worth import Worth
 from leanrec.core.errors import ArtifactError, one_line
 from leanrec.core.plain import Cost
+from leanrec.core.ranges import Many, Whole
 
 SCHEMA_VERSION = 1
 NAME, MODEL, CATALOG = "manifest.json", "model.safetensors", "catalog.parquet"
@@ -34,7 +35,7 @@ class FileRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a file of the run must be."""
 
     sha256: str
-    bytes: int
+    bytes: Whole
 
 
 class DataRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,16 +50,16 @@ class DataRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     path: str
     catalog_sha256: str
-    users: int
-    items: int
-    events: int
+    users: Whole
+    items: Many
+    events: Whole
 
 
 class RouteCost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """FLOPs of one request of full length on a route, written as ``str(Route)``."""
 
     route: str
-    flops: int
+    flops: Many
 
 
 class TrainSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

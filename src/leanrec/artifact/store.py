@@ -24,8 +24,10 @@ from leanrec.artifact.manifest import (
     one_line,
     read_manifest,
 )
+from leanrec.artifact.tensors import not_finite, read_header
 from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import ArtifactError
+from leanrec.core.parquet import check_size, most_bytes
 from leanrec.core.types import Catalog
 from leanrec.core.writing import put, reported, scratch
 
@@ -75,7 +77,13 @@ def load_run(run: Path) -> tuple[Manifest, dict[str, Tensor], Catalog]:
         _refuse_pickle(paths[MODEL], run)
         for name, path in paths.items():
             _check(run, name, path, manifest.files[name])
-        return manifest, _tensors(paths[MODEL], run), _catalog(paths[CATALOG], run, manifest)
+        state = _tensors(paths[MODEL], run)
+        if manifest.data.items > manifest.files[MODEL].bytes:  # every item has a byte of weights at least
+            raise ArtifactError(
+                f"expected weights of {manifest.data.items} items in {run / MODEL}, got {manifest.files[MODEL].bytes} bytes; "
+                "retrain or restore it"
+            )
+        return manifest, state, _catalog(paths[CATALOG], run, manifest)
     except OSError as error:
         raise ArtifactError(f"cannot read the run {run}: {one_line(error)}") from error
 
@@ -112,8 +120,13 @@ def _refuse_pickle(path: Path, run: Path) -> None:
 
 
 def _tensors(path: Path, run: Path) -> dict[str, Tensor]:
-    """All tensors. The header is held against the size of the file before anything is allocated."""
+    """All tensors, which are finite. The header is held against the size of the file before anything is allocated."""
     try:
+        bad = not_finite(path, read_header(path))
+        if bad is not None:
+            raise ArtifactError(
+                f"expected finite weights in {path.name} of run {run}, got others in {one_line(bad)}; retrain or restore it"
+            )
         with safe_open(path, "pt") as file:  # pyright: ignore[reportArgumentType]
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, RuntimeError, TypeError) as error:
@@ -125,6 +138,7 @@ def _tensors(path: Path, run: Path) -> dict[str, Tensor]:
 def _catalog(path: Path, run: Path, manifest: Manifest) -> Catalog:
     wrong = f"{path.name} of run {run} is not its catalogue"
     try:
+        check_size(path, manifest.data.items)
         lazy = pl.scan_parquet(path)
         schema, rows = dict(lazy.collect_schema()), lazy.select(pl.len()).collect().item()
         if schema != COLUMNS or rows != manifest.data.items:
@@ -133,10 +147,17 @@ def _catalog(path: Path, run: Path, manifest: Manifest) -> Catalog:
                 f"{wrong}: expected {manifest.data.items} rows of item, title, count, got {got}; retrain or restore it"
             )
         frame = lazy.collect()
+    except ValueError as error:
+        raise ArtifactError(f"{wrong}: {one_line(error)}; retrain or restore it") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise ArtifactError(f"{wrong}: expected Parquet, got {one_line(error)}; retrain or restore it") from error
     if sum(frame.null_count().row(0)) or frame["item"].n_unique() != frame.height:
         raise ArtifactError(f"{wrong}: expected each item once and no empty field; retrain or restore it")
+    text = sum(int(frame[name].str.len_bytes().sum()) for name in ("item", "title"))  # one text may stand for many rows
+    if text > most_bytes(frame.height):
+        raise ArtifactError(
+            f"{wrong}: expected at most {most_bytes(frame.height)} bytes of keys and titles, got {text}; retrain or restore it"
+        )
     catalog = Catalog(tuple(frame["item"]), tuple(frame["title"]), tuple(frame["count"]))
     digest = catalog_digest(catalog.keys)
     if digest != manifest.data.catalog_sha256:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leanrec.backbones import backbones
-from leanrec.core.ranges import Count, Share
+from leanrec.core.ranges import Few, Share
 from leanrec.core.types import MASK, PAD, Batch
 from leanrec.nn.transformer import Transformer, TransformerConfig
 
@@ -39,7 +39,7 @@ class BERT4RecConfig(TransformerConfig, frozen=True, forbid_unknown_fields=True,
         last_only: Share of the windows in which only the newest item is hidden, as in a prediction (section 3.6).
     """
 
-    ffn: Count = 2
+    ffn: Few = 2
     activation: Literal["relu", "gelu"] = "gelu"
     scale: bool = False
     positions: Literal["random", "sinusoids"] = "sinusoids"

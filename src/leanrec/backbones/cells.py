@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from leanrec.backbones import backbones
 from leanrec.core.context import Context, Steps
-from leanrec.core.ranges import Count, Positive, Share
+from leanrec.core.ranges import Count, Few, Positive, Share
 from leanrec.nn.cell_stack import CellStack
 from leanrec.nn.elastic import ElasticNorm
 from leanrec.nn.tables import PlainTable
@@ -45,10 +45,10 @@ class CellsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """
 
     width: Count = 64
-    layers: Count = 4
-    nodes: Count = 3
+    layers: Few = 4
+    nodes: Few = 3
     architecture: tuple[str, ...] = ()
-    heads: Count = 2
+    heads: Few = 2
     dropout: Share = 0.1
     max_length: Count = 50
     rezero: bool = False

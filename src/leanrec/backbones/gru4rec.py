@@ -24,7 +24,7 @@ from leanrec.backbones import backbones
 from leanrec.core.backbone import Backbone, Block
 from leanrec.core.context import Context, Steps
 from leanrec.core.dropout import dropout
-from leanrec.core.ranges import Count, Positive, Share
+from leanrec.core.ranges import Count, Few, Positive, Share
 from leanrec.core.types import Memory
 from leanrec.nn.elastic import ElasticNorm
 from leanrec.nn.gates import ReZero
@@ -46,7 +46,7 @@ class GRU4RecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """
 
     width: Count = 64
-    layers: Count = 1
+    layers: Few = 1
     dropout: Share = 0.2
     max_length: Count = 50
     rezero: bool = False

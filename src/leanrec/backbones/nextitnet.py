@@ -16,7 +16,7 @@ from torch import nn
 from leanrec.backbones import backbones
 from leanrec.core.backbone import Backbone
 from leanrec.core.errors import ConfigError
-from leanrec.core.ranges import Count, Positive, Share
+from leanrec.core.ranges import Count, Few, Positive, Share
 from leanrec.nn.convolution import ConvBlock
 from leanrec.nn.elastic import ElasticNorm
 from leanrec.nn.tables import PlainTable
@@ -38,8 +38,8 @@ class NextItNetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """
 
     width: Count = 64
-    layers: Count = 4
-    kernel: Count = 3
+    layers: Few = 4
+    kernel: Few = 3
     dilations: tuple[Count, ...] = (1, 4)
     dropout: Share = 0.2
     max_length: Count = 50

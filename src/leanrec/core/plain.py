@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from leanrec.core.errors import ConfigError
+from leanrec.core.ranges import Count, Few, Many, Whole
 
 PAD = 0
 MASK = -1
@@ -44,7 +45,7 @@ class Route:
         """
         if text == "full":
             return cls()
-        match = re.fullmatch(r"(?:e(\d+))?-?(?:w(\d+))?-?(?:l([\d.]*))?", text)
+        match = re.fullmatch(r"(?:e([0-9]{1,9}))?-?(?:w([0-9]{1,9}))?-?(?:l((?:[0-9]{1,9}\.?)*))?", text)
         if match is not None:
             emb, width, layers = match.groups()
             chosen = None if layers is None else tuple(int(x) for x in layers.split(".") if x)
@@ -66,8 +67,8 @@ class Memory:
         heads: Of a memory that is read whole: its rows are [H, w / H].
     """
 
-    back: tuple[int, ...] = ()
-    heads: int = 1
+    back: tuple[Count, ...] = ()
+    heads: Few = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,6 @@ class Cost:
         flops: Multiply-adds times two for one user's history of the stated length, head included.
     """
 
-    params: int
-    bytes: int
-    flops: int
+    params: Whole
+    bytes: Whole
+    flops: Many

@@ -12,6 +12,7 @@ Shape letters of this module: U users, E events, N items.
 
 from __future__ import annotations
 
+import tokenize
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,8 @@ import polars as pl
 
 from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import DataError
+from leanrec.core.parquet import check_size
+from leanrec.core.ranges import Whole
 from leanrec.core.writing import put, reported, scratch, written
 
 if TYPE_CHECKING:  # importing it would import torch, which reading a log does not need
@@ -31,9 +34,14 @@ if TYPE_CHECKING:  # importing it would import torch, which reading a log does n
 
 SCHEMA_VERSION = 1
 META, ITEMS, OFFSETS, TIMES = "store.json", "items.npy", "offsets.npy", "times.npy"
+COLUMNS = {"item": pl.String, "title": pl.String, "count": pl.Int64}
 USERS, CATALOG = "users.parquet", "catalog.parquet"
 FAILURES = (pl.exceptions.PolarsError,)
 """What Polars raises beside the system's errors where it cannot write."""
+LARGEST = 64 * 2**20
+"""Bytes of store.json."""
+CHUNK = 2**20
+"""Numbers of an array that are checked at once."""
 
 
 class StoreMeta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,9 +60,9 @@ class StoreMeta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     schema: int
     name: str
-    users: int
-    items: int
-    events: int
+    users: Whole
+    items: Whole
+    events: Whole
     has_times: bool
     source: str
     source_sha256: str
@@ -105,6 +113,10 @@ class Store:
         from leanrec.core.types import Catalog
 
         frame = _read_table(self.path / CATALOG)
+        if dict(frame.schema) != COLUMNS or sum(frame.null_count().row(0)):
+            raise DataError(
+                f"expected item, title and count of every item in {self.path / CATALOG}, got others; {_AGAIN}"
+            )
         if catalog_digest(frame["item"]) != self.meta.catalog_sha256:
             raise DataError(f"expected the item keys that {META} names, got others in {self.path / CATALOG}; {_AGAIN}")
         return Catalog(tuple(frame["item"]), tuple(frame["title"]), tuple(frame["count"]))
@@ -141,7 +153,11 @@ class Store:
         bounds = store.offsets
         if bounds[0] != 0 or bounds[-1] != meta.events or (np.diff(bounds) < 0).any():
             raise DataError(f"expected ascending offsets from 0 to {meta.events} in {path / OFFSETS}; {_AGAIN}")
+        lowest, highest = _range(path / ITEMS, store.items)
+        if lowest < 1 or highest > meta.items:
+            raise DataError(f"expected item ids 1..{meta.items}, got {lowest}..{highest} in {path / ITEMS}; {_AGAIN}")
         for name, rows in ((USERS, meta.users), (CATALOG, meta.items)):
+            _check_size(path / name, rows)
             got = _count_rows(path / name)
             if got != rows:
                 raise DataError(f"expected {rows} rows, got {got} in {path / name}; {_AGAIN}")
@@ -229,12 +245,15 @@ def _read_meta(path: Path) -> StoreMeta:
     if not path.is_dir():
         raise DataError(f"expected a store, got no directory at {path}; make one with 'leanrec data import'")
     try:
+        size = (path / META).stat().st_size
+        if size > LARGEST:
+            raise DataError(f"expected at most {LARGEST} bytes, got {size} in {path / META}; {_AGAIN}")
         raw = (path / META).read_bytes()
     except FileNotFoundError:
         raise DataError(f"expected a store, got a directory without {META} at {path}; is it the right one?") from None
     try:
         version = msgspec.json.decode(raw, type=dict)["schema"]
-    except (msgspec.DecodeError, KeyError):
+    except (msgspec.DecodeError, KeyError, UnicodeDecodeError, RecursionError):
         raise DataError(f"expected a store's description with a 'schema' in {path / META}; {_AGAIN}") from None
     if version != SCHEMA_VERSION:
         raise DataError(
@@ -243,7 +262,7 @@ def _read_meta(path: Path) -> StoreMeta:
         )
     try:
         return msgspec.json.decode(raw, type=StoreMeta)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"expected a store's description in {path / META}, got: {error}; {_AGAIN}") from None
 
 
@@ -252,12 +271,44 @@ def _map(path: Path, dtype: type[np.generic], size: int) -> np.ndarray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"expected the file {path}, got none; {_AGAIN}") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"expected {size} numbers in {path}, got: {error}; {_AGAIN}") from None
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        OverflowError,
+        TypeError,
+        SyntaxError,
+        MemoryError,
+        tokenize.TokenError,
+    ) as error:
+        raise DataError(f"expected {size} numbers in {path}, got: {_first_line(error)}; {_AGAIN}") from None
     if array.dtype != dtype or array.shape != (size,):
         got = f"{array.dtype} {list(array.shape)}"
         raise DataError(f"expected {np.dtype(dtype).name} [{size}], got {got} in {path}; {_AGAIN}")
     return array
+
+
+def _range(path: Path, array: np.ndarray) -> tuple[int, int]:
+    """The least and the largest number of an array, read a few MB at a time and not through its map, which would stay in memory."""
+    lowest, highest, left = np.iinfo(array.dtype).max, 0, len(array)
+    with path.open("rb") as file:
+        file.seek(path.stat().st_size - array.nbytes)
+        while left > 0:
+            some = np.fromfile(file, array.dtype, min(left, CHUNK))
+            if not len(some):
+                raise DataError(f"expected {len(array)} numbers in {path}, got fewer; {_AGAIN}")
+            lowest, highest, left = min(lowest, int(some.min())), max(highest, int(some.max())), left - len(some)
+    return (lowest, highest) if len(array) else (1, 1)
+
+
+def _check_size(path: Path, rows: int) -> None:
+    """Refuse a table that is small on disk and huge once it is read."""
+    try:
+        check_size(path, rows)
+    except FileNotFoundError:
+        raise DataError(f"expected the file {path}, got none; {_AGAIN}") from None
+    except (ValueError, OSError) as error:
+        raise DataError(f"expected a Parquet file of {rows} rows at {path}, got: {error}; {_AGAIN}") from None
 
 
 def _read_table(path: Path) -> pl.DataFrame:

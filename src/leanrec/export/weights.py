@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from leanrec.artifact.exported import SCALE
+from leanrec.artifact.tensors import read_header
 
 
 class Weights:
@@ -61,14 +61,7 @@ class Weights:
             Offset in the file and bytes of each.
         """
         save_file(self.arrays, path)
-        with path.open("rb") as file:
-            start = 8 + int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(start - 8))
-        return {
-            name: (start + entry["data_offsets"][0], entry["data_offsets"][1] - entry["data_offsets"][0])
-            for name, entry in header.items()
-            if name != "__metadata__"
-        }
+        return {name: (stored.start, stored.bytes) for name, stored in read_header(path).items()}
 
 
 def _digest(array: np.ndarray) -> bytes:

@@ -170,13 +170,14 @@ class Policy(Router):
 
         The menu goes by the number of blocks, and the whole model comes last.
         """
-        wanted = [tuple(pattern) for pattern in patterns.tolist()]
+        wanted = [tuple(pattern) for pattern in patterns.tolist()] if len(patterns) else []
         count = len(self.menu)
         free = [spread(self.blocks, k, count) for k in range(count)] + [numbered(self.blocks, k) for k in range(count)]
         whole = (True,) * self.blocks
         kept = list(dict.fromkeys(pattern for pattern in [*wanted, *free] if pattern != whole))[: count - 1]
-        self.menu.copy_(torch.tensor([*sorted(kept, key=sum), whole]))
-        self._name()
+        menu = [*sorted(kept, key=sum), whole]
+        self.menu.copy_(torch.tensor(menu))
+        self.routes = tuple(route_of(list(pattern)) for pattern in menu)
 
     def _name(self) -> None:
         self.routes = tuple(map(route_of, self.menu.tolist()))

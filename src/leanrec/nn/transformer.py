@@ -15,7 +15,7 @@ from leanrec.core.backbone import Backbone, Block
 from leanrec.core.context import Context, Steps
 from leanrec.core.dropout import dropout
 from leanrec.core.errors import ConfigError
-from leanrec.core.ranges import Count, Positive, Share
+from leanrec.core.ranges import Count, Few, Positive, Share
 from leanrec.core.types import Memory
 from leanrec.nn.attention import Attention
 from leanrec.nn.elastic import ElasticLinear, ElasticNorm
@@ -46,9 +46,9 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """
 
     width: Count = 64
-    layers: Count = 2
-    heads: Count = 2
-    ffn: Count = 1
+    layers: Few = 2
+    heads: Few = 2
+    ffn: Few = 1
     activation: Literal["relu", "gelu"] = "relu"
     dropout: Share = 0.2
     attention_dropout: Share = 0.0

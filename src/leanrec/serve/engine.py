@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from leanrec.core.errors import ServeError
+from leanrec.core.errors import ArtifactError, ServeError
 from leanrec.core.plain import PAD, Catalog, Route
 from leanrec.core.processors import processors
 from leanrec.serve.answers import Recommendation, ScoredItem
@@ -156,7 +156,7 @@ class Engine:
         terms = asked.terms
         allowed = None if terms.allowed is None else np.array(terms.allowed, np.int64)
         gone = [*seen, *asked.gone]
-        ids, scores = self.runner.best(states, terms.k, np.array([gone], np.int64) if gone else None, allowed)
+        ids, scores = self._top(states, terms.k, np.array([gone], np.int64) if gone else None, allowed)
         return self._answer(ids[0].tolist(), scores[0].tolist(), route, asked.unknown)
 
     def _spread(
@@ -204,11 +204,25 @@ class Engine:
                 at = rows if members is None else rows[members]
                 for some, gone in _NOTHING if exclude is None else left_out([exclude[row] for row in at]):
                     here = at[some]
-                    best, score = self.runner.best(states[some], k, gone, allowed)
+                    best, score = self._top(states[some], k, gone, allowed)
                     if len(here) == len(ids) and best.shape == ids.shape and (here == np.arange(len(here))).all():
                         return best, score, taken
                     ids[here, : best.shape[1]], scores[here, : best.shape[1]] = best, score
         return ids, scores, taken
+
+    def _top(
+        self, states: Any, k: int, gone: np.ndarray | None, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Runner.best`.
+
+        Raises:
+            ArtifactError: Scores are no numbers, or infinite: weights are damaged or far too large.
+        """
+        ids, scores = self.runner.best(states, k, gone, allowed)
+        fine = np.isfinite(scores) if gone is None else scores < np.inf  # what may not be returned has -inf
+        if not fine.all():
+            raise ArtifactError("expected finite scores, got others; weights are damaged or far too large")
+        return ids, scores
 
     def _states(
         self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route]

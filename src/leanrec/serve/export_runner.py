@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
+from leanrec.artifact.export_checks import check_export
 from leanrec.artifact.exported import ROUTING, WEIGHTS, Exported, read_export
 from leanrec.core.errors import ArtifactError
 from leanrec.core.plain import PAD, Route
@@ -37,12 +37,6 @@ class ExportRunner:
 
     def __init__(self, folder: Path, exported: Exported, expand: bool = False) -> None:
         weights = mapped(folder / WEIGHTS)
-        coded = {name for block in exported.codes for name in msgspec.structs.astuple(block)}
-        needed = {*(ROUTING if exported.router else ()), exported.matrix, *coded} - {""}
-        if not needed <= weights.keys():
-            raise ArtifactError(
-                f"expected the weight {min(needed - weights.keys())!r} in {folder / WEIGHTS}, got none; export again"
-            )
         self.num_items, self.max_length = exported.data.items, exported.max_length
         self.exported, self._graphs, self._lock = exported, dict[str, Graph](), threading.Lock()
         self._steps = max(1, NUMBERS // exported.channels)
@@ -79,17 +73,26 @@ class ExportRunner:
         """See `Runner.routes`."""
         if self.pricing is None:
             return [self._only or Route()] * len(items)
-        return self.pricing.choose(self._read(self.exported.router, items, lengths), lengths, budget)
+        scores = self._read(self.exported.router, items, lengths, len(self._plan))
+        return self.pricing.choose(scores, lengths, budget)
 
     def states(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> np.ndarray:
         """See `Runner.states`."""
-        return self._read(self._plan[route].part, items, lengths)
+        plan = self._plan[route]
+        return self._read(plan.part, items, lengths, plan.width)
 
-    def _read(self, part: str, items: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """The first output, a row a user, of a part that reads items [B, T] and lengths [B], some users at a time."""
+    def _read(self, part: str, items: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
+        """The first output [B, w] of a part that reads items [B, T] and lengths [B], some users at a time.
+
+        Raises:
+            ArtifactError: It has another shape.
+        """
         graph, users = self.graph(part), max(1, self._steps // items.shape[1])
         found = [graph(items[at : at + users], lengths[at : at + users])[0] for at in range(0, len(items), users)]
-        return found[0] if len(found) == 1 else np.concatenate(found)
+        whole = found[0] if len(found) == 1 else np.concatenate(found)
+        if whole.shape != (len(items), width):
+            raise ArtifactError(f"expected {[len(items), width]} of {part}, got {list(whole.shape)}; export again")
+        return whole
 
     def mixed(self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route]) -> None:
         """See `Runner.mixed`: a graph per route is always faster."""
@@ -227,6 +230,7 @@ def open_export(
     """
     path = Path(path)
     exported, catalog = read_export(path)
+    check_export(path, exported)
     runner = ExportRunner(path, exported, expand)
     if warm:
         runner.open_all()

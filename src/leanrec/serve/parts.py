@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from leanrec.artifact.exported import SCALE, WEIGHTS
 from leanrec.artifact.manifest import one_line
+from leanrec.artifact.tensors import read_header
 from leanrec.core.errors import ArtifactError, ServeError
 
 Graph = Callable[..., Sequence[np.ndarray]]
@@ -34,27 +34,26 @@ def mapped(path: Path) -> dict[str, np.ndarray]:
         ArtifactError: It is not a whole safetensors file.
     """
     try:
-        with path.open("rb") as file:
-            start = 8 + int.from_bytes(file.read(8), "little")
-            if start > path.stat().st_size:
-                raise ValueError("the header is longer than the file")
-            header: dict[str, Any] = json.loads(file.read(start - 8))
         whole = np.memmap(path, np.uint8, "r")
-        found = {}
-        for name, entry in header.items():
-            if name != "__metadata__":
-                first, last = entry["data_offsets"]
-                flat = whole[start + first : start + last].view(TYPES[entry["dtype"]])
-                found[name] = np.asarray(flat.reshape(entry["shape"]))
+        found = {
+            name: np.asarray(
+                whole[entry.start : entry.start + entry.bytes].view(TYPES[entry.dtype]).reshape(entry.shape)
+            )
+            for name, entry in read_header(path).items()
+        }
         return {name: _whole(name, found) for name in found if not name.endswith(SCALE)}
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, OSError) as error:
         raise ArtifactError(f"{path} is not a whole safetensors file: {one_line(error)}; export again") from error
 
 
 def _whole(name: str, found: dict[str, np.ndarray]) -> np.ndarray:
     """A weight, in float32 if it is stored as int8 with scales."""
     array, scale = found[name], found.get(name + SCALE)
-    return array if scale is None else array * scale.reshape(-1, *[1] * (array.ndim - 1))
+    if scale is None:
+        return array
+    if scale.shape != array.shape[:1]:
+        raise ValueError(f"expected {list(array.shape[:1])} scales of {name[:80]!r}, got {list(scale.shape)}")
+    return array * scale.reshape(-1, *[1] * (array.ndim - 1))
 
 
 def opener(folder: Path, form: str, expand: bool = False) -> Callable[[str], Graph]:
@@ -81,7 +80,7 @@ def _onnx(folder: Path, expand: bool) -> Callable[[str], Graph]:
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # `serve.threads` says who computes
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised, not printed
     options.add_session_config_entry("session.disable_quant_qdq", "1")  # int8 weights become float32 once, on opening
 
     def open_part(name: str) -> Graph:
@@ -98,7 +97,10 @@ def _onnx(folder: Path, expand: bool) -> Callable[[str], Graph]:
         run = session.run
 
         def graph(*arrays: np.ndarray) -> Sequence[np.ndarray]:
-            return cast(Sequence[np.ndarray], run(None, dict(zip(names, arrays, strict=True))))
+            try:
+                return cast(Sequence[np.ndarray], run(None, dict(zip(names, arrays, strict=True))))
+            except Exception as error:  # its own exceptions share no base
+                raise ArtifactError(f"{name} of {folder} failed: {one_line(error)}; export again") from error
 
         return graph
 

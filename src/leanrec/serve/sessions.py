@@ -206,7 +206,15 @@ class Sessions:
         session.route, session.length, session.memories = route, steps, None
         if layout is None or (steps >= self.runner.max_length and not self.runner.slides(route)):
             return self.runner.states(window, lengths, route)
-        states, rows = self.runner.remember(window, lengths, route)
-        session.memories = Memories(layout, 1, rows[0].shape[2] if rows else 0)
-        session.memories.fill(rows, lengths)
+        states, session.memories = remembered(self.runner, layout, window, lengths, route)
         return states
+
+
+def remembered(
+    runner: StepRunner, layout: Layout, window: np.ndarray, lengths: np.ndarray, route: Route
+) -> tuple[Any, Memories]:
+    """States of histories int64 [B, T] with ``lengths`` int64 [B], and the memories from which more steps can be taken."""
+    states, rows = runner.remember(window, lengths, route)
+    memories = Memories(layout, len(window), rows[0].shape[2] if rows else 0)
+    memories.fill(rows, lengths)
+    return states, memories

@@ -28,14 +28,14 @@ In both, lambda of the budget dial is solved on the histories of the validation 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from leanrec.core.ranges import Amount, Count, Positive, Whole
+from leanrec.core.ranges import Amount, Count, Listed, Positive, Whole
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Kind, Technique
@@ -77,9 +77,9 @@ class CANetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             share, which is nearer to latency.
     """
 
-    widths: tuple[Count, ...] = ()
-    depths: tuple[Count, ...] = ()
-    embs: tuple[Count, ...] = ()
+    widths: Annotated[tuple[Count, ...], Listed] = ()
+    depths: Annotated[tuple[Count, ...], Listed] = ()
+    embs: Annotated[tuple[Count, ...], Listed] = ()
     project: bool = False
     training: Literal["sandwich", "gumbel"] = "sandwich"
     router: Literal["shared", "own"] = "shared"

@@ -27,13 +27,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from torch import Tensor
 
 from leanrec.core.errors import ConfigError
-from leanrec.core.ranges import Amount, Positive, Whole
+from leanrec.core.ranges import Amount, Listed, Positive, Whole
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Kind, Technique
@@ -73,14 +73,14 @@ class CpRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         std: Standard deviation of the vectors at the start.
     """
 
-    cuts: tuple[Positive, ...] = ()
-    blocks: Whole = 3
+    cuts: Annotated[tuple[Positive, ...], Listed] = ()
+    blocks: Annotated[int, msgspec.Meta(ge=0, le=16)] = 3
     shrink: Amount = 0.0
-    dims: tuple[Whole, ...] = ()
+    dims: Annotated[tuple[Whole, ...], Listed] = ()
     decay: Positive = 4.0
     parts: Literal["tied", "shared", "both", "input", "softmax", "none", "whole"] = "tied"
     sharing: Scheme = "none"
-    codes: Whole | tuple[Whole, ...] | Literal["auto"] = 0
+    codes: Whole | Annotated[tuple[Whole, ...], Listed] | Literal["auto"] = 0
     int8: bool = False
     std: Positive = 0.02
 

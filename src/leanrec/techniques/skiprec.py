@@ -45,7 +45,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from leanrec.core.errors import ConfigError
-from leanrec.core.ranges import Amount, Chance, Count, Positive, Whole
+from leanrec.core.ranges import Amount, Chance, Count, Few, Positive, Whole
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Kind, Technique
@@ -93,7 +93,7 @@ class SkipRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     training: Literal["rl", "gumbel", "sandwich", "menu", "depth"] = "menu"
     policy: Literal["shared", "conv", "gru", "attention"] = "shared"
     policy_width: Whole = 0
-    patterns: Count = 12
+    patterns: Few = 12
     keep: Chance = 0.25
     compute: Amount = 1.0
     bounded: bool = False
