@@ -141,7 +141,7 @@ def batch(options: argparse.Namespace) -> list[dict[str, Any]]:
     def served(runner: TorchRunner) -> int:
         return len(runner.best(runner.states(items, lengths, FULL), 10, None, None)[0])
 
-    squares = {dtype: torch.ones(2048, 2048, dtype=getattr(torch, dtype)) for dtype in runners}
+    squares = {dtype: torch.ones(options.square, options.square, dtype=getattr(torch, dtype)) for dtype in runners}
     calls: dict[str, Callable[[], int]] = {"eager": eager}
     calls |= {name: lambda runner=runner: served(runner) for name, runner in runners.items()}
     calls |= {
@@ -155,7 +155,7 @@ def batch(options: argparse.Namespace) -> list[dict[str, Any]]:
 
         timing = timed(options, calls | {"onnx": onnx}, 1000)
     flops = flops_per_user(model, options.length) * options.users
-    peaks = {name: 2 * 2048**3 / timing[f"product of {name}"].p50_ms / 1e6 for name in squares}
+    peaks = {name: 2 * options.square**3 / timing[f"product of {name}"].p50_ms / 1e6 for name in squares}
     rows = []
     for name in ("eager", "float32", "onnx", "bfloat16"):
         achieved = flops / timing[name].p50_ms / 1e6
@@ -449,6 +449,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--users", type=int, default=256)
     parser.add_argument("--length", type=int, default=0)
     parser.add_argument("--items", type=int, default=0)
+    parser.add_argument("--square", type=int, default=2048, help="rows of the products that peaks are measured on")
     parser.add_argument("--index", action="store_true", help="with an index, whose building takes minutes")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--out", type=Path, help="CSV to append to; benchmarks/results/engine-* by default")

@@ -312,7 +312,7 @@ def test_engine_on_many_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_engine_on_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = ("--width", 8, "--layers", 1, "--users", 3, "--length", 6, "--items", 50)
+    shape = ("--width", 8, "--layers", 1, "--users", 3, "--length", 6, "--items", 50, "--square", 32)
     rows = engine_rows(monkeypatch, tmp_path / "rows.csv", "batch", *shape, "--seconds", 0)
     assert [row["engine"] for row in rows] == ["eager", "float32", "onnx", "bfloat16"]
 

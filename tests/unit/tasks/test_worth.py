@@ -107,8 +107,8 @@ def test_training_holds_a_routed_model_against_its_own_whole_network(trained: Tr
 def test_quality_is_compared_user_by_user_with_the_run_it_came_from(trained: Trained) -> None:
     found = weigh(trained.run, trained.plain, trained.store, "test", budget=0.5)
     ours, theirs = (
-        gains("ndcg@10", evaluate_run(run, trained.store, "test", budget=0.5).ranking.ranks)
-        for run in (trained.run, trained.plain)
+        gains("ndcg@10", evaluate_run(run, trained.store, "test", budget=budget).ranking.ranks)
+        for run, budget in ((trained.run, 0.5), (trained.plain, None))
     )
     loss = paired_loss(ours, theirs, 0.0)
     assert found.loss == (loss.mean, loss.low, loss.high)
