@@ -196,7 +196,7 @@ async def storm(port: int, sent: Sequence[bytes], connections: int, seconds: flo
     number = 0
     while (asked := time.perf_counter()) - started < seconds:
         status, body = await line.ask(sent[number % len(sent)])
-        while status != 200:
+        while status != 200 and time.perf_counter() - started < seconds + 10:
             polite.statuses[status] += 1
             if status == LOST:
                 _, line = await loop.create_connection(Connection, HOST, port)

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from leanrec.server import metrics, schemas
-from leanrec.server.endpoint import Door, Handler, reply
+from leanrec.server.endpoint import HASTY, Door, Handler, reply
 from leanrec.server.openapi import described
 from leanrec.server.problems import Refusal
 from leanrec.server.service import Service
@@ -75,7 +75,8 @@ def make_app(service: Service) -> ASGIApp:
     door, document = Door(service), msgspec.json.encode(described())
 
     async def recommend(request: Request) -> Response:
-        return reply(await service.recommend(await door.body(request, recommend_body)))
+        hasty = request.scope.get(HASTY, False)
+        return reply(await service.recommend(await door.body(request, recommend_body), hasty))
 
     async def events(request: Request) -> Response:
         return reply(await service.events(await door.body(request, events_body)))

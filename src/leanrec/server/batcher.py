@@ -50,6 +50,7 @@ class _Waiting(Generic[Question, Answered]):
     future: asyncio.Future[list[Answered]]
     came: float
     within: float
+    hasty: bool
 
     @property
     def deadline(self) -> float:
@@ -87,29 +88,32 @@ class Batcher(Generic[Question, Answered]):
         self._loop = asyncio.get_running_loop()
         self._worker = ThreadPoolExecutor(1, "leanrec-answers")
         self._waiting: deque[_Waiting[Question, Answered]] = deque()
+        self._last_ones: deque[_Waiting[Question, Answered]] = deque()
         self._begins: asyncio.Handle | None = None
         self._running, self._last, self._since = 0, 0, 0.0
         self._idle = asyncio.Event()
         self._idle.set()
         self._longest, self.size = longest, most
-        self.waiting, self.pace = 0, Pace()
+        self.waiting, self._hasty, self.pace = 0, 0, Pace()
         self.single = math.inf
 
-    async def ask(self, questions: Sequence[Question], within: float) -> list[Answered]:
+    async def ask(self, questions: Sequence[Question], within: float, hasty: bool = False) -> list[Answered]:
         """Answers to the questions of one request, one user each.
 
         Args:
             questions: At least one.
             within: Seconds until the reply must have arrived.
+            hasty: See `admit`.
 
         Raises:
             Refusal: There is no room, or no time.
         """
-        self.admit(len(questions), within)
+        self.admit(len(questions), within, hasty)
         now = self._loop.time()
-        one = _Waiting(questions, self._loop.create_future(), now, within)
-        self._waiting.append(one)
+        one = _Waiting(questions, self._loop.create_future(), now, within, hasty)
+        (self._last_ones if hasty else self._waiting).append(one)
         self.waiting += len(questions)
+        self._hasty += len(questions) * hasty
         timer = self._loop.call_at(one.deadline, _expire, one.future, within)
         self._wake()
         try:
@@ -123,7 +127,7 @@ class Batcher(Generic[Question, Answered]):
         Args:
             users: Of the request.
             within: Seconds until the reply must have arrived.
-            hasty: Whether the client asks again sooner than it was told to.
+            hasty: Whether the client asks again sooner than it was told to. Such ones are answered after all others.
 
         Raises:
             Refusal: So it is.
@@ -132,7 +136,8 @@ class Batcher(Generic[Question, Answered]):
             return
         if self.waiting + users > self._queue:
             self._overloaded(f"expected at most {self._queue} users to wait, got more")
-        ahead = self._left() + self.pace.foresees(self.waiting + users, self.size)
+        before = self.waiting if hasty else self.waiting - self._hasty
+        ahead = self._left() + self.pace.foresees(before + users, self.size)
         if ahead > (HASTY if hasty else LIKELY) * within:
             self._overloaded(
                 f"expected an answer within {within:.3g} s, got a queue of about {ahead:.3g} s, too long to be sure"
@@ -191,10 +196,13 @@ class Batcher(Generic[Question, Answered]):
         batch: list[_Waiting[Question, Answered]] = []
         users, now = 0, self._loop.time()
         ready = now + self.pace.foresees(min(self.waiting, self.size), self.size)
-        while self._waiting and (not batch or users + len(self._waiting[0].questions) <= self.size):
-            one = self._waiting.popleft()
+        while (queue := self._waiting or self._last_ones) and (
+            not batch or users + len(queue[0].questions) <= self.size
+        ):
+            one = queue.popleft()
             self.waiting -= len(one.questions)
-            if one.deadline < ready and self._waiting:
+            self._hasty -= len(one.questions) * one.hasty
+            if one.deadline < ready and self.waiting:
                 _expire(one.future, one.within)
             if not one.future.done():
                 batch.append(one)
@@ -252,7 +260,7 @@ class Batcher(Generic[Question, Answered]):
                 one.future.set_result(good)
             else:
                 one.future.set_exception(next(answer for answer in result if isinstance(answer, Exception)))
-        if self._waiting:
+        if self.waiting:
             self._start()
 
 

@@ -22,6 +22,8 @@ T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 log = logging.getLogger("leanrec.server")
 encoder = msgspec.json.Encoder()
+HASTY, REFUSED = "leanrec.hasty", "leanrec.refused"
+"""Keys of a request's scope: whether its client asks sooner than it was told to, and whether it was refused for lack of time."""
 
 
 def reply(content: Any) -> Response:
@@ -46,6 +48,7 @@ class Door:
                     self._key(request, self.settings.api_key, self.settings.admin_key)
                 response = await handler(request)
             except Refusal as refused:
+                request.scope[REFUSED] = refused.kind == "overloaded"
                 response = self._refused(refused)
             except LeanrecError as error:
                 response = self._refused(refusal(error))

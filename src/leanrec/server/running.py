@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -27,6 +28,9 @@ SWITCH = 0.0005
 OTHER_FILES = 128
 """Files that a server opens beside its connections."""
 
+ACCEPTED = 256
+"""Connections that are accepted before the loop does something else."""
+
 log = logging.getLogger("leanrec.server")
 
 
@@ -42,12 +46,14 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.service, self._started, self._hangup = service, started, hangup
         self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: list[socket.socket] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take requests, and say so."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        self._listening = sockets or []
         if self.should_exit:
             return
         self._started()
@@ -63,12 +69,33 @@ class Server(uvicorn.Server):
         self._loop.call_soon_threadsafe(lambda: self._do(self._drain()))
 
     async def on_tick(self, counter: int) -> bool:
-        """End connections that take too long, twice a second."""
+        """Ten times a second accept whoever waits; twice a second end connections that take too long."""
+        self._accept()
         if counter % 5 == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 connection.expire(now)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
         return await super().on_tick(counter)
+
+    def _accept(self) -> None:
+        """Accept those who have connected; the loop itself accepts one in a turn, and under load its turns are long."""
+        for listening in self._listening:
+            for _ in range(ACCEPTED):
+                try:
+                    line, _ = listening.accept()
+                except OSError:
+                    break
+                line.setblocking(False)
+                self._do(self._connect(line))
+
+    async def _connect(self, line: socket.socket) -> None:
+        with suppress(OSError):  # it has left
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, line)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """As `uvicorn.Server` makes one."""
+        make: Any = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept whoever has connected, and answer."""

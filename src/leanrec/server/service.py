@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -70,7 +70,7 @@ class Service:
         """Take requests, on the loop that this is called on."""
         own = self.settings
         longest = own.deadline_ms / 1000 / BATCHES
-        self._tarpit = Tarpit(asyncio.get_running_loop().time)
+        self._tarpit = Tarpit(asyncio.get_running_loop())
         self._batcher = Batcher(answered, self, own.gather_ms / 1000, own.batch, own.queue, longest)
         self._seldom.start()
         self.ready = True
@@ -99,16 +99,12 @@ class Service:
         """
         self.batcher.admit(1, self.limits.seconds(None), hasty)
 
-    def late(self, within: float | None = None) -> float:
-        """Seconds to wait with a refusal, which this counts.
+    def refuse(self, send: Callable[[], None], hasty: bool) -> None:
+        """Send a refusal of a request that was not read, now or late; see `Tarpit`."""
+        self._tarpit.refuse(self.limits.seconds(None), send, hasty)
 
-        Args:
-            within: Seconds until the reply must have arrived; the server's own limit if nothing else is known.
-        """
-        return self._tarpit.wait(self.limits.seconds(None) if within is None else within)
-
-    async def recommend(self, body: schemas.Recommend) -> schemas.Answer | list[schemas.Answer]:
-        """Answer one user, or many with a list."""
+    async def recommend(self, body: schemas.Recommend, hasty: bool = False) -> schemas.Answer | list[schemas.Answer]:
+        """Answer one user, or many with a list; ``hasty`` as in `admit`."""
         live, many = self.live, body.histories is not None or body.users is not None
         due = self._due(body)
         async with self._in_turn(due):
@@ -119,7 +115,7 @@ class Service:
             else:
                 histories = body.histories if body.histories is not None else [body.history or []]
             questions = self._questions(live, histories, body)
-        answers = await self._ask(questions, due) if questions else []
+        answers = await self._ask(questions, due, hasty) if questions else []
         return answers if many else answers[0]
 
     async def events(self, body: schemas.Events) -> schemas.Accepted:
@@ -277,15 +273,16 @@ class Service:
         finally:
             turn.release()
 
-    async def _ask(self, questions: Sequence[Question], due: float) -> list[schemas.Answer]:
+    async def _ask(self, questions: Sequence[Question], due: float, hasty: bool = False) -> list[schemas.Answer]:
         started = time.perf_counter()
         try:
-            answers = await self.batcher.ask(questions, _left(due))
+            answers = await self.batcher.ask(questions, _left(due), hasty)
         except Refusal as refused:
             if refused.kind == "overloaded":
-                await asyncio.sleep(self.late(_left(due)))
+                await self._tarpit.hold(_left(due), hasty)
             raise
         took = time.perf_counter() - started
+        self._tarpit.answered(len(answers))
         for answer in answers:
             self.metrics.answered(answer, took)
         return answers

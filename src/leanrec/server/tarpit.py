@@ -1,45 +1,84 @@
 """Refusals that come late where there are many of them, so that asking again and again costs the client time, not the server.
 
 A client that asks again as soon as it is refused is refused thousands of times a second, and every refusal takes time from those
-who are answered. If the refusal comes shortly before the deadline instead, such a client asks two or three times a second.
+who are answered. So many refusals are sent shortly before the deadline and not at once. Clients that ask again sooner than they
+were told to wait longer: they are refused a quarter as often as others are answered. Most of the server's time is then spent on
+answers, however fast the machine is and however many ask. A client that waits for its refusal sends nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Callable
 
 WINDOW = 0.1
 """Seconds over which refusals are counted."""
 FEW = 25
-"""Refusals in a window that are sent at once."""
+"""Refusals in a window that are sent at once. Hasty clients are sent so many even if nobody is answered."""
 LATE = 0.7
 """Share of a deadline after which the others are sent; as a question that was not answered in time."""
+SHARE = 0.25
+"""Refusals of hasty clients for every answer."""
+MOST = 256
+"""Refusals that are sent before the loop does something else."""
 
 
 class Tarpit:
-    """Says how long a refusal is to be kept back.
+    """Sends refusals: few at once; many late, and those of hasty clients a quarter as often as there are answers.
 
     Args:
-        clock: Seconds.
+        loop: Has the time, and calls later.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._from, self._count, self._many = 0.0, 0, False
+        self._kept: deque[tuple[float, Callable[[], None]]] = deque()
+        self._credit = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
-    def wait(self, within: float) -> float:
-        """Count a refusal.
+    def refuse(self, within: float, send: Callable[[], None], hasty: bool = False) -> None:
+        """Send a refusal, now or late.
 
         Args:
             within: Seconds until the reply must have arrived.
-
-        Returns:
-            Seconds until it should be sent.
+            send: Called once, also if the client has left meanwhile.
+            hasty: Whether the client asks again sooner than it was told to.
         """
-        now = self._clock()
+        now = self._loop.time()
+        if not self._too_many(now):
+            send()
+        elif not hasty:
+            self._loop.call_at(now + LATE * within, send)
+        else:
+            self._kept.append((now + LATE * within, send))
+            if self._timer is None:
+                self._timer = self._loop.call_at(now + WINDOW / 10, self._send)
+
+    async def hold(self, within: float, hasty: bool = False) -> None:
+        """Wait until a refusal is to be sent."""
+        sent = self._loop.create_future()
+        self.refuse(within, lambda: None if sent.done() else sent.set_result(None), hasty)
+        await sent
+
+    def answered(self, users: int) -> None:
+        """So many were answered, and a share of that may be refused."""
+        self._credit += SHARE * users
+
+    def _too_many(self, now: float) -> bool:
         passed = now - self._from
         if passed > WINDOW:
             self._many = passed < 2 * WINDOW and self._count > FEW
             self._from, self._count = now, 0
         self._count += 1
-        return LATE * within if self._many or self._count > FEW else 0.0
+        return self._many or self._count > FEW
+
+    def _send(self) -> None:
+        """Send what is due and allowed, in the order of coming; ten times in a window, as long as any are kept."""
+        now = self._loop.time()
+        self._credit = min(self._credit + FEW / 10, MOST)
+        while self._kept and self._kept[0][0] <= now and self._credit >= 1:
+            self._credit -= 1
+            self._kept.popleft()[1]()
+        self._timer = self._loop.call_at(now + WINDOW / 10, self._send) if self._kept else None

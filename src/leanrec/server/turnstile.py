@@ -8,11 +8,11 @@ whoever is answered would be late for them.
 from __future__ import annotations
 
 import re
-from asyncio import TimerHandle
 from functools import partial
 from typing import Any
 
 from leanrec.server.connection import Connection, Stage
+from leanrec.server.endpoint import HASTY, REFUSED
 from leanrec.server.metrics import Metrics
 from leanrec.server.problems import Refusal, as_bytes
 from leanrec.server.service import Service
@@ -64,8 +64,7 @@ class Turnstile(Connection):
 
     def __init__(self, service: Service, **options: Any) -> None:
         super().__init__(service, **options)
-        self._held: TimerHandle | None = None
-        self._refused = self._hasty = False
+        self._held = self._refused = self._hasty = False
         self._last = -REST
 
     def data_received(self, data: bytes) -> None:
@@ -79,16 +78,15 @@ class Turnstile(Connection):
                 return
         super().data_received(data)
 
+    def on_message_begin(self) -> None:
+        """A request begins that was not turned away."""
+        super().on_message_begin()
+        self.scope[HASTY] = self._hasty  # pyright: ignore[reportGeneralTypeIssues]
+
     @property
     def idle(self) -> bool:
         """Whether nothing is being read, answered, refused or sent."""
-        return self._held is None and super().idle
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone, with a refusal that was kept back."""
-        if self._held is not None:
-            self._held.cancel()
-        super().connection_lost(exc)
+        return not self._held and super().idle
 
     def _stands(self) -> bool:
         """Whether a question may be refused here."""
@@ -99,23 +97,23 @@ class Turnstile(Connection):
         now = self.loop.time()
         if now - self._last >= REST:
             self._hasty = False
-        elif self._refused:
+        elif self._refused or (self.cycle is not None and self.cycle.scope.get(REFUSED)):
             self._hasty = True
         self._refused, self._last = False, now
         return self._hasty
 
     def _turn_away(self, refused: Refusal) -> None:
         self._enter(Stage.IDLE)
-        wait = self._service.late()
-        if wait:
+        self._held = True
+        self._service.refuse(partial(self._answer, refused), self._hasty)
+        if self._held:
             self.flow.pause_reading()
-            self._held = self.loop.call_later(wait, self._answer, refused)
-        else:
-            self._answer(refused)
 
     def _answer(self, refused: Refusal) -> None:
         """Refuse, and keep the connection as long as after any other reply."""
-        self._held = None
+        self._held = False
+        if self.transport.is_closing():
+            return
         self._refused, self._last = True, self.loop.time()
         self.transport.write(turned_away(refused, self._service.metrics, self._stopping))
         if self._stopping:

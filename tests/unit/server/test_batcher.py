@@ -264,3 +264,17 @@ def test_who_asks_again_too_soon_gets_less_of_the_queue() -> None:
         await asyncio.gather(*waits)
 
     batched(work, is_open=False)
+
+
+def test_who_asks_again_too_soon_is_answered_after_others() -> None:
+    async def work(batcher: Batcher[int, int], gate: Gate, seen: Seen) -> None:
+        first = asyncio.create_task(batcher.ask([1], 30.0))
+        await entered(gate)
+        hasty = [asyncio.create_task(batcher.ask([question], 30.0, hasty=True)) for question in (10, 11)]
+        others = [asyncio.create_task(batcher.ask([question], 30.0)) for question in (2, 3)]
+        await asyncio.sleep(0)
+        gate.open.set()
+        await asyncio.gather(first, *hasty, *others)
+        assert gate.asked == [[1], [2, 3, 10], [11]] and batcher.waiting == 0
+
+    batched(work, is_open=False, most=3)

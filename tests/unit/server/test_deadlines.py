@@ -192,9 +192,9 @@ def test_what_an_event_waited_for_its_store_is_not_given_again_to_its_answer(pla
         asked: list[float] = []
         ask = client.service.batcher.ask
 
-        async def noted(questions: Any, within: float) -> Any:
+        async def noted(questions: Any, within: float, hasty: bool) -> Any:
             asked.append(within)
-            return await ask(questions, within)
+            return await ask(questions, within, hasty)
 
         client.service.batcher.ask = noted  # pyright: ignore[reportAttributeAccessIssue]
         reply = await client.post("/v1/events", {"user": "u", "items": ["i1"], "deadline_ms": 400})
