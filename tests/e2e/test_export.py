@@ -38,7 +38,7 @@ import re
 import msgspec
 from leanrec.serve.export_runner import open_export
 
-engine, _ = open_export(sys.argv[1])
+engine, _ = open_export(sys.argv[1], trust=True)
 answer = engine.recommend([sys.argv[2].split(",")], 5, exclude_seen=True, deny=["item-9"])
 assert not {blocked} & {{name.split(".")[0] for name in sys.modules}}
 print(msgspec.json.encode(answer[0]).decode())
@@ -94,12 +94,13 @@ def test_an_export_answers_as_its_run(
 ) -> None:
     options = ("--history", HISTORY, "-k", 7, "--exclude-seen", "--json")
     whole = leanrec("recommend", run, *options).json
-    found = leanrec("recommend", exports[form], *options).json
+    found = leanrec("recommend", exports[form], *options, "--trust").json
     assert [item["item"] for item in found["items"]] == [item["item"] for item in whole["items"]]
     assert [item["score"] for item in found["items"]] == pytest.approx([i["score"] for i in whole["items"]], abs=1e-4)
     assert (found["route"], found["flops_ratio"]) == (whole["route"], whole["flops_ratio"])
     for name, path in (("run", run), ("export", exports[form])):
-        leanrec("recommend", path, "--data", store, "--out", tmp_path / f"{name}.parquet", "-k", 5, "--json")
+        table = tmp_path / f"{name}.parquet"
+        leanrec("recommend", path, "--data", store, "--out", table, "-k", 5, "--trust", "--json")
     first, second = (pl.read_parquet(tmp_path / f"{name}.parquet") for name in ("run", "export"))
     assert first["item"].equals(second["item"]) and first["user"].equals(second["user"])
 
@@ -263,7 +264,7 @@ def test_int8_weights_are_smaller_and_say_what_they_lose(
     assert made["weights"] == "int8" and made["parts"]["weights.safetensors"] < 0.8 * whole
     assert 0 < made["parity"] < 0.2 and made["loss"]["users"] > 0
     assert made["loss"]["overlap"] > 0.7 and abs(made["loss"]["ndcg"] - made["loss"]["ndcg_int8"]) < 0.1
-    answer = leanrec("recommend", tmp_path / "out", "--history", HISTORY, "-k", 10, "--json").json
+    answer = leanrec("recommend", tmp_path / "out", "--history", HISTORY, "-k", 10, "--trust", "--json").json
     exact = leanrec("recommend", run, "--history", HISTORY, "-k", 10, "--json").json
     assert len({i["item"] for i in answer["items"]} & {i["item"] for i in exact["items"]}) >= 7
     assert "expected --weights float32 or int8, got 'int4'" in refused(

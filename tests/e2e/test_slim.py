@@ -206,7 +206,10 @@ def test_a_search_is_not_lost_where_its_winner_cannot_be_exported(
     with monkeypatch.context() as patch:
         patch.setattr("leanrec.tasks.exporting.find_spec", lambda name: None)
         shown = leanrec(*command)
-    assert "exported as pt2" in shown.err and "pip install 'leanrec[onnx]' and --export onnx make one" in shown.err
+    assert (
+        "exported as pt2" in shown.err
+        and "open it with --trust; pip install 'leanrec[onnx]' and --export onnx" in shown.err
+    )
     assert json.loads((out / "slim.json").read_text())["export"]["format"] == "pt2"
     assert leanrec(*command, "--export", "none", "--json").json["export"] is None
 

@@ -11,7 +11,7 @@ import typer
 from leanrec import tasks
 from leanrec.build import OpenRun, open_run
 from leanrec.cli import reports
-from leanrec.cli.options import Budget, Data, ExcludeSeen, Run
+from leanrec.cli.options import Budget, Data, ExcludeSeen, Run, Trust
 from leanrec.cli.output import Json, emit, note, stages
 from leanrec.config import CONFIG
 from leanrec.core.errors import ConfigError
@@ -59,6 +59,7 @@ def evaluate(
     ] = None,
     per_user: Annotated[Path | None, typer.Option(help="Parquet with user, target, rank, route, flops.")] = None,
     data: Data = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Rank the full catalogue for every user: HR, NDCG, MRR at 5, 10, 20, with 95 % intervals, and what it cost.
@@ -82,7 +83,7 @@ def evaluate(
     opened = open_run(run)
     store = opened.store(data)
     exclude_seen = opened.config.data.exclude_seen is True if exclude_seen is None else exclude_seen
-    served = tasks.export_of(opened, export) if export else None
+    served = tasks.export_of(opened, export, trust) if export else None
     given = {name: _given(name, path, store) for name, path in (("full", full), ("small", small)) if path}
     with stages(as_json) as progress:
         valid = promise = None

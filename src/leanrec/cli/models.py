@@ -13,7 +13,7 @@ from leanrec.artifact.manifest import read_manifest
 from leanrec.backbones import backbones
 from leanrec.build import open_run, saved_config
 from leanrec.cli import drawing, reports
-from leanrec.cli.options import Budget, Data, Run
+from leanrec.cli.options import Budget, Data, Run, Trust
 from leanrec.cli.output import Json, emit, note, stages, table
 from leanrec.config import override, parse, read_recipe, recipe_names
 from leanrec.core.errors import ConfigError
@@ -197,6 +197,7 @@ def bench(
     k: Annotated[int, typer.Option("-k", help="Items recommended.", min=1)] = 10,
     budget: Budget = None,
     data: Data = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Measure p50, p99 and users a second on real histories, the runs taking turns.
@@ -204,7 +205,9 @@ def bench(
     Example: leanrec bench full small --batch 1,256
     """
     sizes = reports.whole_numbers("--batch", batch)
-    result = asdict(tasks.run_bench([tasks.open_answering(run) for run in runs], data, sizes, seconds, k, budget))
+    result = asdict(
+        tasks.run_bench([tasks.open_answering(run, trust) for run in runs], data, sizes, seconds, k, budget)
+    )
     if as_json:
         emit(result)
     else:
@@ -219,6 +222,7 @@ def recommend(
     k: Annotated[int, typer.Option("-k", help="Items for each user.", min=1)] = 10,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out each user's own items.")] = False,
     budget: Budget = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Recommend to one user by history, or to all users of a store.
@@ -229,7 +233,7 @@ def recommend(
     """
     if (history is None) == (data is None) or (data is None) != (out is None):
         raise ConfigError("expected either --history KEY,KEY,... or both --data DATA and --out FILE.parquet")
-    opened = tasks.open_answering(run)
+    opened = tasks.open_answering(run, trust)
     if history is not None:
         tasks.checked(budget, opened.engine.budgets is not None)
         answer = opened.engine.recommend([reports.keys(history)], k, exclude_seen=exclude_seen, budget=budget)[0]
@@ -253,7 +257,7 @@ def recommend(
 def export(
     run: Run,
     out: Annotated[Path, typer.Option("--out", help="Directory to write; new or empty.")],
-    form: Annotated[str, typer.Option("--format", help="onnx or pt2.")] = "onnx",
+    form: Annotated[str, typer.Option("--format", help="onnx, or pt2, which is opened with --trust only.")] = "onnx",
     limit: Annotated[float, typer.Option(help="Largest error against the run that is accepted.", min=0)] = LIMIT,
     sessions: Annotated[
         bool, typer.Option("--sessions", help="Also write what takes single steps, for events that arrive one by one.")

@@ -16,4 +16,7 @@ ExcludeSeen = Annotated[
         help="Leave out each user's own items, or keep them; by default as in training, which keeps them where items repeat.",
     ),
 ]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Open a pt2 export, too: only one of your own, since it can run any code.")
+]
 Budget = Annotated[float | None, typer.Option(help="Mean cost wanted, as a share of the full model.", min=0)]

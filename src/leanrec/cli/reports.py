@@ -286,7 +286,7 @@ def export_result(out: Path, exported: Exported) -> dict[str, Any]:
 
 def show_export(result: dict[str, Any]) -> None:
     """The parts of an export as a table."""
-    lost = ""
+    lost, trust = "", " --trust" if result["format"] == "pt2" else ""
     if "loss" in result:
         lost = "\nint8: NDCG@10 {ndcg_int8:.4f} for {ndcg:.4f} on {users:,} validation users, {overlap:.1%} of lists alike".format(
             **result["loss"]
@@ -295,5 +295,5 @@ def show_export(result: dict[str, Any]) -> None:
         f"{result['out']}: {result['format']}, {len(result['routes'])} routes, {size(result['bytes'])}",
         ["part", "size"],
         [(name, size(count)) for name, count in result["parts"].items()],
-        f"within {result['parity']:.1g} of the run; next: leanrec recommend {result['out']} --history KEY,KEY,...{lost}",
+        f"within {result['parity']:.1g} of the run; next: leanrec recommend {result['out']} --history KEY,KEY,...{trust}{lost}",
     )

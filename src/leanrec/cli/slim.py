@@ -167,7 +167,7 @@ def _show_export(export: dict[str, Any] | None) -> None:
     more = (
         ""
         if export["format"] == "onnx"
-        else "; pip install 'leanrec[onnx]' and --export onnx make one that needs no torch"
+        else "; open it with --trust; pip install 'leanrec[onnx]' and --export onnx make one that needs neither that nor torch"
     )
     note(f"exported as {export['format']}, {size(export['bytes'])}: {export['path']}{more}")
 

@@ -23,7 +23,11 @@ def collect(program: ExportedProgram, weights: Weights) -> None:
 
 
 def write(program: ExportedProgram, path: Path) -> None:
-    """Write a program without its weights: one number stands for each."""
+    """Write a program without its weights, for each of which one number stands, and without the inputs it was traced with.
+
+    torch writes the inputs, and nothing else of a program, as a pickle.
+    """
+    program._example_inputs = None
     for name, tensor in program.state_dict.items():
         hollow = tensor.new_zeros(()).expand(tensor.shape)
         program.state_dict[name] = torch.nn.Parameter(hollow, requires_grad=False) if _is_parameter(tensor) else hollow

@@ -214,7 +214,7 @@ def _coded(exported: Exported, weights: Mapping[str, np.ndarray]) -> CodedItems:
 
 
 def open_export(
-    path: Path | str, threads: int | None = None, warm: bool = True, expand: bool = False
+    path: Path | str, threads: int | None = None, warm: bool = True, expand: bool = False, trust: bool = False
 ) -> tuple[Engine, Exported]:
     """An engine over an export, whose every file is checked first, and its manifest.
 
@@ -223,13 +223,19 @@ def open_export(
         threads: See `Engine`.
         warm: Open every part now, not when the first request needs it.
         expand: See `ExportRunner`.
+        trust: Open a pt2 export, too; what is in one can run any code in this process.
 
     Raises:
-        ArtifactError: A file is missing, damaged, hostile or of another version.
+        ArtifactError: A file is missing, damaged, hostile or of another version, or it is a pt2 export without ``trust``.
         ServeError: The runtime is not installed.
     """
     path = Path(path)
     exported, catalog = read_export(path)
+    if exported.format == "pt2" and not trust:
+        raise ArtifactError(
+            f"expected an ONNX export, got a pt2 export in {path}, and opening one can run any code that is in it; "
+            "if you know who made it add --trust (from Python trust=True), or export the run as onnx"
+        )
     check_export(path, exported)
     runner = ExportRunner(path, exported, expand)
     if warm:

@@ -12,6 +12,7 @@ from leanrec.artifact.exported import SCALE, WEIGHTS
 from leanrec.artifact.manifest import one_line
 from leanrec.artifact.tensors import read_header
 from leanrec.core.errors import ArtifactError, ServeError
+from leanrec.serve import programs
 
 Graph = Callable[..., Sequence[np.ndarray]]
 """From arrays, in the order of the graph's inputs, to its outputs."""
@@ -68,7 +69,7 @@ def opener(folder: Path, form: str, expand: bool = False) -> Callable[[str], Gra
     Raises:
         ServeError: The runtime is not installed.
     """
-    return _onnx(folder, expand) if form == "onnx" else _pt2(folder)
+    return _onnx(folder, expand) if form == "onnx" else programs.opener(folder, mapped(folder / WEIGHTS))
 
 
 def _onnx(folder: Path, expand: bool) -> Callable[[str], Graph]:
@@ -101,37 +102,6 @@ def _onnx(folder: Path, expand: bool) -> Callable[[str], Graph]:
                 return cast(Sequence[np.ndarray], run(None, dict(zip(names, arrays, strict=True))))
             except Exception as error:  # its own exceptions share no base
                 raise ArtifactError(f"{name} of {folder} failed: {one_line(error)}; export again") from error
-
-        return graph
-
-    return open_part
-
-
-def _pt2(folder: Path) -> Callable[[str], Graph]:
-    try:
-        import torch
-
-        from leanrec.nn import attention, recurrent  # their operators must be known before a graph is read
-    except ImportError as error:
-        raise ServeError(f"expected the package torch to serve {folder}, got none; pip install torch") from error
-    weights = {
-        name: torch.from_numpy(np.array(array)).requires_grad_(False)
-        for name, array in mapped(folder / WEIGHTS).items()
-    }
-
-    def open_part(name: str) -> Graph:
-        assert recurrent.GRU is not None and attention.RECALL is not None
-        try:
-            program = torch.export.load(folder / name)
-            module = program.module()
-            module.load_state_dict({key: weights[key] for key in module.state_dict()}, assign=True)
-        except Exception as error:
-            raise ArtifactError(f"{name} of {folder} is not a part that runs: {one_line(error)}") from error
-
-        def graph(*arrays: np.ndarray) -> list[np.ndarray]:
-            with torch.inference_mode():
-                found = module(*map(torch.from_numpy, arrays))
-                return [tensor.numpy() for tensor in ((found,) if isinstance(found, torch.Tensor) else found)]
 
         return graph
 

@@ -50,6 +50,9 @@ def serve(
     expand: Annotated[
         bool, typer.Option("--expand", help="Write an export's compressed item table out in memory: faster, larger.")
     ] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Open a pt2 export, too: only one of your own, since it can run any code.")
+    ] = False,
     drain_s: Annotated[float, typer.Option(help="Time to go on after a signal to stop.")] = 0.0,
     api_key: Annotated[
         str, typer.Option(envvar="LEANREC_API_KEY", help="Wanted of every request to /v1.", show_default=False)
@@ -84,6 +87,7 @@ def serve(
         connections=connections,
         session_mb=session_mb,
         expand=expand,
+        trust=trust,
         drain_s=drain_s,
         api_key=api_key,
         admin_key=admin_key,

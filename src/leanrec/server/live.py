@@ -130,7 +130,7 @@ def open_live(path: Path, settings: Settings) -> Live:
     if is_export(path):
         from leanrec.serve.export_runner import open_export
 
-        engine, exported = open_export(path, expand=settings.expand)
+        engine, exported = open_export(path, expand=settings.expand, trust=settings.trust)
         digest = exported.sha256
     else:
         from leanrec.build import open_run

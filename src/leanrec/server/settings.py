@@ -28,6 +28,7 @@ class Settings:
         connections: Most clients that are connected at once.
         session_mb: Memory for what makes an event cost one step.
         expand: Whether an ONNX export's compressed item table is written out in memory, for speed.
+        trust: Whether a pt2 export is opened, too, also by a reload: one can run any code in this process.
         drain_s: How long requests are still taken after a request to stop, so that a load balancer can notice.
         api_key: Wanted in ``X-API-Key`` or as a bearer token on every path of /v1; empty for none.
         admin_key: Wanted to reload; empty if nobody may by HTTP.
@@ -49,6 +50,7 @@ class Settings:
     connections: int = 8192
     session_mb: int = 256
     expand: bool = False
+    trust: bool = False
     drain_s: float = 0.0
     api_key: str = ""
     admin_key: str = ""

@@ -74,26 +74,26 @@ class Answering:
         return store_of(self.trained, self.path, data)
 
 
-def open_answering(path: Path) -> Answering:
-    """What answers for a run or an export.
+def open_answering(path: Path, trust: bool = False) -> Answering:
+    """What answers for a run or an export; ``trust`` as in `open_export`.
 
     Raises:
         ArtifactError: It is damaged or neither.
     """
     if is_export(path):
-        engine, exported = open_export(path)
+        engine, exported = open_export(path, trust=trust)
         return Answering(path, exported.data, engine)
     run = open_run(path)
     return Answering(path, run.manifest.data, run.engine())
 
 
-def export_of(run: OpenRun, path: Path) -> tuple[Engine, Exported]:
-    """An export of a run, ready to answer.
+def export_of(run: OpenRun, path: Path, trust: bool = False) -> tuple[Engine, Exported]:
+    """An export of a run, ready to answer; ``trust`` as in `open_export`.
 
     Raises:
         ArtifactError: It is damaged, or was made of another run.
     """
-    engine, exported = open_export(path)
+    engine, exported = open_export(path, trust=trust)
     if exported.source != run.manifest.sha256:
         raise ArtifactError(f"expected an export of {run.path}, got one of another run in {path}; export the run again")
     return engine, exported
@@ -105,7 +105,7 @@ def _lost(run: OpenRun, store: Store, folder: Path) -> Loss:
     wanted = targets(store, asked)
     starts = store.offsets[asked.users]
     histories = [store.items[start:end] for start, end in zip(starts, asked.position, strict=True)]
-    engine, _ = open_export(folder)
+    engine, _ = open_export(folder, trust=True)  # it has just been written
     k = min(10, store.num_items)
     exact, found = (answers.recommend_ids(histories, k)[0] for answers in (run.engine(), engine))
     gain = 1 / np.log2(np.arange(k) + 2)
