@@ -89,6 +89,22 @@ def broken(exports: dict[str, Path], tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("form", ["onnx", "pt2"])
+def test_an_export_whose_files_are_cut_while_it_is_open_answers(
+    form: str, exports: dict[str, Path], tmp_path: Path
+) -> None:
+    export = shutil.copytree(exports[form], tmp_path / "cut")
+    program = (
+        "import os, sys; from pathlib import Path; from leanrec.serve.export_runner import open_export\n"
+        "engine, ask = open_export(Path(sys.argv[1]), trust=True)[0], [[sys.argv[2]]]\n"
+        "before = engine.recommend(ask, k=3)[0]\n"
+        "for file in Path(sys.argv[1]).iterdir(): os.truncate(file, 0)\n"
+        "assert engine.recommend(ask, k=3)[0] == before"
+    )
+    done = subprocess.run([sys.executable, "-c", program, export, "it's"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
 def test_an_export_answers_as_its_run(
     form: str, run: Path, exports: dict[str, Path], store: Path, tmp_path: Path
 ) -> None:

@@ -155,11 +155,10 @@ def _graph(folder: Path, name: str, places: set[tuple[int, int]]) -> Graph:
     foreign = graph.foreign()
     if foreign is not None:
         raise ValueError(f"expected operators of exports in {name}, got {one_line(repr(foreign))}, which is not run")
-    for location, offset, size in graph.external:
-        if location != WEIGHTS or (offset, size) not in places:
-            raise ValueError(
-                f"expected {name} to read weights of {WEIGHTS} alone, got {one_line(repr(location))} from byte {offset}"
-            )
+    for weight in graph.external:
+        if weight.location != WEIGHTS or (weight.offset, weight.size) not in places:
+            got = f"{one_line(repr(weight.location))} from byte {weight.offset}"
+            raise ValueError(f"expected {name} to read weights of {WEIGHTS} alone, got {got}")
     return graph
 
 

@@ -34,18 +34,36 @@ Shape = tuple[int | None, ...]
 """None for a size that is free."""
 
 
+class External(NamedTuple):
+    """A weight that lies in a file.
+
+    Attributes:
+        name: Empty for one that belongs to an operator alone.
+        shape: Its sizes.
+        location: Of the file, from the graph's folder.
+        offset: Of its first byte.
+        size: In bytes.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    location: str
+    offset: int
+    size: int
+
+
 class Graph(NamedTuple):
     """A part.
 
     Attributes:
         operators: Domain and name of each.
-        external: Where weights lie: location, offset, bytes.
+        external: Weights that lie in files.
         inputs: Name and shape of each; None for a size that is free.
         outputs: Likewise.
     """
 
     operators: frozenset[tuple[str, str]]
-    external: tuple[tuple[str, int, int], ...]
+    external: tuple[External, ...]
     inputs: tuple[tuple[str, Shape], ...]
     outputs: tuple[tuple[str, Shape], ...]
 
@@ -74,7 +92,7 @@ def read_graph(path: Path) -> Graph:
     if len(graphs) != 1:
         raise ValueError(f"expected one graph, got {len(graphs)}")
     operators: set[tuple[str, str]] = set()
-    external: list[tuple[str, int, int]] = []
+    external: list[External] = []
     shapes: dict[int, list[tuple[str, Shape]]] = {11: [], 12: []}
     for number, value in _fields(graphs[0]):
         if number == 1:
@@ -88,7 +106,7 @@ def read_graph(path: Path) -> Graph:
     return Graph(frozenset(operators), tuple(external), tuple(shapes[11]), tuple(shapes[12]))
 
 
-def _node(node: memoryview, external: list[tuple[str, int, int]]) -> tuple[str, str]:
+def _node(node: memoryview, external: list[External]) -> tuple[str, str]:
     """Domain and name of the operator of a node; weights of its attributes go to ``external``."""
     name = domain = ""
     for number, value in _fields(node):
@@ -101,16 +119,19 @@ def _node(node: memoryview, external: list[tuple[str, int, int]]) -> tuple[str, 
                 if inner in (6, 11, 22, 23):
                     raise ValueError("expected operators without graphs and sparse weights in them, got one with")
                 if inner in (5, 10):
-                    external.extend(_external(_message(part)))
+                    external += [weight._replace(name="") for weight in _external(_message(part))]
     return domain, name
 
 
-def _external(tensor: memoryview) -> Iterator[tuple[str, int, int]]:
-    """Where the numbers of a tensor lie, if it says that they are in a file."""
-    entries = {}
-    outside = False
+def _external(tensor: memoryview) -> Iterator[External]:
+    """A tensor, if it says that its numbers are in a file."""
+    name, shape, entries, outside = "", list[int](), dict[str, str](), False
     for number, value in _fields(tensor):
-        if number == 13:
+        if number == 1:
+            shape += [value] if isinstance(value, int) else _varints(value)
+        elif number == 8:
+            name = _text(value)
+        elif number == 13:
             pair = {inner: _text(text) for inner, text in _fields(_message(value)) if inner in (1, 2)}
             entries[pair.get(1, "")] = pair.get(2, "")
         elif number == 14:
@@ -121,7 +142,7 @@ def _external(tensor: memoryview) -> Iterator[tuple[str, int, int]]:
             raise ValueError(
                 f"expected numbers as offset and length of a weight, got {offset[:40]!r} and {length[:40]!r}"
             )
-        yield entries.get("location", ""), int(offset), int(length)
+        yield External(name, tuple(shape), entries.get("location", ""), int(offset), int(length))
 
 
 def _value_info(value: memoryview) -> tuple[str, Shape]:
@@ -178,6 +199,14 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
             raise ValueError("it is no whole ONNX file")
         yield number, message[at : at + size]
         at += size
+
+
+def _varints(message: memoryview) -> Iterator[int]:
+    """Numbers that are packed one after the other."""
+    at = 0
+    while at < len(message):
+        value, at = _varint(message, at)
+        yield value
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:

@@ -27,6 +27,7 @@ from leanrec.artifact.manifest import (
 from leanrec.artifact.tensors import not_finite, read_header
 from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import ArtifactError
+from leanrec.core.forks import check_forked
 from leanrec.core.parquet import check_size, most_bytes
 from leanrec.core.types import Catalog
 from leanrec.core.writing import put, reported, scratch
@@ -48,7 +49,9 @@ def save_run(out: Path, state: dict[str, Tensor], catalog: Catalog, manifest: Ma
 
     Raises:
         WriteError: The disk is full or not writable. What was in ``out`` before is untouched then.
+        ForkError: This process is a fork of one in which polars had started its threads.
     """
+    check_forked()
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
     frame = pl.DataFrame([catalog.keys, catalog.titles, catalog.counts], COLUMNS, orient="col")
     with scratch(out / NAME) as part:
@@ -69,7 +72,9 @@ def load_run(run: Path) -> tuple[Manifest, dict[str, Tensor], Catalog]:
 
     Raises:
         ArtifactError: A file is missing, truncated, edited, hostile or of another version; the message names it.
+        ForkError: This process is a fork of one in which polars had started its threads.
     """
+    check_forked()
     run = Path(run)
     manifest = read_manifest(run)
     paths = {name: file_of(run, name) for name in CHECKED}

@@ -6,6 +6,7 @@
     ├── CompositionError   techniques and backbones that cannot be combined
     ├── ArtifactError      a run directory that is missing, damaged, hostile or of another version
     ├── WriteError         a place that cannot be written to, or that another process is writing to
+    ├── ForkError          work for threads that a forked process does not have
     └── ServeError         a request that cannot be answered
         └── UnknownItemError   because the catalogue has none of its items
 
@@ -36,6 +37,10 @@ class ArtifactError(LeanrecError):
 
 class WriteError(LeanrecError):
     """A place cannot be written to: the disk is full or read-only, or another process is writing there."""
+
+
+class ForkError(LeanrecError):
+    """A forked process lacks the threads of the process that it is a copy of."""
 
 
 class ServeError(LeanrecError):

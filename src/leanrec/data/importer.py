@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from leanrec.core.errors import DataError
+from leanrec.core.forks import check_forked
 from leanrec.core.writing import scratch
 from leanrec.data.catalog import add_titles, number_items
 from leanrec.data.columns import resolve
@@ -63,7 +64,9 @@ def import_log(
     Raises:
         DataError: The log or the titles are not usable.
         WriteError: The store cannot be written, or another process writes it. Nothing is left behind.
+        ForkError: This process is a fork of one in which polars had started its threads.
     """
+    check_forked()
     source, out = Path(source), Path(out)
     if duplicates not in ("keep", "drop", "error"):
         raise DataError(f"expected duplicates to be keep, drop or error, got {duplicates!r}")

@@ -25,6 +25,7 @@ import polars as pl
 
 from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import DataError
+from leanrec.core.forks import check_forked
 from leanrec.core.parquet import check_size
 from leanrec.core.ranges import Whole
 from leanrec.core.writing import put, reported, scratch, written
@@ -140,7 +141,9 @@ class Store:
 
         Raises:
             DataError: It is missing, not a store, of another version, truncated or edited.
+        ForkError: This process is a fork of one in which polars had started its threads.
         """
+        check_forked()
         path = Path(path)
         meta = _read_meta(path)
         store = cls(
@@ -189,7 +192,9 @@ def write_store(
     Raises:
         DataError: ``out`` exists.
         WriteError: The disk is full or not writable, or another process writes ``out``; nothing is left behind.
+        ForkError: This process is a fork of one in which polars had started its threads.
     """
+    check_forked()
     check_target(out, overwrite)
     meta = msgspec.structs.replace(
         meta,
@@ -219,7 +224,9 @@ def write_parquet(frame: pl.DataFrame, path: Path) -> None:
 
     Raises:
         WriteError: The disk is full or not writable, or another process writes the file; nothing is left behind.
+        ForkError: This process is a fork of one in which polars had started its threads.
     """
+    check_forked()
     with written(path, also=FAILURES) as made:
         frame.write_parquet(made)
 
@@ -312,6 +319,7 @@ def _check_size(path: Path, rows: int) -> None:
 
 
 def _read_table(path: Path) -> pl.DataFrame:
+    check_forked()
     try:
         return pl.read_parquet(path)
     except FileNotFoundError:

@@ -17,7 +17,7 @@ from leanrec.core.pricing import Pricing
 from leanrec.serve.codes import CodedItems
 from leanrec.serve.engine import Engine
 from leanrec.serve.memories import Layout
-from leanrec.serve.parts import Graph, mapped, opener
+from leanrec.serve.parts import Graph, opener, read_weights
 from leanrec.serve.scoring import TILE, Score, best_columns
 
 AT_ONCE = 8
@@ -36,7 +36,7 @@ class ExportRunner:
     """
 
     def __init__(self, folder: Path, exported: Exported, expand: bool = False) -> None:
-        weights = mapped(folder / WEIGHTS)
+        weights = read_weights(folder / WEIGHTS)
         self.num_items, self.max_length = exported.data.items, exported.max_length
         self.exported, self._graphs, self._lock = exported, dict[str, Graph](), threading.Lock()
         self._steps = max(1, NUMBERS // exported.channels)
@@ -47,7 +47,9 @@ class ExportRunner:
         }
         self._only = next(iter(self._plan)) if len(self._plan) == 1 else None
         self._matrix = weights[exported.matrix] if exported.matrix else None
-        self._coded = _coded(exported, mapped(folder / WEIGHTS)) if exported.codes else None  # a map that is let go of
+        self._coded = (
+            _coded(exported, read_weights(folder / WEIGHTS)) if exported.codes else None
+        )  # a map that is let go of
         if self._coded is not None and expand:
             self._matrix, self._coded = self._coded.matrix(), None
         self.pricing = None

@@ -1,18 +1,17 @@
-"""Open the parts of an export: graphs run by ONNX Runtime or by torch, and weights mapped from the file."""
+"""Open the parts of an export: its graphs and its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
 from leanrec.artifact.exported import SCALE, WEIGHTS
 from leanrec.artifact.manifest import one_line
 from leanrec.artifact.tensors import read_header
-from leanrec.core.errors import ArtifactError, ServeError
-from leanrec.serve import programs
+from leanrec.core.errors import ArtifactError
+from leanrec.serve import graphs, programs
 
 Graph = Callable[..., Sequence[np.ndarray]]
 """From arrays, in the order of the graph's inputs, to its outputs."""
@@ -27,24 +26,34 @@ TYPES = {
     "BOOL": np.bool_,
 }
 
+SMALL = 16 * 2**20
+"""Bytes of a file of weights that is read. A larger one is mapped: processes share its pages, and whoever shortens it in place
+ends them (SIGBUS)."""
 
-def mapped(path: Path) -> dict[str, np.ndarray]:
-    """The weights of an export, mapped, not read: processes share the pages.
+
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """The weights of an export.
 
     Raises:
         ArtifactError: It is not a whole safetensors file.
     """
     try:
-        whole = np.memmap(path, np.uint8, "r")
-        found = {
-            name: np.asarray(
-                whole[entry.start : entry.start + entry.bytes].view(TYPES[entry.dtype]).reshape(entry.shape)
-            )
-            for name, entry in read_header(path).items()
-        }
+        found = {name: array for name, _, array in _tensors(path)}
         return {name: _whole(name, found) for name in found if not name.endswith(SCALE)}
     except (ValueError, KeyError, OSError) as error:
         raise ArtifactError(f"{path} is not a whole safetensors file: {one_line(error)}; export again") from error
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, int, np.ndarray]]:
+    """Name, first byte and numbers of each tensor."""
+    whole = np.fromfile(path, np.uint8) if _small(path) else np.memmap(path, np.uint8, "r")
+    for name, entry in read_header(path).items():
+        piece = whole[entry.start : entry.start + entry.bytes]
+        yield name, entry.start, np.asarray(piece.view(TYPES[entry.dtype]).reshape(entry.shape))
+
+
+def _small(path: Path) -> bool:
+    return path.stat().st_size <= SMALL
 
 
 def _whole(name: str, found: dict[str, np.ndarray]) -> np.ndarray:
@@ -69,40 +78,7 @@ def opener(folder: Path, form: str, expand: bool = False) -> Callable[[str], Gra
     Raises:
         ServeError: The runtime is not installed.
     """
-    return _onnx(folder, expand) if form == "onnx" else programs.opener(folder, mapped(folder / WEIGHTS))
-
-
-def _onnx(folder: Path, expand: bool) -> Callable[[str], Graph]:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ServeError(
-            f"expected the package onnxruntime to serve {folder}, got none; pip install 'leanrec[onnx]'"
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # `serve.threads` says who computes
-    options.log_severity_level = 4  # what goes wrong is raised, not printed
-    options.add_session_config_entry("session.disable_quant_qdq", "1")  # int8 weights become float32 once, on opening
-
-    def open_part(name: str) -> Graph:
-        try:
-            session = onnxruntime.InferenceSession(
-                str(folder / name),
-                sess_options=options,
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=["ConstantFolding"] if name.startswith("scores") and not expand else None,
-            )
-        except Exception as error:  # its own exceptions share no base
-            raise ArtifactError(f"{name} of {folder} is not a part that runs: {one_line(error)}") from error
-        names = [entry.name for entry in session.get_inputs()]
-        run = session.run
-
-        def graph(*arrays: np.ndarray) -> Sequence[np.ndarray]:
-            try:
-                return cast(Sequence[np.ndarray], run(None, dict(zip(names, arrays, strict=True))))
-            except Exception as error:  # its own exceptions share no base
-                raise ArtifactError(f"{name} of {folder} failed: {one_line(error)}; export again") from error
-
-        return graph
-
-    return open_part
+    path = folder / WEIGHTS
+    if form != "onnx":
+        return programs.opener(folder, read_weights(path))
+    return graphs.opener(folder, {start: array for _, start, array in _tensors(path)} if _small(path) else {}, expand)

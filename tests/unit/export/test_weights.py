@@ -10,7 +10,7 @@ import pytest
 from leanrec.artifact.exported import SCALE
 from leanrec.core.errors import ArtifactError
 from leanrec.export.weights import Weights
-from leanrec.serve.parts import mapped
+from leanrec.serve.parts import read_weights
 
 
 def test_equal_arrays_are_one_weight_and_others_are_not(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_equal_arrays_are_one_weight_and_others_are_not(tmp_path: Path) -> None:
     weights.keep("d", table)
     assert sorted(weights.arrays) == ["a", "a.2", "c", "d"]
     places = weights.save(tmp_path / "w")
-    raw, found = (tmp_path / "w").read_bytes(), mapped(tmp_path / "w")
+    raw, found = (tmp_path / "w").read_bytes(), read_weights(tmp_path / "w")
     for name, array in weights.arrays.items():
         offset, size = places[name]
         assert raw[offset : offset + size] == array.tobytes()
@@ -40,7 +40,7 @@ def test_int8_is_near_and_keeps_what_it_is_told(tmp_path: Path) -> None:
     assert weights.arrays["table"].dtype == weights.arrays["cube"].dtype == np.int8
     assert all(weights.arrays[name].dtype == np.float32 for name in ("bias", "costs", "thin"))
     weights.save(tmp_path / "w")
-    found = mapped(tmp_path / "w")
+    found = read_weights(tmp_path / "w")
     assert not any(name.endswith(SCALE) for name in found)
     for name, array in (("table", table), ("cube", cube)):
         limit = np.abs(array).reshape(len(array), -1).max(1).max() / 127
@@ -51,4 +51,4 @@ def test_int8_is_near_and_keeps_what_it_is_told(tmp_path: Path) -> None:
 def test_foreign_files_are_refused(raw: bytes, tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(raw)
     with pytest.raises(ArtifactError, match=r"is not a whole safetensors file: .*; export again"):
-        mapped(tmp_path / "w")
+        read_weights(tmp_path / "w")
