@@ -74,6 +74,13 @@ def run(store: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def exported(run: Path) -> Path:
+    """An ONNX export of that run, with single steps."""
+    assert leanrec("export", run, "--sessions", "--out", run.parent / "exported").code == 0
+    return run.parent / "exported"
+
+
+@pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("canet") / "shop"
     assert leanrec("data", "simulate", "--users", 120, "--out", out).code == 0

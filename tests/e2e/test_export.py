@@ -249,10 +249,9 @@ def test_a_routed_run_takes_the_same_routes_from_its_export(routed: Path, shop: 
         engine.recommend_ids(histories, 5, budget=1e-6)
 
 
-def test_sessions_from_an_export(run: Path, tmp_path: Path) -> None:
-    made = leanrec("export", run, "--out", tmp_path / "out", "--sessions", "--json").json
-    assert {"step-full.onnx", "remember-full.onnx"} <= set(made["parts"])
-    engine, _ = open_export(tmp_path / "out", threads=1)
+def test_sessions_from_an_export(exported: Path) -> None:
+    engine, manifest = open_export(exported, threads=1)
+    assert {"step-full.onnx", "remember-full.onnx"} <= set(manifest.files)
     sessions, history = Sessions(engine), []
     for number in (3, 7, 3, 9, 12, 30):
         history.append(f"item-{number}")

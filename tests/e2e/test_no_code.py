@@ -11,7 +11,6 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -19,6 +18,7 @@ import torch
 
 from e2e.command import leanrec
 from e2e.conftest import TINY
+from forging import signed
 from leanrec.artifact import exported as exports
 from leanrec.artifact import manifest as manifests
 from leanrec.core.errors import ArtifactError
@@ -66,20 +66,6 @@ def objects(path: Path, bomb: Bomb) -> None:
 FORMS = (raw, framed, zipped, objects)
 
 
-def signed_run(run: Path) -> None:
-    """Make a run's manifest agree with its files."""
-    manifest = msgspec.json.decode((run / manifests.NAME).read_bytes(), type=manifests.Manifest)
-    files = {name: exports.reference(run / name) for name in manifest.files}
-    (run / manifests.NAME).write_bytes(manifests.encode(msgspec.structs.replace(manifest, files=files))[1])
-
-
-def signed_export(folder: Path) -> None:
-    """Make an export's manifest agree with its files."""
-    exported = msgspec.json.decode((folder / exports.NAME).read_bytes(), type=exports.Exported)
-    files = {name: exports.reference(folder / name) for name in exported.files}
-    (folder / exports.NAME).write_bytes(exports.encode(msgspec.structs.replace(exported, files=files))[1])
-
-
 def refused(mark: Path, *arguments: object) -> str:
     error = leanrec(*arguments).error
     assert not mark.exists(), "code ran"
@@ -87,12 +73,11 @@ def refused(mark: Path, *arguments: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def pickled_once(tmp_path_factory: pytest.TempPathFactory, run: Path) -> dict[str, Path]:
+def pickled_once(tmp_path_factory: pytest.TempPathFactory, run: Path, exported: Path) -> dict[str, Path]:
     """An export in each format."""
-    folder = tmp_path_factory.mktemp("formats")
-    for form in ("onnx", "pt2"):
-        assert leanrec("export", run, "--format", form, "--out", folder / form).code == 0
-    return {form: folder / form for form in ("onnx", "pt2")}
+    out = tmp_path_factory.mktemp("formats") / "pt2"
+    assert leanrec("export", run, "--format", "pt2", "--out", out).code == 0
+    return {"onnx": exported, "pt2": out}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -101,7 +86,7 @@ def test_in_a_run(name: str, form: Callable[[Path, Bomb], None], run: Path, mark
     copy = shutil.copytree(run, tmp_path / "run")
     form(copy / name, Bomb(mark))
     if name != manifests.NAME:
-        signed_run(copy)
+        signed(copy)
     for command in (
         ("recommend", copy, *HISTORY),
         ("train", tmp_path / "none", "--init", copy, "--out", tmp_path / "o"),
@@ -145,7 +130,7 @@ def test_in_an_export(
     copy = shutil.copytree(pickled_once["onnx"], tmp_path / "export")
     form(copy / name, Bomb(mark))
     if name != exports.NAME:
-        signed_export(copy)
+        signed(copy)
     for more in ((), ("--trust",)):
         refused(mark, "recommend", copy, *HISTORY, *more)
 
@@ -223,7 +208,7 @@ def test_in_a_torch_program(
     copy = shutil.copytree(pickled_once["pt2"], tmp_path / "export")
     part = copy / "encoder-full.pt2"
     rewritten(part, members(place, part, mark))
-    signed_export(copy)
+    signed(copy)
     assert "add --trust" in refused(mark, "recommend", copy, *HISTORY)
     error = refused(mark, "recommend", copy, *HISTORY, "--trust")
     assert error.startswith(f"expected no pickle in {part}, got '") and error.endswith("export the run again")

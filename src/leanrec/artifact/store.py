@@ -28,7 +28,7 @@ from leanrec.artifact.tensors import not_finite, read_header
 from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import ArtifactError
 from leanrec.core.forks import check_forked
-from leanrec.core.parquet import check_size, most_bytes
+from leanrec.core.parquet import check_size, check_text
 from leanrec.core.types import Catalog
 from leanrec.core.writing import put, reported, scratch
 
@@ -152,17 +152,13 @@ def _catalog(path: Path, run: Path, manifest: Manifest) -> Catalog:
                 f"{wrong}: expected {manifest.data.items} rows of item, title, count, got {got}; retrain or restore it"
             )
         frame = lazy.collect()
+        check_text(frame)
     except ValueError as error:
         raise ArtifactError(f"{wrong}: {one_line(error)}; retrain or restore it") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise ArtifactError(f"{wrong}: expected Parquet, got {one_line(error)}; retrain or restore it") from error
     if sum(frame.null_count().row(0)) or frame["item"].n_unique() != frame.height:
         raise ArtifactError(f"{wrong}: expected each item once and no empty field; retrain or restore it")
-    text = sum(int(frame[name].str.len_bytes().sum()) for name in ("item", "title"))  # one text may stand for many rows
-    if text > most_bytes(frame.height):
-        raise ArtifactError(
-            f"{wrong}: expected at most {most_bytes(frame.height)} bytes of keys and titles, got {text}; retrain or restore it"
-        )
     catalog = Catalog(tuple(frame["item"]), tuple(frame["title"]), tuple(frame["count"]))
     digest = catalog_digest(catalog.keys)
     if digest != manifest.data.catalog_sha256:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import polars as pl
+
 MAGIC = b"PAR1"
 LARGEST_FOOTER = 16 * 2**20
 PAGE_HEADER = 2**16
@@ -28,6 +30,19 @@ def check_size(path: Path, rows: int) -> None:
     unpacked = unpacked_bytes(path)
     if unpacked > most_bytes(rows):
         raise ValueError(f"expected at most {most_bytes(rows)} bytes unpacked of {rows} rows, got {unpacked}")
+
+
+def check_text(frame: pl.DataFrame) -> None:
+    """Refuse a table with far longer texts than so many rows have: a page may hold one text once that stands in all rows.
+
+    Raises:
+        ValueError: Says what was expected.
+    """
+    text = sum(int(frame[name].str.len_bytes().sum()) for name, kind in frame.schema.items() if kind == pl.String)
+    if text > most_bytes(frame.height):
+        raise ValueError(
+            f"expected at most {most_bytes(frame.height)} bytes of text in {frame.height} rows, got {text}"
+        )
 
 
 def most_bytes(rows: int) -> int:

@@ -11,8 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 from leanrec.core.tied import stored
 
-CALLS, CALLS_A_WEIGHT = 2**16, 2**8
-"""Calls of torch that building a model may take, and more for every weight that it should have."""
+CALLS, CALLS_A_WEIGHT = 2**12, 2**6
+"""Calls of torch that building a model may take, and more for every weight that it should have; about ten a weight are usual."""
 NAMES = {
     torch.float32: "F32",
     torch.float64: "F64",

@@ -13,6 +13,7 @@ Shape letters of this module: U users, E events, N items.
 from __future__ import annotations
 
 import tokenize
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +27,7 @@ import polars as pl
 from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import DataError
 from leanrec.core.forks import check_forked
-from leanrec.core.parquet import check_size
+from leanrec.core.parquet import check_size, check_text
 from leanrec.core.ranges import Whole
 from leanrec.core.writing import put, reported, scratch, written
 
@@ -39,6 +40,8 @@ COLUMNS = {"item": pl.String, "title": pl.String, "count": pl.Int64}
 USERS, CATALOG = "users.parquet", "catalog.parquet"
 FAILURES = (pl.exceptions.PolarsError,)
 """What Polars raises beside the system's errors where it cannot write."""
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+"""What it raises where it cannot read."""
 LARGEST = 64 * 2**20
 """Bytes of store.json."""
 CHUNK = 2**20
@@ -113,8 +116,8 @@ class Store:
         """
         from leanrec.core.types import Catalog
 
-        frame = _read_table(self.path / CATALOG)
-        if dict(frame.schema) != COLUMNS or sum(frame.null_count().row(0)):
+        frame = _read_table(self.path / CATALOG).select(*COLUMNS)
+        if sum(frame.null_count().row(0)):
             raise DataError(
                 f"expected item, title and count of every item in {self.path / CATALOG}, got others; {_AGAIN}"
             )
@@ -159,11 +162,8 @@ class Store:
         lowest, highest = _range(path / ITEMS, store.items)
         if lowest < 1 or highest > meta.items:
             raise DataError(f"expected item ids 1..{meta.items}, got {lowest}..{highest} in {path / ITEMS}; {_AGAIN}")
-        for name, rows in ((USERS, meta.users), (CATALOG, meta.items)):
-            _check_size(path / name, rows)
-            got = _count_rows(path / name)
-            if got != rows:
-                raise DataError(f"expected {rows} rows, got {got} in {path / name}; {_AGAIN}")
+        _check_table(path / USERS, meta.users, {"user": pl.String})
+        _check_table(path / CATALOG, meta.items, COLUMNS)
         return store
 
 
@@ -308,33 +308,40 @@ def _range(path: Path, array: np.ndarray) -> tuple[int, int]:
     return (lowest, highest) if len(array) else (1, 1)
 
 
-def _check_size(path: Path, rows: int) -> None:
-    """Refuse a table that is small on disk and huge once it is read."""
+def _check_table(path: Path, rows: int, columns: Mapping[str, Any]) -> None:
+    """Refuse a table of other rows or columns, or one that is small on disk and huge once it is read. None of it is read."""
     try:
         check_size(path, rows)
+        lazy = pl.scan_parquet(path)
+        schema, got = dict(lazy.collect_schema()), int(lazy.select(pl.len()).collect().item())
     except FileNotFoundError:
         raise DataError(f"expected the file {path}, got none; {_AGAIN}") from None
-    except (ValueError, OSError) as error:
-        raise DataError(f"expected a Parquet file of {rows} rows at {path}, got: {error}; {_AGAIN}") from None
+    except (ValueError, *UNREADABLE) as error:
+        raise DataError(
+            f"expected a Parquet file of {rows} rows at {path}, got: {_first_line(error)}; {_AGAIN}"
+        ) from None
+    if got != rows:
+        raise DataError(f"expected {rows} rows, got {got} in {path}; {_AGAIN}")
+    if any(schema.get(name) != kind for name, kind in columns.items()):
+        wanted = " and ".join(f"{name} ({kind})" for name, kind in columns.items())
+        raise DataError(f"expected the columns {wanted}, got others in {path}; {_AGAIN}")
+    nested = [name for name, kind in schema.items() if kind.is_nested()]
+    if nested:
+        raise DataError(f"expected a value a row, got lists in the column {nested[0][:80]!r} of {path}; {_AGAIN}")
 
 
 def _read_table(path: Path) -> pl.DataFrame:
     check_forked()
     try:
-        return pl.read_parquet(path)
+        frame = pl.read_parquet(path)
+        check_text(frame)
     except FileNotFoundError:
         raise DataError(f"expected the file {path}, got none; {_AGAIN}") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except UNREADABLE as error:
         raise DataError(f"expected a Parquet file at {path}, got: {_first_line(error)}; {_AGAIN}") from None
-
-
-def _count_rows(path: Path) -> int:
-    try:
-        return int(pl.scan_parquet(path).select(pl.len()).collect().item())
-    except FileNotFoundError:
-        raise DataError(f"expected the file {path}, got none; {_AGAIN}") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"expected a Parquet file at {path}, got: {_first_line(error)}; {_AGAIN}") from None
+    except ValueError as error:
+        raise DataError(f"{error} in {path}; {_AGAIN}") from None
+    return frame
 
 
 def _first_line(error: Exception) -> str:
