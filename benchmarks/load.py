@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +21,19 @@ import numpy as np
 HOST = "127.0.0.1"
 LOST = 0
 """Status of a request that got no reply."""
+SPIN = "while True: sum(range(100000))"
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """So many other processes that compute all the time."""
+    processes = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 @dataclass

@@ -16,26 +16,20 @@ import tempfile
 from pathlib import Path
 
 from leanrec.cost.machine import machine
+from load import busy
 
-SPIN = "while True: sum(range(100000))"
 USUAL = ["--backbone", "sasrec", "train.epochs=1"]
 
 
 def main() -> int:
     options, settings = arguments()
-    busy = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(options.busy)]
     sums: list[str] = []
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            for number in range(options.times):
-                run = Path(folder) / str(number)
-                command = [sys.executable, "-m", "leanrec", "train", options.data, *(settings or USUAL)]
-                subprocess.run([*command, "--out", str(run)], check=True, stdout=subprocess.DEVNULL)
-                sums.append(hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest())
-    finally:
-        for process in busy:
-            process.kill()
-            process.wait()
+    with busy(options.busy), tempfile.TemporaryDirectory() as folder:
+        for number in range(options.times):
+            run = Path(folder) / str(number)
+            command = [sys.executable, "-m", "leanrec", "train", options.data, *(settings or USUAL)]
+            subprocess.run([*command, "--out", str(run)], check=True, stdout=subprocess.DEVNULL)
+            sums.append(hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest())
     print(
         json.dumps({"times": options.times, "busy": options.busy, "models": len(set(sums)), "sha256": sums} | machine())
     )

@@ -26,7 +26,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -201,20 +201,21 @@ def run(load: Any) -> Any:
         return runner.run(load)
 
 
-def questions(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Requests of 500 users, by popularity."""
+def questions(options: argparse.Namespace, least: int = 5, most: int = 50) -> list[dict[str, Any]]:
+    """Requests of 500 users, by popularity, with ``least`` to ``most`` items."""
     keys, rng = open_answering(options.run).engine.catalog.keys, np.random.default_rng(0)
     share = 1 / np.arange(1, len(keys) + 1)
     share /= share.sum()
-    histories = [rng.choice(len(keys), int(rng.integers(5, 51)), p=share) for _ in range(500)]
+    histories = [rng.choice(len(keys), int(rng.integers(least, most + 1)), p=share) for _ in range(500)]
     more = {} if options.budget is None else {"budget": options.budget}
     return [{"history": [keys[item] for item in history], "k": 10, **more} for history in histories]
 
 
 @contextmanager
-def served(options: argparse.Namespace, *more: str) -> Iterator[tuple[int, int]]:
-    """Port and process of `leanrec serve`."""
+def served(options: argparse.Namespace, *more: str, prefix: Sequence[str] = ()) -> Iterator[tuple[int, int]]:
+    """Port and process of `leanrec serve`; ``prefix`` is a command that sets something and goes over to it."""
     command = [
+        *prefix,
         sys.executable,
         "-m",
         "leanrec",

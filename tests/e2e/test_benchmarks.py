@@ -326,3 +326,54 @@ def test_engine_beside_a_peer() -> None:
         {"who": "other", "median_ms": 8.0, "beside": "", "times ours": ""},
     ]
     assert beside({"ours": lambda: {"median_ms": 2.0}}, [], *asked) == [{"who": "ours", "median_ms": 2.0}]
+
+
+@pytest.mark.parametrize(
+    ("what", "more", "measured"),
+    [("serve", ["--quota", "--seconds", 0.2], ["p50", "p99"]), ("everyone", ["--busy", 0], ["wall"])],
+)
+def test_threads(
+    what: str, more: list[object], measured: list[str], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [what, run, *more, "--by-hand", 1, "--rounds", 1, "--out", tmp_path / "rows.csv"]
+    monkeypatch.setattr(sys, "argv", ["threads", *map(str, options)])
+    script("threads").main()
+    rows = list(csv.DictReader((tmp_path / "rows.csv").read_text().splitlines()))
+    assert [row["setting"] for row in rows] == ["as it comes", "OMP_NUM_THREADS=1"]
+    for name in measured:
+        own, best = (float(row[f"{name}_ms"]) for row in rows)
+        assert [float(row[f"{name}_times"]) for row in rows] == [pytest.approx(own / best), 1]
+    assert all((row["quota"] == "none") == (what == "everyone") for row in rows)
+
+
+def test_threads_are_compared_with_the_best_by_hand() -> None:
+    rounds = {
+        "as it comes": [{"p50": 2.0}, {"p50": 4.0}, {"p50": 3.0}],
+        "OMP_NUM_THREADS=1": [{"p50": 1.0}, {"p50": 2.0}, {"p50": 1.0}],
+        "OMP_NUM_THREADS=2": [{"p50": 0.5}, {"p50": 9.0}, {"p50": 9.0}],
+    }
+    rows = dict(script("threads").compared(rounds))
+    assert rows["as it comes"] == {"rounds": 3, "p50_ms": 3, "p50_times": 2, "p50_low": 2, "p50_high": 3}
+    assert [row["p50_times"] for row in rows.values()] == [2, 1, 9 / 2]
+
+
+def test_where_no_group_can_be_made_there_is_one_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = script("threads")
+    (tmp_path / "no group").mkdir()
+    monkeypatch.setattr(
+        module, "GROUPS", [("v1", tmp_path / "nothing", {}), ("v2", tmp_path / "no group", {"cpu.max": "1 1"})]
+    )
+    code = "import os; print(len(os.sched_getaffinity(0)))"
+    with module.limited() as (how, prefix):
+        done = subprocess.run([*prefix, sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (how, done.stdout.strip()) == ("one core by affinity", "1")
+    assert not list((tmp_path / "no group").iterdir())
+
+
+def test_a_group_of_one_processor_is_what_the_project_reads() -> None:
+    code = "from leanrec.core.processors import quotas, usable; print(quotas(), usable())"
+    with script("threads").limited() as (how, prefix):
+        if not how.startswith("cgroup"):
+            pytest.skip("no control group can be made here")
+        done = subprocess.run([*prefix, sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[1.0] 1"
