@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import struct
@@ -18,6 +19,8 @@ from leanrec.core.digest import catalog_digest
 
 MANIFESTS = ("manifest.json", "export.json", "store.json")
 ZEROS = "0" * 64
+DEEP = "@deep@"
+"""Text that stands for lists in lists, too deep for a parser."""
 
 
 def manifest_of(folder: Path) -> Path:
@@ -34,12 +37,17 @@ def sealed(path: Path, tree: Any) -> None:
     """Write a description whose own checksum fits."""
     if isinstance(tree, dict) and "sha256" in tree:
         tree["sha256"] = ZEROS
-    raw = json.dumps(tree, indent=2).encode()
+    raw = written(tree)
     path.write_bytes(raw.replace(ZEROS.encode(), hashlib.sha256(raw).hexdigest().encode(), 1))
 
 
+def written(tree: Any) -> bytes:
+    """JSON, whatever is in it."""
+    return json.dumps(tree, indent=2).replace(f'"{DEEP}"', "[" * 100_000 + "]" * 100_000).encode()
+
+
 def signed(folder: Path) -> None:
-    """Make the checksums of a run or an export, or the digest of a store, agree with its files."""
+    """Make the checksums of a run or an export, or the sizes and the digest of a store, agree with its files."""
     path = manifest_of(folder)
     tree = json.loads(path.read_bytes())
     for name, ref in tree.get("files", {}).items():
@@ -49,6 +57,10 @@ def signed(folder: Path) -> None:
     digest = _catalog(folder)
     if digest:
         tree.get("data", tree)["catalog_sha256"] = digest
+    for field, name, more in (("events", "items.npy", 0), ("users", "offsets.npy", 1)):
+        if (folder / name).is_file():
+            with contextlib.suppress(Exception):  # whatever may be wrong with it
+                tree |= {field: len(np.load(folder / name)) - more}
     sealed(path, tree)
 
 
@@ -57,9 +69,11 @@ def _catalog(folder: Path) -> str:
     try:
         if (folder / "catalog.json").is_file():
             return catalog_digest(json.loads((folder / "catalog.json").read_bytes())["keys"])
-        return catalog_digest(pl.read_parquet(folder / "catalog.parquet")["item"])
+        if (folder / "catalog.parquet").is_file():
+            return catalog_digest(pl.read_parquet(folder / "catalog.parquet")["item"])
     except BaseException:  # whatever may be wrong with it; a panic of the reader is no Exception
-        return ""
+        pass
+    return ""
 
 
 def edited(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -21,7 +21,7 @@ import msgspec
 import tomli_w
 
 from leanrec.backbones import backbones
-from leanrec.core.errors import ConfigError
+from leanrec.core.errors import ConfigError, one_line
 from leanrec.core.ranges import Share
 from leanrec.core.registry import Registry, did_you_mean
 from leanrec.objectives import objectives
@@ -192,7 +192,7 @@ def _plain(config: msgspec.Struct) -> Tree:
 def _table(tree: Tree, key: str) -> Tree:
     value = tree.get(key, {})
     if not isinstance(value, dict):
-        raise ConfigError(f"expected a table at {key}, got {value!r}; write [{key}] or {key}.name=...")
+        raise ConfigError(f"expected a table at {key}, got {one_line(repr(value))}; write [{key}] or {key}.name=...")
     return value
 
 
@@ -208,7 +208,7 @@ def _convert(path: str, fields: Tree, kind: type[Any]) -> Any:
         return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
         hint = _choices(str(error), kind)
-        raise ConfigError(f"config {path}: {str(error).replace('$', path)}{hint}") from error
+        raise ConfigError(f"config {path}: {one_line(error).replace('$', path)}{hint}") from error
 
 
 def _choices(message: str, kind: type[Any]) -> str:
@@ -227,4 +227,4 @@ def _known(path: str, fields: Tree, known: Sequence[str]) -> None:
     for key in fields:
         if key not in known:
             full = f"{path}.{key}" if path else key
-            raise ConfigError(f"unknown config key {full!r}; {did_you_mean(key, known)}")
+            raise ConfigError(f"unknown config key {one_line(repr(full))}; {did_you_mean(key, known)}")

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from leanrec.core.errors import ConfigError
+from leanrec.core.errors import ConfigError, one_line
 
 T = TypeVar("T")
 
@@ -93,5 +93,7 @@ class Registry(Generic[T]):
         self.discover()
         if name not in self._entries:
             article = "an" if self.kind[0] in "aeiou" else "a"
-            raise ConfigError(f"expected {article} {self.kind}, got {name!r}; {did_you_mean(name, self._entries)}")
+            raise ConfigError(
+                f"expected {article} {self.kind}, got {one_line(repr(name))}; {did_you_mean(name, self._entries)}"
+            )
         return self._entries[name]

@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 
 from leanrec.core.digest import catalog_digest
-from leanrec.core.errors import DataError
+from leanrec.core.errors import DataError, one_line
 from leanrec.core.forks import check_forked
 from leanrec.core.parquet import check_size, check_text
 from leanrec.core.ranges import Whole
@@ -251,20 +251,19 @@ _AGAIN = "the store was cut or edited, import the log again"
 def _read_meta(path: Path) -> StoreMeta:
     if not path.is_dir():
         raise DataError(f"expected a store, got no directory at {path}; make one with 'leanrec data import'")
-    try:
-        size = (path / META).stat().st_size
-        if size > LARGEST:
-            raise DataError(f"expected at most {LARGEST} bytes, got {size} in {path / META}; {_AGAIN}")
-        raw = (path / META).read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"expected a store, got a directory without {META} at {path}; is it the right one?") from None
+    if not (path / META).is_file():
+        raise DataError(f"expected a store, got a directory without {META} at {path}; is it the right one?")
+    size = (path / META).stat().st_size
+    if size > LARGEST:
+        raise DataError(f"expected at most {LARGEST} bytes, got {size} in {path / META}; {_AGAIN}")
+    raw = (path / META).read_bytes()
     try:
         version = msgspec.json.decode(raw, type=dict)["schema"]
     except (msgspec.DecodeError, KeyError, UnicodeDecodeError, RecursionError):
         raise DataError(f"expected a store's description with a 'schema' in {path / META}; {_AGAIN}") from None
     if version != SCHEMA_VERSION:
         raise DataError(
-            f"expected schema {SCHEMA_VERSION}, got {version!r} in {path / META}; "
+            f"expected schema {SCHEMA_VERSION}, got {one_line(repr(version))} in {path / META}; "
             "import the log again with this version"
         )
     try:
@@ -273,11 +272,16 @@ def _read_meta(path: Path) -> StoreMeta:
         raise DataError(f"expected a store's description in {path / META}, got: {error}; {_AGAIN}") from None
 
 
+def _check_file(path: Path) -> None:
+    """Refuse what is no plain file: reading a pipe or a device may never end."""
+    if not path.is_file():
+        raise DataError(f"expected the file {path}, got none; {_AGAIN}")
+
+
 def _map(path: Path, dtype: type[np.generic], size: int) -> np.ndarray:
+    _check_file(path)
     try:
         array = np.lib.format.open_memmap(path, mode="r")  # of numbers only: never a pickle
-    except FileNotFoundError:
-        raise DataError(f"expected the file {path}, got none; {_AGAIN}") from None
     except (
         ValueError,
         OSError,
@@ -310,12 +314,11 @@ def _range(path: Path, array: np.ndarray) -> tuple[int, int]:
 
 def _check_table(path: Path, rows: int, columns: Mapping[str, Any]) -> None:
     """Refuse a table of other rows or columns, or one that is small on disk and huge once it is read. None of it is read."""
+    _check_file(path)
     try:
         check_size(path, rows)
         lazy = pl.scan_parquet(path)
         schema, got = dict(lazy.collect_schema()), int(lazy.select(pl.len()).collect().item())
-    except FileNotFoundError:
-        raise DataError(f"expected the file {path}, got none; {_AGAIN}") from None
     except (ValueError, *UNREADABLE) as error:
         raise DataError(
             f"expected a Parquet file of {rows} rows at {path}, got: {_first_line(error)}; {_AGAIN}"
@@ -332,11 +335,10 @@ def _check_table(path: Path, rows: int, columns: Mapping[str, Any]) -> None:
 
 def _read_table(path: Path) -> pl.DataFrame:
     check_forked()
+    _check_file(path)
     try:
         frame = pl.read_parquet(path)
         check_text(frame)
-    except FileNotFoundError:
-        raise DataError(f"expected the file {path}, got none; {_AGAIN}") from None
     except UNREADABLE as error:
         raise DataError(f"expected a Parquet file at {path}, got: {_first_line(error)}; {_AGAIN}") from None
     except ValueError as error:

@@ -127,10 +127,11 @@ class ExportRunner:
         scored = self._scored(states.shape[1], allowed)
         few = scored.users or len(states)
         found = []
-        for start in range(0, len(states), few):
-            some = slice(start, start + few)
-            gone = None if exclude is None else exclude[some]
-            found.append(self._best(scored, states[some], k, gone, allowed))
+        with np.errstate(all="ignore"):  # scores that are no numbers are refused by `Engine`
+            for start in range(0, len(states), few):
+                some = slice(start, start + few)
+                gone = None if exclude is None else exclude[some]
+                found.append(self._best(scored, states[some], k, gone, allowed))
         ids, best = zip(*found, strict=True)
         return np.concatenate(ids), np.concatenate(best)
 

@@ -56,6 +56,7 @@ def opener(
                 sess_options=options,
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=["ConstantFolding"] if name.startswith("scores") and not expand else None,
+                enable_fallback=0,  # it would print, and try the same again
             )
         except Exception as error:  # its own exceptions share no base
             raise ArtifactError(f"{name} of {folder} is not a part that runs: {one_line(error)}") from error
