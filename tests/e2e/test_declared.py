@@ -155,6 +155,11 @@ def custom(model: onnx.ModelProto) -> None:
     model.opset_import.append(helper.make_opsetid("evil", 1))
 
 
+def no_bias(model: onnx.ModelProto) -> None:
+    """An input that is there and has no name, at which ONNX Runtime ends the process."""
+    next(node for node in model.graph.node if node.op_type == "LayerNormalization").input[2] = ""
+
+
 def other_steps(model: onnx.ModelProto) -> None:
     """A step of another model whose shapes are the same."""
     next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Neg"
@@ -196,6 +201,10 @@ EXPORTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a weight that is none": (
         in_part(ENCODER, shifted),
         f"expected {ENCODER} to read weights of weights.safetensors alone, got 'weights.safetensors' from byte ",
+    ),
+    "an input without a name": (
+        in_part(ENCODER, no_bias),
+        "expected a name for the last input of 'LayerNormalization', got none",
     ),
     "a custom operator": (in_part(ENCODER, custom), f"expected operators of exports in {ENCODER}, got 'evil:"),
 }

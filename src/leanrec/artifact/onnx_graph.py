@@ -109,8 +109,11 @@ def read_graph(path: Path) -> Graph:
 def _node(node: memoryview, external: list[External]) -> tuple[str, str]:
     """Domain and name of the operator of a node; weights of its attributes go to ``external``."""
     name = domain = ""
+    last = "none"
     for number, value in _fields(node):
-        if number == 4:
+        if number == 1:
+            last = _text(value)
+        elif number == 4:
             name = _text(value)
         elif number == 7:
             domain = _text(value)
@@ -120,6 +123,8 @@ def _node(node: memoryview, external: list[External]) -> tuple[str, str]:
                     raise ValueError("expected operators without graphs and sparse weights in them, got one with")
                 if inner in (5, 10):
                     external += [weight._replace(name="") for weight in _external(_message(part))]
+    if not last:  # ONNX Runtime ends the process at a LayerNormalization whose bias is named, and empty
+        raise ValueError(f"expected a name for the last input of {name[:80]!r}, got none")
     return domain, name
 
 

@@ -63,7 +63,8 @@ def _whole(name: str, found: dict[str, np.ndarray]) -> np.ndarray:
         return array
     if scale.shape != array.shape[:1]:
         raise ValueError(f"expected {list(array.shape[:1])} scales of {name[:80]!r}, got {list(scale.shape)}")
-    return array * scale.reshape(-1, *[1] * (array.ndim - 1))
+    with np.errstate(over="ignore"):  # scores that are no numbers are refused by `Engine`
+        return array * scale.reshape(-1, *[1] * (array.ndim - 1))
 
 
 def opener(folder: Path, form: str, expand: bool = False) -> Callable[[str], Graph]:
