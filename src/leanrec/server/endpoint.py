@@ -48,7 +48,7 @@ class Door:
                     self._key(request, self.settings.api_key, self.settings.admin_key)
                 response = await handler(request)
             except Refusal as refused:
-                request.scope[REFUSED] = refused.kind == "overloaded"
+                request.scope[REFUSED] = "Retry-After" in refused.headers
                 response = self._refused(refused)
             except LeanrecError as error:
                 response = self._refused(refusal(error))

@@ -83,6 +83,11 @@ class Turnstile(Connection):
         super().on_message_begin()
         self.scope[HASTY] = self._hasty  # pyright: ignore[reportGeneralTypeIssues]
 
+    def on_response_complete(self) -> None:
+        """A reply was sent: a client's rest begins."""
+        self._last = self.loop.time()
+        super().on_response_complete()
+
     @property
     def idle(self) -> bool:
         """Whether nothing is being read, answered, refused or sent."""
@@ -93,13 +98,13 @@ class Turnstile(Connection):
         return self._service.ready and self.idle and not self.flow.write_paused and not self.transport.is_closing()
 
     def _in_haste(self) -> bool:
-        """Whether this client asks again before the time that it was told to wait; it stays so until it rests."""
+        """Whether this client asks again before the time that it was told to wait; it stays so until it rests after a reply."""
         now = self.loop.time()
         if now - self._last >= REST:
             self._hasty = False
         elif self._refused or (self.cycle is not None and self.cycle.scope.get(REFUSED)):
             self._hasty = True
-        self._refused, self._last = False, now
+        self._refused = False
         return self._hasty
 
     def _turn_away(self, refused: Refusal) -> None:

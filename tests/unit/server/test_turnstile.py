@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
+from unittest import mock
 
 import pytest
 
@@ -127,6 +129,28 @@ def test_who_asks_again_too_soon_gets_in_after_others(plain: Engine) -> None:
         assert asked == [False, True, True, True, True, False, False]  # the queue asks again, of those let in
 
     over_sockets(plain, what)
+
+
+def test_who_was_refused_late_has_not_rested_meanwhile(plain: Engine) -> None:
+    async def what(serving: Serving) -> None:
+        asked: list[bool] = []
+
+        def watch(users: int, within: float, hasty: bool = False) -> None:
+            asked.append(hasty)
+            if len(asked) == 1:
+                time.sleep(0.6)  # the loop is busy with others
+                raise FULL
+
+        serving.service.batcher.admit = watch
+        line = await serving.line()
+        assert (await line.ask(question(history=["i1"], deadline_ms=5000)))[
+            0
+        ] == 429  # read, for it has a deadline of its own
+        assert (await line.ask(question()))[0] == 200
+        assert asked[:2] == [False, True]
+
+    with mock.patch.object(module, "REST", 0.5):
+        over_sockets(plain, what)
 
 
 @pytest.mark.parametrize(
