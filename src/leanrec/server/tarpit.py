@@ -3,7 +3,8 @@
 A client that asks again as soon as it is refused is refused thousands of times a second, and every refusal takes time from those
 who are answered. So many refusals are sent shortly before the deadline and not at once. Clients that ask again sooner than they
 were told to wait longer: they are refused a quarter as often as others are answered. Most of the server's time is then spent on
-answers, however fast the machine is and however many ask. A client that waits for its refusal sends nothing.
+answers, however fast the machine is and however many ask. A client that waits for its refusal sends nothing. Late refusals cost
+the server more than others, so those who are not hasty are told at once as long as that is quick.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from collections.abc import Callable
 WINDOW = 0.1
 """Seconds over which refusals are counted."""
 FEW = 25
-"""Refusals in a window that are sent at once. Hasty clients are sent so many even if nobody is answered."""
+"""Refusals in a window that hasty clients are sent at once, even if nobody is answered."""
+MANY = 400
+"""Refusals in a window that are sent at once to others."""
 LATE = 0.7
 """Share of a deadline after which the others are sent; as a question that was not answered in time."""
 SHARE = 0.25
@@ -25,7 +28,7 @@ MOST = 256
 
 
 class Tarpit:
-    """Sends refusals: few at once; many late, and those of hasty clients a quarter as often as there are answers.
+    """Sends refusals: at once, or late where they are many; those of hasty clients a quarter as often as there are answers.
 
     Args:
         loop: Has the time, and calls later.
@@ -33,7 +36,7 @@ class Tarpit:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._from, self._count, self._many = 0.0, 0, False
+        self._from, self._count, self._before = 0.0, 0, 0
         self._kept: deque[tuple[float, Callable[[], None]]] = deque()
         self._credit = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -47,7 +50,7 @@ class Tarpit:
             hasty: Whether the client asks again sooner than it was told to.
         """
         now = self._loop.time()
-        if not self._too_many(now):
+        if not self._more_than(FEW if hasty else MANY, now):
             send()
         elif not hasty:
             self._loop.call_at(now + LATE * within, send)
@@ -66,13 +69,14 @@ class Tarpit:
         """So many were answered, and a share of that may be refused."""
         self._credit += SHARE * users
 
-    def _too_many(self, now: float) -> bool:
+    def _more_than(self, most: int, now: float) -> bool:
+        """Whether there are more refusals than that in this window, with this one, or were in the last."""
         passed = now - self._from
         if passed > WINDOW:
-            self._many = passed < 2 * WINDOW and self._count > FEW
+            self._before = self._count if passed < 2 * WINDOW else 0
             self._from, self._count = now, 0
         self._count += 1
-        return self._many or self._count > FEW
+        return max(self._before, self._count) > most
 
     def _send(self) -> None:
         """Send what is due and allowed, in the order of coming; ten times in a window, as long as any are kept."""

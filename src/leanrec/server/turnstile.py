@@ -65,10 +65,14 @@ class Turnstile(Connection):
     def __init__(self, service: Service, **options: Any) -> None:
         super().__init__(service, **options)
         self._held = self._refused = self._hasty = False
-        self._last = -REST
+        self._last, self._early = -REST, b""
 
     def data_received(self, data: bytes) -> None:
         """Refuse, or go on."""
+        if self._held and not self.transport.is_closing():  # more came before the reply; it is read after it
+            self._early += data
+            self.flow.pause_reading()
+            return
         if self._stands() and whole(data):
             self._unset_keepalive_if_required()
             try:
@@ -111,8 +115,6 @@ class Turnstile(Connection):
         self._enter(Stage.IDLE)
         self._held = True
         self._service.refuse(partial(self._answer, refused), self._hasty)
-        if self._held:
-            self.flow.pause_reading()
 
     def _answer(self, refused: Refusal) -> None:
         """Refuse, and keep the connection as long as after any other reply."""
@@ -124,6 +126,9 @@ class Turnstile(Connection):
         if self._stopping:
             self.transport.close()
             return
-        self.flow.resume_reading()
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        early, self._early = self._early, b""
+        if early:
+            self.flow.resume_reading()
+            self.data_received(early)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from leanrec.server.tarpit import FEW, LATE, MOST, SHARE, WINDOW, Tarpit
+from leanrec.server.tarpit import FEW, LATE, MANY, MOST, SHARE, WINDOW, Tarpit
 
 
 class Clock:
@@ -50,26 +50,26 @@ class Clients:
 
 def test_only_what_is_more_than_a_few_is_late() -> None:
     clients = Clients()
-    clients.ask(FEW + 2)
-    assert clients.times == [100.0] * FEW
+    clients.ask(MANY + 2)
+    assert clients.times == [100.0] * MANY
     clients.clock.until(101.0)
-    assert clients.times[FEW:] == pytest.approx([100.0 + LATE * 0.5] * 2, abs=WINDOW / 5)
+    assert clients.times[MANY:] == pytest.approx([100.0 + LATE * 0.5] * 2, abs=WINDOW / 5)
 
 
 def test_many_are_late_until_they_are_few_again() -> None:
     clients = Clients()
-    clients.ask(FEW + 1)
+    clients.ask(MANY + 1)
     clients.clock.until(100.0 + 1.5 * WINDOW)
     clients.ask(1)
-    assert len(clients.times) == FEW  # there were many just now
+    assert len(clients.times) == MANY  # there were many just now
     clients.clock.until(101.0)
     clients.ask(1)
-    assert len(clients.times) == FEW + 3
+    assert len(clients.times) == MANY + 3
 
 
 def test_who_has_less_time_is_told_first() -> None:
     clients, first = Clients(), list[str]()
-    clients.ask(FEW)
+    clients.ask(MANY)
     for name, within in (("long", 1.0), ("short", 0.5)):
         clients.tarpit.refuse(within, lambda name=name: first.append(name))
     clients.clock.until(102.0)

@@ -13,7 +13,7 @@ import pytest
 from leanrec.serve.engine import Engine
 from leanrec.server import turnstile as module
 from leanrec.server.problems import Refusal
-from leanrec.server.tarpit import FEW
+from leanrec.server.tarpit import MANY
 from leanrec.server.turnstile import whole
 from unit.server.lines import HEAD, Line, Serving, over_sockets, question
 
@@ -98,17 +98,19 @@ def test_many_refusals_come_late(plain: Engine) -> None:
 
     async def what(serving: Serving) -> None:
         serving.service.batcher.admit = full
-        lines = [await serving.line() for _ in range(FEW + 20)]
+        lines = [await serving.line() for _ in range(MANY + 20)]
         for line in lines:
             line.writer.write(question())
         async with asyncio.timeout(30):
-            while serving.refused("overloaded") < FEW:
+            while serving.refused("overloaded") < MANY:
                 await asyncio.sleep(0.001)
-        assert serving.refused("overloaded") == FEW
+        assert serving.refused("overloaded") == MANY
         lines[-1].reset()  # whoever leaves meanwhile is no fault
         del serving.service.batcher.admit  # there would be time now, but who was refused stays so
+        lines[-2].writer.write(question())  # before the reply to the first one
         replies = [await line.reply() for line in lines[:-1]]
         assert {status for status, _, _ in replies} == {429}
+        assert (await lines[-2].reply())[0] == 200
         assert (await lines[0].ask(question()))[0] == 200
 
     over_sockets(plain, what, deadline_ms=1500)
