@@ -293,23 +293,30 @@ def packed(path: Path, column: str, text: int) -> None:
     assert path.stat().st_size < 10_000
 
 
-def test_a_catalogue_that_unpacks_to_gigabytes(bad_run: Path, bad_store: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "of_run", "of_store"),
+    [
+        pytest.param(
+            2**22,
+            "catalog.parquet .*: expected at most 1212416 bytes unpacked of 40 rows",
+            "expected a Parquet file of 40 rows .*: expected at most 1212416 bytes unpacked of 40 rows",
+            id="pages",
+        ),
+        pytest.param(  # a page holds it once, a list of titles once a row
+            2**20,
+            "expected at most 1212416 bytes of text in 40 rows, got 4194",
+            "expected at most 1212416 bytes of text in 40 rows, got 4194.* in .*catalog.parquet",
+            id="rows",
+        ),
+    ],
+)
+def test_a_catalogue_that_gets_huge(text: int, of_run: str, of_store: str, bad_run: Path, bad_store: Path) -> None:
     for folder in (bad_run, bad_store):
-        packed(folder / "catalog.parquet", "title", 2**22)
+        packed(folder / "catalog.parquet", "title", text)
     signed(bad_run)
-    assert re.search("catalog.parquet .*: expected at most 1212416 bytes unpacked of 40 rows", recommended(bad_run))
+    assert re.search(of_run, recommended(bad_run))
     error = leanrec("train", bad_store, "--backbone", "sasrec", *TINY, "--out", bad_store.parent / "none").error
-    assert re.search("expected a Parquet file of 40 rows .*: expected at most 1212416 bytes unpacked of 40 rows", error)
-
-
-def test_a_text_that_stands_for_many_rows(bad_run: Path, bad_store: Path) -> None:
-    """A page holds it once, a list of titles once a row."""
-    for folder in (bad_run, bad_store):
-        packed(folder / "catalog.parquet", "title", 2**20)
-    signed(bad_run)
-    assert re.search("expected at most 1212416 bytes of text in 40 rows, got 4194", recommended(bad_run))
-    error = leanrec("train", bad_store, "--backbone", "sasrec", *TINY, "--out", bad_store.parent / "none").error
-    assert re.search("expected at most 1212416 bytes of text in 40 rows, got 4194.* in .*catalog.parquet", error)
+    assert re.search(of_store, error)
 
 
 @pytest.mark.parametrize("number", [0, -1, 41, 2**31 - 1])

@@ -23,7 +23,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 log = logging.getLogger("leanrec.server")
 encoder = msgspec.json.Encoder()
 HASTY, REFUSED = "leanrec.hasty", "leanrec.refused"
-"""Keys of a request's scope: whether its client asks sooner than it was told to, and whether it was refused for lack of time."""
+"""Keys of a request's scope: whether its client asks sooner than it was told to, and whether it was told to wait."""
 
 
 def reply(content: Any) -> Response:
