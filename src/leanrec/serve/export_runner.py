@@ -47,9 +47,9 @@ class ExportRunner:
         }
         self._only = next(iter(self._plan)) if len(self._plan) == 1 else None
         self._matrix = weights[exported.matrix] if exported.matrix else None
-        self._coded = (
-            _coded(exported, read_weights(folder / WEIGHTS)) if exported.codes else None
-        )  # a map that is let go of
+        self._coded = None
+        if exported.codes:  # from a map of its own, which is let go of
+            self._coded = _coded(exported, read_weights(folder / WEIGHTS))
         if self._coded is not None and expand:
             self._matrix, self._coded = self._coded.matrix(), None
         self.pricing = None

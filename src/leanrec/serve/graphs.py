@@ -43,9 +43,8 @@ def opener(
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # `serve.threads` says who computes
         options.log_severity_level = 4  # what goes wrong is raised, not printed
-        options.add_session_config_entry(
-            "session.disable_quant_qdq", "1"
-        )  # int8 weights become float32 once, on opening
+        # int8 weights become float32 once, on opening
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             if held:
                 weights = [weight for weight in read_graph(folder / name).external if weight.name]
