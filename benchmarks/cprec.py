@@ -27,12 +27,12 @@ from leanrec.config import RunConfig, override, parse, read_recipe
 from leanrec.cost.machine import machine
 from leanrec.data.batches import ask, questions
 from leanrec.data.store import Store
+from leanrec.engine.batches import padded
 from leanrec.evaluate.controls import difference
 from leanrec.evaluate.metrics import gains
-from leanrec.nn.block_table import BlockTable
-from leanrec.nn.sharing import Scheme
-from leanrec.serve.batches import padded
 from leanrec.tasks.evaluation import SCORING
+from leanrec.techniques.cprec.block_table import BlockTable
+from leanrec.techniques.cprec.sharing import Scheme
 from routed import LINEAR, SAMPLED, Case, fit, store_of
 from rows import append
 

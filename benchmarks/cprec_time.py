@@ -31,7 +31,7 @@ from leanrec.cost.bench import bench
 from leanrec.cost.latency import measure
 from leanrec.cost.machine import machine
 from leanrec.data.batches import TrainingData
-from leanrec.serve.export_runner import open_export
+from leanrec.engine.export_runner import open_export
 from leanrec.tasks.exporting import export_run
 from leanrec.train.loop import Limits
 from rows import append
@@ -43,7 +43,7 @@ SERVE = """
 import re, sys
 from pathlib import Path
 import numpy as np
-from leanrec.serve.export_runner import open_export
+from leanrec.engine.export_runner import open_export
 engine, _ = open_export(sys.argv[1], threads=1)
 histories = [np.arange(1, 2 + user % 40) for user in range(128)]
 def peak():

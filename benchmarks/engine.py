@@ -41,22 +41,22 @@ from leanrec.core.types import FULL, Batch, Route
 from leanrec.cost.count import flops_per_user
 from leanrec.cost.latency import measure
 from leanrec.cost.machine import machine
+from leanrec.engine.engine import Engine
+from leanrec.engine.export_runner import open_export
+from leanrec.engine.memories import Memories
+from leanrec.engine.parts import opener
+from leanrec.engine.torch_runner import TorchRunner
 from leanrec.export.onnx import converted, save
 from leanrec.export.program import frozen, parts, traced
 from leanrec.export.weights import Weights
-from leanrec.nn.screen import Screen
-from leanrec.nn.topk import top_k_of
-from leanrec.serve.engine import Engine
-from leanrec.serve.export_runner import open_export
-from leanrec.serve.memories import Memories
-from leanrec.serve.parts import opener
-from leanrec.serve.torch_runner import TorchRunner
+from leanrec.items.screen import Screen
+from leanrec.items.topk import top_k_of
 from rows import append
 
 RESIDENT = """
 import sys
-from leanrec.serve.engine import Engine
-from leanrec.serve.export_runner import open_export
+from leanrec.engine.engine import Engine
+from leanrec.engine.export_runner import open_export
 engine, exported = open_export(sys.argv[1], threads=1)
 keys = engine.catalog.keys
 for start in range(200):
@@ -288,8 +288,8 @@ def event(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def million(options: argparse.Namespace) -> list[dict[str, Any]]:
     """The ten best of a million items: exact in every stored type, against reading the table once; an index with its recall."""
-    from leanrec.serve.index import Index
-    from leanrec.serve.scoring import best_columns
+    from leanrec.engine.index import Index
+    from leanrec.engine.scoring import best_columns
 
     rng = np.random.default_rng(0)
     table = rng.standard_normal((options.items + 1, 64), np.float32) @ np.diag(rng.uniform(0.2, 1, 64)).astype(

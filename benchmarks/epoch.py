@@ -24,8 +24,8 @@ from leanrec.config import override, parse
 from leanrec.cost.machine import machine
 from leanrec.data.batches import TrainingData, ask, questions, targets
 from leanrec.data.importer import import_log
+from leanrec.engine.batches import padded
 from leanrec.evaluate.metrics import summarise
-from leanrec.serve.batches import padded
 from leanrec.tasks.evaluation import SCORING, rank_part
 from leanrec.train.checkpoint import Progress
 from leanrec.train.loop import train

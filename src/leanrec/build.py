@@ -23,9 +23,9 @@ from leanrec.core.types import Catalog, Route
 from leanrec.cost.count import Flops
 from leanrec.data.split import Split
 from leanrec.data.store import Store
+from leanrec.engine.engine import Engine
+from leanrec.engine.torch_runner import Precision, TorchRunner
 from leanrec.objectives import objectives
-from leanrec.serve.engine import Engine
-from leanrec.serve.torch_runner import Precision, TorchRunner
 from leanrec.techniques import techniques
 
 

@@ -20,10 +20,10 @@ from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Catalog
 from leanrec.objectives import Softmax, build_softmax
-from leanrec.techniques.adarec import AdaRecConfig
-from leanrec.techniques.canet import CANetConfig
-from leanrec.techniques.cprec import CpRecConfig
-from leanrec.techniques.skiprec import SkipRecConfig
+from leanrec.techniques.adarec.technique import AdaRecConfig
+from leanrec.techniques.canet.technique import CANetConfig
+from leanrec.techniques.cprec.technique import CpRecConfig
+from leanrec.techniques.skiprec.technique import SkipRecConfig
 
 
 @dataclass(frozen=True)

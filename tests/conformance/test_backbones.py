@@ -15,7 +15,7 @@ from leanrec.core.backbone import Backbone
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL, Batch, Gates, Route
 from leanrec.cost.count import flops_per_user
-from leanrec.nn.elastic import ElasticLinear
+from leanrec.layers.elastic import ElasticLinear
 from toys import random_batch, randomise
 
 ITEMS = 40

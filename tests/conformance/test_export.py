@@ -12,11 +12,11 @@ from conformance.settings import BACKBONES
 from conformance.test_models import dear_models, make
 from leanrec.artifact.onnx_graph import read_graph
 from leanrec.core.recommender import Recommender
+from leanrec.engine.parts import opener
 from leanrec.export.onnx import converted, save
 from leanrec.export.parity import BATCHES, LIMIT, compared
 from leanrec.export.program import Part, frozen, parts, traced
 from leanrec.export.weights import Weights
-from leanrec.serve.parts import opener
 from toys import randomise
 
 QUICK = 2

@@ -20,10 +20,10 @@ from leanrec.core.errors import CompositionError
 from leanrec.core.recommender import Recommender
 from leanrec.core.tied import stored
 from leanrec.data.store import Store
-from leanrec.nn.policy import Policy
-from leanrec.nn.tables import PlainTable
+from leanrec.items.tables import PlainTable
 from leanrec.tasks.training import run_training
 from leanrec.techniques import techniques
+from leanrec.techniques.skiprec.policy import Policy
 from toys import catalog, random_batch
 
 GIVEN = ("conv3", "attention", "max3")

@@ -10,7 +10,7 @@ from conformance.settings import BACKBONES
 from conformance.test_backbones import VARIANTS, grid, make
 from leanrec.core import stepping
 from leanrec.core.types import FULL, Batch
-from leanrec.serve.memories import Layout, Memories
+from leanrec.engine.memories import Layout, Memories
 
 ITEMS = 40
 

@@ -124,7 +124,7 @@ def _opened(kind: str, path: Path) -> dict[str, Any]:
 def _answers(kind: str, path: Path) -> list[list[Any]]:
     """The best items for two users, once the server's self-check has passed."""
     from leanrec.build import open_run
-    from leanrec.serve.export_runner import open_export
+    from leanrec.engine.export_runner import open_export
     from leanrec.server.selfcheck import self_check
 
     engine = open_export(path)[0] if kind.startswith("onnx") else open_run(path).engine()

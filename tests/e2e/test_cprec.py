@@ -13,7 +13,7 @@ from e2e.command import leanrec, refused, trained
 from leanrec.artifact.exported import WEIGHTS
 from leanrec.artifact.manifest import MODEL, read_manifest
 from leanrec.build import open_run
-from leanrec.serve.export_runner import open_export
+from leanrec.engine.export_runner import open_export
 
 WIDE = (
     *("--backbone", "sasrec", "backbone.width=64", "backbone.layers=2", "backbone.max_length=6"),

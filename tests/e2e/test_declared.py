@@ -22,7 +22,7 @@ from forging import edited, overwritten, reweighted, signed, weights_of
 from leanrec.artifact.exported import SCALE
 from leanrec.build import open_run
 from leanrec.core.errors import ArtifactError
-from leanrec.serve.export_runner import open_export
+from leanrec.engine.export_runner import open_export
 from leanrec.server.live import open_live
 from leanrec.server.settings import Settings
 

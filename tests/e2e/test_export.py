@@ -19,9 +19,9 @@ from e2e.command import leanrec, refused, trained
 from leanrec.artifact.exported import encode, read_export
 from leanrec.build import open_run
 from leanrec.core.errors import ConfigError
-from leanrec.serve import export_runner
-from leanrec.serve.export_runner import open_export
-from leanrec.serve.sessions import Sessions
+from leanrec.engine import export_runner
+from leanrec.engine.export_runner import open_export
+from leanrec.engine.sessions import Sessions
 
 HISTORY = "two words,item-3,item-7"
 BARE = """
@@ -36,7 +36,7 @@ sys.meta_path.insert(0, Blocked())
 import json
 import re
 import msgspec
-from leanrec.serve.export_runner import open_export
+from leanrec.engine.export_runner import open_export
 
 engine, _ = open_export(sys.argv[1], trust=True)
 answer = engine.recommend([sys.argv[2].split(",")], 5, exclude_seen=True, deny=["item-9"])
@@ -94,7 +94,7 @@ def test_an_export_whose_files_are_cut_while_it_is_open_answers(
 ) -> None:
     export = shutil.copytree(exports[form], tmp_path / "cut")
     program = (
-        "import os, sys; from pathlib import Path; from leanrec.serve.export_runner import open_export\n"
+        "import os, sys; from pathlib import Path; from leanrec.engine.export_runner import open_export\n"
         "engine, ask = open_export(Path(sys.argv[1]), trust=True)[0], [[sys.argv[2]]]\n"
         "before = engine.recommend(ask, k=3)[0]\n"
         "for file in Path(sys.argv[1]).iterdir(): os.truncate(file, 0)\n"

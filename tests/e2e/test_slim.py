@@ -306,7 +306,7 @@ BAD = {
         ("--techniques", "canet,cprek"),
         "expected techniques in --techniques, got 'cprek'; did you mean 'cprec'? known: ",
     ),
-    "no technique": (("--techniques", " , "), "expected --techniques as names such as canet,cprec, or none, got ' , '"),
+    "no technique": (("--techniques", " , "), "expected --techniques as names separated by commas, or none, got ' , '"),
     "unknown limit": (
         ("--limit", "p98_ms=5"),
         "expected limits such as p99_ms=5,bytes=20MB in --limit, got 'p98_ms=5'; did you mean 'p99_ms'? known: bytes, flops, ",

@@ -19,8 +19,8 @@ from leanrec.backbones.sasrec import SASRec, SASRecConfig
 from leanrec.core.backbone import Backbone, Block
 from leanrec.core.context import Context, Steps
 from leanrec.core.recommender import Recommender
-from leanrec.nn.elastic import ElasticLinear
-from leanrec.nn.recurrent import ElasticGRU
+from leanrec.layers.elastic import ElasticLinear
+from leanrec.layers.recurrent import ElasticGRU
 from toys import batch_of, randomise
 
 pytest.importorskip("recbole", reason="the extra 'peers' is not installed")

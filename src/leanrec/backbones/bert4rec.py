@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from leanrec.backbones import backbones
 from leanrec.core.ranges import Few, Share
 from leanrec.core.types import MASK, PAD, Batch
-from leanrec.nn.transformer import Transformer, TransformerConfig
+from leanrec.layers.transformer import Transformer, TransformerConfig
 
 
 class BERT4RecConfig(TransformerConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,10 +1,10 @@
-"""Cells: a stack of small graphs of causal operations, whose architecture is data (the student of AdaRec, arXiv 2107.07173).
+"""Cells: a stack of small graphs of causal operations, whose architecture is data (Chen et al., 2021, arXiv 2107.07173).
 
     x_0 = s E[items] (+ P)
-    x_{l+1} = x_l + relu(Norm(sum_i a_i node_i(x_l)))        (`nn.cells`)
+    x_{l+1} = x_l + relu(Norm(sum_i a_i node_i(x_l)))        (`layers.cells`)
     score_i = Norm(x_L) . E[i]
 
-``architecture`` names the operation of every edge of a cell. One that technique `adarec` has found is written here, so that it can
+``architecture`` names the operation of every edge of a cell. One that a search has found is written here, so that it can
 be trained again, from scratch or on other data, like any other model.
 
 Deviations from the published student, most of them of a fault of its code: every operation is causal; layer norms instead of batch
@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from leanrec.backbones import backbones
 from leanrec.core.context import Context, Steps
 from leanrec.core.ranges import Count, Few, Positive, Share
-from leanrec.nn.cell_stack import CellStack
-from leanrec.nn.elastic import ElasticNorm
-from leanrec.nn.tables import PlainTable
+from leanrec.items.tables import PlainTable
+from leanrec.layers.cell_stack import CellStack
+from leanrec.layers.elastic import ElasticNorm
 
 
 class CellsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -33,8 +33,8 @@ class CellsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         width: Channels D of the item table and of every cell.
         layers: Number of cells L.
         nodes: Nodes n of a cell, which has n (n + 1) / 2 edges.
-        architecture: The operation of every edge, for all cells, or of every edge of every cell (`nn.operations`); none for conv3
-            everywhere, or for technique adarec to find one.
+        architecture: The operation of every edge, for all cells, or of every edge of every cell (`layers.operations`); none for
+            conv3 everywhere, or for a technique that searches to find one.
         heads: Of attention, where there is any.
         dropout: On the input and on every cell's branch.
         max_length: Longest history read, in events.

@@ -7,7 +7,7 @@
     block: y = x + alpha GRU(Norm(x))                 (residual, so that a block can be skipped)
 
 Width: a prefix of the channels is a smaller GRU. A closed channel must not move during the recurrence, because open ones read it;
-`nn.recurrent` holds it at zero, so masked and sliced execution agree.
+`layers.recurrent` holds it at zero, so masked and sliced execution agree.
 
 Deviations: blocks are residual with a norm before them, as deep stacks need; item vectors score the catalogue (tied); the loss
 is an objective of its own, not TOP1 or BPR-max with in-batch negatives; batches hold whole histories, not parallel sessions.
@@ -26,10 +26,10 @@ from leanrec.core.context import Context, Steps
 from leanrec.core.dropout import dropout
 from leanrec.core.ranges import Count, Few, Positive, Share
 from leanrec.core.types import Memory
-from leanrec.nn.elastic import ElasticNorm
-from leanrec.nn.gates import ReZero
-from leanrec.nn.recurrent import ElasticGRU
-from leanrec.nn.tables import PlainTable
+from leanrec.items.tables import PlainTable
+from leanrec.layers.elastic import ElasticNorm
+from leanrec.layers.gates import ReZero
+from leanrec.layers.recurrent import ElasticGRU
 
 
 class GRU4RecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -2,7 +2,7 @@
 
     u = relu(Norm_1(Conv(x_l; dilation d)))           (section 4.3, residual block (b))
     v = relu(Norm_2(Conv(u; dilation 2 d)))
-    x_{l+1} = x_l + alpha_l v                         (alpha_l = 1, or learned from 0: ReZero, as in SkipRec)
+    x_{l+1} = x_l + alpha_l v                         (alpha_l = 1, or learned from 0: ReZero, as in Chen et al., AAAI 2021)
 
 Deviations: item vectors score the catalogue (tied), where the paper has a second matrix; the loss is an objective of its own;
 a final norm makes the scale of the scores independent of depth; dropout on the input and on each branch.
@@ -17,9 +17,9 @@ from leanrec.backbones import backbones
 from leanrec.core.backbone import Backbone
 from leanrec.core.errors import ConfigError
 from leanrec.core.ranges import Count, Few, Positive, Share
-from leanrec.nn.convolution import ConvBlock
-from leanrec.nn.elastic import ElasticNorm
-from leanrec.nn.tables import PlainTable
+from leanrec.items.tables import PlainTable
+from leanrec.layers.convolution import ConvBlock
+from leanrec.layers.elastic import ElasticNorm
 
 
 class NextItNetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

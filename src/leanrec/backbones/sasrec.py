@@ -5,15 +5,15 @@
     x_{l+1} = a_l + W_2 relu(W_1 Norm(a_l) + b_1) + b_2   (eq. 5)
     score_i = Norm(x_L) . E[i]                        (eq. 6)
 
-Options: post-norm as in the Transformer; ReZero, with which it is the "SASRec+" of SkipRec. Deviations: histories are
-right-padded and the position of an event is counted from the start of what the model reads, so padding needs no mask; the
-training loss is an objective of its own, not one-negative BCE; heads interleave (see `nn.attention`).
+Options: post-norm as in the Transformer; ReZero, with which it is the "SASRec+" of Chen et al., AAAI 2021. Deviations: histories
+are right-padded and the position of an event is counted from the start of what the model reads, so padding needs no mask; the
+training loss is an objective of its own, not one-negative BCE; heads interleave (see `layers.attention`).
 """
 
 from __future__ import annotations
 
 from leanrec.backbones import backbones
-from leanrec.nn.transformer import Transformer, TransformerConfig
+from leanrec.layers.transformer import Transformer, TransformerConfig
 
 
 class SASRecConfig(TransformerConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -53,7 +53,7 @@ def slim(
     limit: Annotated[str | None, typer.Option(help="What it may cost at most, such as p99_ms=5,bytes=20MB.")] = None,
     techniques: Annotated[
         str | None,
-        typer.Option(help="What to try beside small models, such as canet,cprec; all by default; none for none."),
+        typer.Option(help="What to try beside small models: names separated by commas; all by default; none for none."),
     ] = None,
     hours: Annotated[float, typer.Option(help="Time to train and judge in, over all interruptions.")] = 1.0,
     cost: Annotated[Cost, typer.Option(help="What to make small.")] = Cost.flops,
@@ -98,7 +98,7 @@ def names(text: str | None) -> tuple[str, ...] | None:
         return None
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     if not found:
-        raise ConfigError(f"expected --techniques as names such as canet,cprec, or none, got {text!r}")
+        raise ConfigError(f"expected --techniques as names separated by commas, or none, got {text!r}")
     return () if found == ("none",) else tuple(sorted(set(found)))
 
 

@@ -39,7 +39,7 @@ def price_of(budgets: Sequence[float], prices: Sequence[float], budget: float) -
 
 @dataclass(frozen=True, slots=True)
 class Pricing:
-    """Every user takes the route with the best score at the price of compute; see `nn.dial`.
+    """Every user takes the route with the best score at the price of compute; see `routing.dial`.
 
     Attributes:
         routes: The K routes.

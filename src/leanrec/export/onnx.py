@@ -14,7 +14,7 @@ from leanrec.artifact.exported import SCALE, WEIGHTS
 from leanrec.core.errors import ConfigError
 from leanrec.export.program import Part
 from leanrec.export.weights import Weights
-from leanrec.nn import attention, recurrent
+from leanrec.layers import attention, recurrent
 
 if TYPE_CHECKING:
     import onnx
@@ -129,7 +129,7 @@ def _strip(proto: onnx.ModelProto) -> None:
 
 
 def _gru() -> Any:
-    """`nn.recurrent.gru` as ONNX's GRU, whose gates go update, reset, new."""
+    """`layers.recurrent.gru` as ONNX's GRU, whose gates go update, reset, new."""
     from onnxscript import opset20
 
     op: Any = opset20
@@ -155,7 +155,7 @@ def _gru() -> Any:
 
 
 def _recall() -> Any:
-    """`nn.attention.recall` as ONNX Runtime's own operator, a kernel for just this."""
+    """`layers.attention.recall` as ONNX Runtime's own operator, a kernel for just this."""
     from onnx.defs import OpSchema
     from onnxscript import opset20
     from onnxscript.values import Op, Opset

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from leanrec.core.errors import ConfigError
-from leanrec.serve.engine import Engine
+from leanrec.engine.engine import Engine
 
 SMOOTH = 0.3
 """Weight of the newest wait."""

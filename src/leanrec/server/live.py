@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from leanrec.artifact.exported import is_export
-from leanrec.serve.answers import Recommendation
-from leanrec.serve.asking import Asked, Terms
-from leanrec.serve.engine import Engine
-from leanrec.serve.sessions import Sessions
+from leanrec.engine.answers import Recommendation
+from leanrec.engine.asking import Asked, Terms
+from leanrec.engine.engine import Engine
+from leanrec.engine.sessions import Sessions
 from leanrec.server.dial import Dial, dial_of
 from leanrec.server.schemas import Answer, RouteShare
 from leanrec.server.search import TitleSearch
@@ -128,7 +128,7 @@ def open_live(path: Path, settings: Settings) -> Live:
         ConfigError: It does not fit the settings.
     """
     if is_export(path):
-        from leanrec.serve.export_runner import open_export
+        from leanrec.engine.export_runner import open_export
 
         engine, exported = open_export(path, expand=settings.expand, trust=settings.trust)
         digest = exported.sha256

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from leanrec.serve.answers import ScoredItem
+from leanrec.engine.answers import ScoredItem
 from leanrec.server.problems import Problem
 
 Key = Annotated[str, Meta(min_length=1, max_length=512)]

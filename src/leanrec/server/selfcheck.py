@@ -11,9 +11,9 @@ import numpy as np
 from leanrec.artifact.manifest import one_line
 from leanrec.core.errors import ArtifactError, LeanrecError
 from leanrec.core.plain import Route
-from leanrec.serve.answers import Recommendation
-from leanrec.serve.engine import Engine
-from leanrec.serve.sessions import StepRunner, remembered
+from leanrec.engine.answers import Recommendation
+from leanrec.engine.engine import Engine
+from leanrec.engine.sessions import StepRunner, remembered
 
 CLOSE = 1e-3
 """Largest difference of a score, over the largest magnitude or 1, between a user alone and among others."""

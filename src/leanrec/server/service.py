@@ -14,7 +14,7 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from leanrec.core.errors import LeanrecError
-from leanrec.serve.sessions import BehindError
+from leanrec.engine.sessions import BehindError
 from leanrec.server import schemas
 from leanrec.server.batcher import IN_TIME, Batcher
 from leanrec.server.limits import Limits

@@ -14,9 +14,9 @@ from leanrec.cost.bench import BenchResult, bench
 from leanrec.data.batches import Limits, Questions, ask, everyone, questions, targets
 from leanrec.data.split import Part
 from leanrec.data.store import Store, write_parquet
+from leanrec.engine.engine import Engine
 from leanrec.evaluate.metrics import CUTOFFS
 from leanrec.evaluate.rank import Ranking
-from leanrec.serve.engine import Engine
 from leanrec.tasks.evaluation import Evaluation, checked, counted
 from leanrec.tasks.exporting import Answering
 from leanrec.tasks.progress import Report, reported, silent

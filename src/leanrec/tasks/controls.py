@@ -24,6 +24,7 @@ from leanrec.evaluate.losses import ALPHA, Loss, paired_loss
 from leanrec.evaluate.metrics import NAMES, gains, summarise
 from leanrec.tasks.evaluation import SCORING, Evaluation, always, rank_part
 from leanrec.tasks.progress import Report, silent
+from leanrec.techniques import filling
 
 METRIC = "ndcg@10"
 CURVE = tuple(round(0.1 * i, 1) for i in range(1, 10))
@@ -65,7 +66,7 @@ class RoutedPart:
         if run.model.budgets() is None:
             raise ConfigError(
                 f"expected a model with a choice of routes, got one with a single route in {run.path}; "
-                "train it with a technique that has a router, such as --technique canet"
+                f"train it with a technique that has a router, such as --technique {filling('choice')[0]}"
             )
         columns: list[np.ndarray] = []
         users = len(self.asked.users)

@@ -18,6 +18,7 @@ from leanrec.data.store import Store
 from leanrec.evaluate.metrics import summarise
 from leanrec.evaluate.rank import Choose, Ranking, rank
 from leanrec.tasks.progress import Report, reported, silent
+from leanrec.techniques import filling
 
 SCORING = Limits(users=1024, tokens=65536)
 """Batches of histories that are only read."""
@@ -142,6 +143,6 @@ def checked(budget: float | None, choice: bool) -> float | None:
     if budget is not None and not choice:
         raise ConfigError(
             f"expected no --budget for a model with one route, which costs the same for everyone, got {budget}; drop it, or "
-            "train with a technique that chooses routes, such as --technique canet"
+            f"train with a technique that chooses routes, such as --technique {filling('choice')[0]}"
         )
     return budget

@@ -17,11 +17,11 @@ from leanrec.core.errors import ArtifactError
 from leanrec.core.types import Route
 from leanrec.data.batches import questions, some, targets
 from leanrec.data.store import Store
+from leanrec.engine.engine import Engine
+from leanrec.engine.export_runner import open_export
+from leanrec.engine.parts import Graph, opener
 from leanrec.export.parity import LIMIT, Run
 from leanrec.export.write import Format, Source, Tell, export_model
-from leanrec.serve.engine import Engine
-from leanrec.serve.export_runner import open_export
-from leanrec.serve.parts import Graph, opener
 
 JUDGED = 5000
 """Most validation users on whom int8 weights are judged."""

@@ -26,10 +26,10 @@ from leanrec.cost.latency import measure
 from leanrec.data.batches import questions, some
 from leanrec.data.split import Part
 from leanrec.data.store import Store
+from leanrec.engine.engine import Engine
 from leanrec.evaluate.controls import best_policy, difference, matched
 from leanrec.evaluate.losses import paired_loss
 from leanrec.evaluate.metrics import gains
-from leanrec.serve.engine import Engine
 from leanrec.tasks.controls import METRIC, RoutedPart
 from leanrec.tasks.evaluation import rank_part
 from leanrec.tasks.words import FASTER, MARGIN, percent, size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from leanrec.core.recommender import Recommender
-from leanrec.nn import bfloat16
+from leanrec.items import bfloat16
 from leanrec.train.loop import Precision, TrainConfig
 
 

@@ -11,8 +11,8 @@ from leanrec.core.errors import CompositionError
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Kind, compose
-from leanrec.nn.elastic import ElasticNorm
-from leanrec.nn.tables import PlainTable
+from leanrec.items.tables import PlainTable
+from leanrec.layers.elastic import ElasticNorm
 
 
 class Same(Block):

@@ -14,8 +14,8 @@ from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL, Batch, Route
 from leanrec.cost.bench import Ratio, bench, ratios_to_first
 from leanrec.cost.latency import Timing
-from leanrec.serve.engine import Engine
-from leanrec.serve.torch_runner import TorchRunner
+from leanrec.engine.engine import Engine
+from leanrec.engine.torch_runner import TorchRunner
 from toys import catalog
 
 ITEMS, MAX_LENGTH = 30, 20

@@ -18,7 +18,7 @@ from leanrec.data.store import Store
 from leanrec.evaluate import rank as module
 from leanrec.evaluate.metrics import summarise
 from leanrec.evaluate.rank import rank, ranks_of
-from leanrec.nn.tables import PlainTable
+from leanrec.items.tables import PlainTable
 from toys import random_batch, randomise
 
 

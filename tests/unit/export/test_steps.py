@@ -14,12 +14,12 @@ from leanrec.backbones.sasrec import SASRec, SASRecConfig
 from leanrec.core import stepping
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch
+from leanrec.engine.memories import Layout, Memories
+from leanrec.engine.parts import opener
 from leanrec.export.onnx import converted, save
 from leanrec.export.program import Step, frozen, parts, traced
 from leanrec.export.weights import Weights
-from leanrec.nn.attention import RECALL
-from leanrec.serve.memories import Layout, Memories
-from leanrec.serve.parts import opener
+from leanrec.layers.attention import RECALL
 from toys import randomise
 
 ITEMS, STEPS, FUSED = 30, 9, "GroupQueryAttention"

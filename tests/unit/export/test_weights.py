@@ -9,8 +9,8 @@ import pytest
 
 from leanrec.artifact.exported import SCALE
 from leanrec.core.errors import ArtifactError
+from leanrec.engine.parts import read_weights
 from leanrec.export.weights import Weights
-from leanrec.serve.parts import read_weights
 
 
 def test_equal_arrays_are_one_weight_and_others_are_not(tmp_path: Path) -> None:

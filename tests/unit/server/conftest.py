@@ -12,8 +12,8 @@ import pytest
 
 from leanrec.build import open_run
 from leanrec.config import parse
-from leanrec.serve.engine import Engine
-from leanrec.serve.sessions import Sessions
+from leanrec.engine.engine import Engine
+from leanrec.engine.sessions import Sessions
 from leanrec.server.app import make_app
 from leanrec.server.dial import dial_of
 from leanrec.server.live import Live

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from leanrec.serve.engine import Engine
+from leanrec.engine.engine import Engine
 from leanrec.server.turnstile import turnstile
 from unit.server.conftest import Client, talk
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leanrec.build import open_run
-from leanrec.serve.engine import Engine
+from leanrec.engine.engine import Engine
 from leanrec.server.live import Question, answered
 from leanrec.server.stores import open_store
 from unit.server.conftest import ITEMS, Client, live_of, problem, talk

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from leanrec.serve.engine import Engine
+from leanrec.engine.engine import Engine
 from unit.server.lines import HEAD, Line, Serving, over_sockets, question
 
 SMALL = {"header_bytes": 1000, "body_bytes": 1000}

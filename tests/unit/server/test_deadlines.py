@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from leanrec.serve.engine import Engine
+from leanrec.engine.engine import Engine
 from leanrec.server.stores import MemoryStore, Past, Store, Unavailable, open_store
 from leanrec.server.stores import writer as writing
 from leanrec.server.stores.base import MOST

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrec.core.errors import ConfigError
-from leanrec.serve.engine import Engine
+from leanrec.engine.engine import Engine
 from leanrec.server.dial import Dial, dial_of
 from leanrec.server.settings import Settings
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from leanrec.core.errors import ConfigError
-from leanrec.serve.engine import Engine
+from leanrec.engine.engine import Engine
 from leanrec.server.settings import Settings
 from leanrec.server.stores import open_store
 from redis_server import RedisServer

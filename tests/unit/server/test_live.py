@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from leanrec.core.errors import ArtifactError
-from leanrec.serve.engine import Engine
+from leanrec.engine.engine import Engine
 from leanrec.server.live import open_live, settle
 from leanrec.server.selfcheck import self_check
 from leanrec.server.settings import Settings

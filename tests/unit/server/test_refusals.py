@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from leanrec.serve.engine import Engine
+from leanrec.engine.engine import Engine
 from leanrec.server.problems import STATUS
 from leanrec.server.stores import MemoryStore, Unavailable
 from unit.server.conftest import Client, problem, talk

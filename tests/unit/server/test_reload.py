@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from leanrec.core.errors import ArtifactError
-from leanrec.serve.engine import Engine
+from leanrec.engine.engine import Engine
 from leanrec.server.hangup import Hangup
 from unit.server.conftest import Client, problem, talk
 

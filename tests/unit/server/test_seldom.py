@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from leanrec.serve.engine import Engine
+from leanrec.engine.engine import Engine
 from leanrec.server.seldom import Seldom
 from unit.server.conftest import Client, talk
 from unit.server.test_refusals import Gone

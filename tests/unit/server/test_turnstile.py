@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 
-from leanrec.serve.engine import Engine
+from leanrec.engine.engine import Engine
 from leanrec.server import turnstile as module
 from leanrec.server.problems import Refusal
 from leanrec.server.tarpit import MANY

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from leanrec.data.batches import questions
-from leanrec.serve.batches import padded
+from leanrec.engine.batches import padded
 from leanrec.tasks import evaluate_run
 from unit.tasks.routed import BUDGET, Trained
 

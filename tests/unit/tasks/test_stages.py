@@ -13,7 +13,7 @@ from leanrec.config import CONFIG, parse, parse_toml
 from leanrec.core.errors import ConfigError, DataError
 from leanrec.core.stage import Stage
 from leanrec.data.store import Store
-from leanrec.nn.cell_stack import CellStack
+from leanrec.layers.cell_stack import CellStack
 from leanrec.tasks import run_training
 from leanrec.train import checkpoint
 from toys import same, store_of

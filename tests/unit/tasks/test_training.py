@@ -13,8 +13,8 @@ from leanrec.core.types import Batch, Route
 from leanrec.cost.count import Flops
 from leanrec.data.split import Split
 from leanrec.data.store import Store
-from leanrec.nn.fit import read_sample
-from leanrec.nn.router import SharedRouter
+from leanrec.routing.fit import read_sample
+from leanrec.routing.router import SharedRouter
 from leanrec.tasks import training
 from leanrec.tasks.training import held_out
 from toys import store_of

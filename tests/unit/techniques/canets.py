@@ -11,7 +11,7 @@ from torch import Tensor
 from leanrec.build import build
 from leanrec.config import parse
 from leanrec.core.types import Batch
-from leanrec.techniques.canet import CANet
+from leanrec.techniques.canet.technique import CANet
 from toys import catalog, randomise
 
 ITEMS, LONGEST = 40, 10

@@ -17,7 +17,7 @@ from leanrec.core.recommender import Recommender
 from leanrec.core.tied import stored
 from leanrec.core.types import Batch
 from leanrec.cost.count import cost
-from leanrec.nn import softmax
+from leanrec.items import softmax
 from leanrec.techniques.adarec.distil import Distiller, divergences, known_of
 from leanrec.techniques.adarec.student import Taught
 from leanrec.techniques.adarec.transport import cheapest_flow, flow_solver, reweighted

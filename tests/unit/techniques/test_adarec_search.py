@@ -16,12 +16,12 @@ from leanrec.config import parse
 from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Recommender
 from leanrec.cost.count import Flops, cost
-from leanrec.nn.cells import live
-from leanrec.nn.operations import Operation
-from leanrec.techniques.adarec import OPERATIONS
+from leanrec.layers.cells import live
+from leanrec.layers.operations import Operation
 from leanrec.techniques.adarec.costs import Costs
 from leanrec.techniques.adarec.front import front
 from leanrec.techniques.adarec.search import Searching
+from leanrec.techniques.adarec.technique import OPERATIONS
 from toys import catalog, random_batch, randomise
 from unit.techniques.adarecs import ITEMS, LONGEST, searching, student
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from leanrec.core.types import PAD, Batch
-from leanrec.nn.fit import newest_hits
+from leanrec.routing.fit import newest_hits
 from leanrec.techniques import canet
-from leanrec.techniques.canet import TOP, CANet, soft_labels
+from leanrec.techniques.canet.technique import TOP, CANet, soft_labels
 from toys import random_batch
 from unit.techniques.canets import ITEMS, JOINT, LONGEST, PAPER, make, wanting
 

@@ -21,13 +21,13 @@ from leanrec.core.technique import compose
 from leanrec.core.types import FULL, PAD, Batch, Route
 from leanrec.cost.count import Flops
 from leanrec.data.store import Store
-from leanrec.nn import dial
-from leanrec.nn.elastic import ElasticLinear
-from leanrec.nn.fit import read_sample
-from leanrec.nn.nested import among
-from leanrec.nn.tables import PlainTable
+from leanrec.items.tables import PlainTable
+from leanrec.layers.elastic import ElasticLinear
+from leanrec.routing import dial
+from leanrec.routing.fit import read_sample
+from leanrec.routing.sandwich import among
 from leanrec.tasks import run_training
-from leanrec.techniques.canet import CANet, CANetConfig, CANetTechnique
+from leanrec.techniques.canet.technique import CANet, CANetConfig, CANetTechnique
 from toys import catalog, chain_store, random_batch, same, store_of
 from unit.techniques.canets import ITEMS, JOINT, LONGEST, PAPER, SHAPES, make, wanting
 

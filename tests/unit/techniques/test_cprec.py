@@ -19,11 +19,11 @@ from leanrec.core.recommender import Recommender, by_route
 from leanrec.core.tied import stored
 from leanrec.core.types import FULL, Gates, Route
 from leanrec.cost.count import cost
-from leanrec.nn.blocks import block_ends
-from leanrec.nn.rows import freeze
-from leanrec.nn.sharing import Scheme
 from leanrec.objectives import Softmax, build_softmax
-from leanrec.techniques.cprec import CpRecConfig, CpRecTechnique
+from leanrec.techniques.cprec.blocks import block_ends
+from leanrec.techniques.cprec.rows import freeze
+from leanrec.techniques.cprec.sharing import Scheme
+from leanrec.techniques.cprec.technique import CpRecConfig, CpRecTechnique
 from toys import catalog, random_batch, randomise
 
 ITEMS, WIDTH, LONGEST = 60, 16, 8

@@ -16,12 +16,12 @@ from leanrec.config import parse
 from leanrec.core.errors import CompositionError, ConfigError
 from leanrec.core.recommender import HeldOut, Recommender, by_route
 from leanrec.core.types import FULL, MASK, PAD, Batch, Gates, Route
-from leanrec.nn.fit import read_sample
-from leanrec.nn.gates import ReZero
-from leanrec.nn.menu import favoured, grown
-from leanrec.nn.policy import READERS, route_of
+from leanrec.layers.gates import ReZero
+from leanrec.routing.fit import read_sample
 from leanrec.techniques import skiprec
-from leanrec.techniques.skiprec import TOP, SkipRec, gumbel_like
+from leanrec.techniques.skiprec.menu import favoured, grown
+from leanrec.techniques.skiprec.policy import READERS, route_of
+from leanrec.techniques.skiprec.technique import TOP, SkipRec, gumbel_like
 from toys import catalog, random_batch, randomise, same
 
 ITEMS, LONGEST, BLOCKS = 30, 8, 4

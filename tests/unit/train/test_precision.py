@@ -11,7 +11,7 @@ from leanrec.backbones.sasrec import SASRec, SASRecConfig
 from leanrec.config import parse, parse_toml
 from leanrec.core.recommender import Recommender
 from leanrec.data.store import Store
-from leanrec.nn import bfloat16
+from leanrec.items import bfloat16
 from leanrec.tasks.training import run_training
 from leanrec.train.loop import TrainConfig
 from leanrec.train.precision import resolved

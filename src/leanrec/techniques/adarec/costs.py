@@ -15,8 +15,8 @@ from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch
 from leanrec.cost.count import Flops, on_meta
 from leanrec.cost.latency import measure
-from leanrec.nn.cell_stack import CellStack
-from leanrec.nn.cells import Architecture, edges, live
+from leanrec.layers.cell_stack import CellStack
+from leanrec.layers.cells import Architecture, edges, live
 
 SECONDS = 0.15
 """Measuring time of one architecture."""

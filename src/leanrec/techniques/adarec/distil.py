@@ -25,8 +25,8 @@ from leanrec.core.errors import ConfigError
 from leanrec.core.ranges import Amount, Share, Whole
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import PAD, Batch, Hidden
-from leanrec.nn.nested import among
-from leanrec.nn.softmax import soft_targets_loss
+from leanrec.items.softmax import soft_targets_loss
+from leanrec.routing.sandwich import among
 from leanrec.techniques.adarec.transport import cheapest_flow, flow_solver, reweighted
 
 

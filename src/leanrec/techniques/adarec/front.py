@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from leanrec.nn.cells import Architecture
+from leanrec.layers.cells import Architecture
 
 LEVELS = 4096
 """Distinct costs kept apart; finer ones are rounded up."""

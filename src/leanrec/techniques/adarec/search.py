@@ -29,15 +29,15 @@ from torch import Tensor, nn
 from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Objective, Recommender
 from leanrec.core.types import FULL, Batch, Route
-from leanrec.nn.cell_stack import CellStack
-from leanrec.nn.cells import Architecture, edges
+from leanrec.layers.cell_stack import CellStack
+from leanrec.layers.cells import Architecture, edges
 from leanrec.techniques.adarec.costs import Costs
 from leanrec.techniques.adarec.distil import Answers
 from leanrec.techniques.adarec.front import front
 from leanrec.techniques.adarec.student import Taught
 
 if TYPE_CHECKING:
-    from leanrec.techniques.adarec import AdaRecConfig
+    from leanrec.techniques.adarec.technique import AdaRecConfig
 
 KEY = "technique.adarec.operations"
 NOISE = 1e-3

@@ -1,0 +1,56 @@
+"""One user's request in ids, and what requests must share to be answered together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from leanrec.engine.answers import Recommendation
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is the same for all users that are answered in one call.
+
+    Attributes:
+        k: Items wanted.
+        budget: Mean cost wanted, as a share of the full model's FLOPs; None for the model's usual one.
+        allowed: Ascending ids that alone may be recommended, or None for all.
+    """
+
+    k: int
+    budget: float | None = None
+    allowed: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One user's request, checked.
+
+    Attributes:
+        ids: Known items of the history, oldest first.
+        unknown: Keys of the history that the catalogue does not have.
+        gone: Ids that may not be recommended.
+        terms: Shared with others.
+    """
+
+    ids: list[int]
+    unknown: list[str]
+    gone: list[int]
+    terms: Terms
+
+
+def together(asked: Sequence[Asked]) -> Iterator[tuple[Terms, list[int]]]:
+    """Which requests have the same terms."""
+    members: dict[Terms, list[int]] = {}
+    for row, one in enumerate(asked):
+        members.setdefault(one.terms, []).append(row)
+    yield from members.items()
+
+
+def in_order(parts: Sequence[tuple[list[int], list[Recommendation]]]) -> list[Recommendation]:
+    """The answers of groups, in the order of the requests."""
+    if len(parts) == 1:
+        return parts[0][1]
+    placed = {row: answer for rows, answers in parts for row, answer in zip(rows, answers, strict=True)}
+    return [placed[row] for row in range(len(placed))]

@@ -1,0 +1,267 @@
+"""The engine: route, group by route, run dense slices, scatter, find the best items. One path, which is measured and served."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from leanrec.core.errors import ArtifactError, ServeError
+from leanrec.core.plain import PAD, Catalog, Route
+from leanrec.core.processors import processors
+from leanrec.engine.answers import Recommendation, ScoredItem
+from leanrec.engine.asking import Asked, Terms, in_order, together
+from leanrec.engine.batches import by_length, left_out
+from leanrec.engine.keys import Keys
+from leanrec.engine.runner import Runner
+from leanrec.engine.threads import alone, spread
+
+CHUNK = 256
+"""Users that a thread answers at once."""
+
+Excluded = Sequence[np.ndarray | Sequence[int]] | np.ndarray
+"""Item ids [S] of each of B users."""
+
+_NOTHING: tuple[tuple[slice, None], ...] = ((slice(None), None),)
+"""Everyone at once, with nothing left out."""
+
+
+class Engine:
+    """A model and its catalogue, ready to answer. May be called from several threads at once.
+
+    Args:
+        runner: Runs the model.
+        catalog: Its items.
+        flops: Cost of each route.
+        flops_full: Cost of the full model.
+        length_batching: Whether long and short histories of a request run apart where that saves work.
+        threads: For more than `CHUNK` users, by default what the process may use. Fewer are answered on the caller's thread.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        catalog: Catalog,
+        flops: Mapping[Route, int],
+        flops_full: int,
+        length_batching: bool = True,
+        threads: int | None = None,
+    ) -> None:
+        self.runner, self.catalog = runner, catalog
+        self.flops, self.flops_full, self.length_batching = flops, flops_full, length_batching
+        self.keys, self.threads = Keys(catalog), threads or processors()
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        return self.runner.num_items
+
+    @property
+    def budgets(self) -> tuple[float, float, float] | None:
+        """The least, the usual and the largest mean cost that can be asked for; None where there is one route."""
+        return None if self.runner.pricing is None else self.runner.pricing.span()
+
+    def recommend(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        exclude_seen: bool = False,
+        allow: Collection[str] | None = None,
+        deny: Collection[str] | None = None,
+        budget: float | None = None,
+    ) -> list[Recommendation]:
+        """The best items to follow each history.
+
+        Args:
+            histories: Item keys of each user, oldest first; unknown ones are skipped, and the model reads the newest it can.
+            k: Items wanted per user.
+            exclude_seen: Leave out every item of the user's whole history.
+            allow: If given, only these items may be recommended. Keys that the catalogue does not have mean nothing.
+            deny: Items that may not be recommended. Keys that the catalogue does not have mean nothing.
+            budget: Mean cost wanted, as a share of the full model's FLOPs, for models with a choice of routes.
+
+        Raises:
+            ServeError: A history is empty or has no known item, or k, budget or allow cannot be met.
+        """
+        return self.answers(
+            self.ask(histories, k, exclude_seen=exclude_seen, allow=allow, deny=deny, budget=budget),
+        )
+
+    def ask(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        exclude_seen: bool = False,
+        allow: Collection[str] | None = None,
+        deny: Collection[str] | None = None,
+        budget: float | None = None,
+        suggest: bool = True,
+    ) -> list[Asked]:
+        """Check a request, see `recommend`, and read its keys: one `Asked` per history, which `answers` cannot refuse.
+
+        With ``suggest``, an error about unknown keys names similar ones, which takes some milliseconds to find.
+        """
+        self.check(k, budget)
+        known, unknown = self.keys.read(histories, suggest)
+        denied = sorted(self.keys.some(deny)) if deny else []
+        allowed = tuple(sorted(self.keys.allowed(allow, suggest) - set(denied))) if allow is not None else None
+        terms = Terms(k, budget, allowed)
+        return [
+            Asked(ids, missing, [*ids, *denied] if exclude_seen else denied, terms)
+            for ids, missing in zip(known, unknown, strict=True)
+        ]
+
+    def answers(self, asked: Sequence[Asked]) -> list[Recommendation]:
+        """Answer checked requests, those of equal terms together. Whoever else is asked for changes no answer."""
+        parts = [(rows, self._answers([asked[row] for row in rows], terms)) for terms, rows in together(asked)]
+        return in_order(parts) if parts else []
+
+    def _answers(self, asked: Sequence[Asked], terms: Terms) -> list[Recommendation]:
+        allowed = None if terms.allowed is None else np.array(terms.allowed, np.int64)
+        exclude = [one.gone for one in asked] if any(one.gone for one in asked) else None
+        histories = [np.array(one.ids) for one in asked]
+        ids, scores, routes = self._spread(histories, terms.k, exclude, allowed, terms.budget)
+        return [
+            self._answer(best, score, route, one.unknown)
+            for best, score, route, one in zip(ids.tolist(), scores.tolist(), routes, asked, strict=True)
+        ]
+
+    def recommend_ids(
+        self, histories: Sequence[np.ndarray], k: int, exclude: Excluded | None = None, budget: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
+        """The best items by id, for many users.
+
+        Args:
+            histories: Item ids [S] of B users, oldest first; the model reads the newest it can.
+            k: Items wanted per user.
+            exclude: Item ids [S] of each of the B users that may not be recommended; 0 is none.
+            budget: Mean cost wanted, as a share of the full model's FLOPs.
+
+        Returns:
+            Item ids int64 and scores float32, both [B, k], best first, and the B routes. Where too few items remain the
+            score is -inf.
+
+        Raises:
+            ServeError: k or budget cannot be met.
+        """
+        self.check(k, budget)
+        return self._spread(histories, k, exclude, None, budget)
+
+    @alone()
+    def answer(self, states: Any, route: Route, asked: Asked, seen: Sequence[int] = ()) -> Recommendation:
+        """The best items for the state [1, e] of one user on a route, without those ``seen``."""
+        terms = asked.terms
+        allowed = None if terms.allowed is None else np.array(terms.allowed, np.int64)
+        gone = [*seen, *asked.gone]
+        ids, scores = self._top(states, terms.k, np.array([gone], np.int64) if gone else None, allowed)
+        return self._answer(ids[0].tolist(), scores[0].tolist(), route, asked.unknown)
+
+    def _spread(
+        self,
+        histories: Sequence[np.ndarray],
+        k: int,
+        exclude: Excluded | None,
+        allowed: np.ndarray | None,
+        budget: float | None,
+    ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
+        """See `recommend_ids`. Many users are cut into parts of like length, the longest first, which threads take in turn."""
+        if len(histories) <= CHUNK:
+            return self._best(histories, k, exclude, allowed, budget)
+
+        def best(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Route]]:
+            gone = None if exclude is None else [exclude[row] for row in rows]
+            return self._best([histories[row] for row in rows], k, gone, allowed, budget)
+
+        lengths = np.array([min(len(history), self.runner.max_length) for history in histories])
+        order = np.argsort(-lengths, kind="stable")
+        parts = [order[at : at + CHUNK] for at in range(0, len(order), CHUNK)]
+        ids, scores, routes = zip(*spread(best, parts, self.threads), strict=True)
+        taken = [route for some in routes for route in some]
+        back = np.argsort(order)
+        return np.concatenate(ids)[back], np.concatenate(scores)[back], [taken[at] for at in back]
+
+    @alone()
+    def _best(
+        self,
+        histories: Sequence[np.ndarray],
+        k: int,
+        exclude: Excluded | None,
+        allowed: np.ndarray | None,
+        budget: float | None,
+    ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
+        """See `recommend_ids`; at most `CHUNK` histories."""
+        ids = np.full((len(histories), k), PAD, np.int64)
+        scores = np.full((len(histories), k), -np.inf, np.float32)
+        taken = [Route()] * len(histories)
+        for rows, items, lengths in by_length(histories, self.runner.max_length, self.length_batching):
+            routes = self.runner.routes(items, lengths, budget)
+            for row, route in zip(rows.tolist(), routes, strict=True):
+                taken[row] = route
+            for members, states in self._states(items, lengths, routes):
+                at = rows if members is None else rows[members]
+                for some, gone in _NOTHING if exclude is None else left_out([exclude[row] for row in at]):
+                    here = at[some]
+                    best, score = self._top(states[some], k, gone, allowed)
+                    if len(here) == len(ids) and best.shape == ids.shape and (here == np.arange(len(here))).all():
+                        return best, score, taken
+                    ids[here, : best.shape[1]], scores[here, : best.shape[1]] = best, score
+        return ids, scores, taken
+
+    def _top(
+        self, states: Any, k: int, gone: np.ndarray | None, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Runner.best`.
+
+        Raises:
+            ArtifactError: Scores are no numbers, or infinite: weights are damaged or far too large.
+        """
+        ids, scores = self.runner.best(states, k, gone, allowed)
+        fine = np.isfinite(scores) if gone is None else scores < np.inf  # what may not be returned has -inf
+        if not fine.all():
+            raise ArtifactError("expected finite scores, got others; weights are damaged or far too large")
+        return ids, scores
+
+    def _states(
+        self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route]
+    ) -> Iterator[tuple[np.ndarray | None, Any]]:
+        """Which users of a batch, None for all, and what scores their next items."""
+        if routes.count(routes[0]) == len(routes):
+            yield None, self.runner.states(items, lengths, routes[0])
+            return
+        together = self.runner.mixed(items, lengths, routes)
+        if together is not None:
+            yield None, together
+            return
+        members: dict[Route, list[int]] = {}
+        for row, route in enumerate(routes):
+            members.setdefault(route, []).append(row)
+        for route, chosen in members.items():
+            rows = np.array(chosen)
+            cut = lengths[rows]
+            yield rows, self.runner.states(items[rows, : cut.max()], cut, route)
+
+    def _answer(self, ids: list[int], scores: list[float], route: Route, unknown: list[str]) -> Recommendation:
+        keys, titles = self.catalog.keys, self.catalog.titles
+        items = [
+            ScoredItem(keys[i - 1], titles[i - 1], score)
+            for i, score in zip(ids, scores, strict=True)
+            if score > -np.inf
+        ]
+        return Recommendation(items, str(route), self.flops[route] / self.flops_full, unknown)
+
+    def check(self, k: int, budget: float | None = None) -> None:
+        """Refuse what cannot be met.
+
+        Raises:
+            ServeError: k is not within the catalogue, or the budget not above 0.
+            ConfigError: The budget is below what the cheapest route costs.
+        """
+        if not 1 <= k <= self.runner.num_items:
+            raise ServeError(f"expected k in 1..{self.runner.num_items}, the items of the catalogue, got {k}")
+        if budget is not None and not budget > 0:
+            raise ServeError(f"expected a budget above 0, as a share of the full model's FLOPs, got {budget}")
+        if budget is not None and self.runner.pricing is not None:
+            self.runner.pricing.price(budget)

@@ -1,0 +1,247 @@
+"""Run an export: parts and a plan from routes to parts. Needs NumPy and the runtime of its format."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from leanrec.artifact.export_checks import check_export
+from leanrec.artifact.exported import ROUTING, WEIGHTS, Exported, read_export
+from leanrec.core.errors import ArtifactError
+from leanrec.core.plain import PAD, Route
+from leanrec.core.pricing import Pricing
+from leanrec.engine.codes import CodedItems
+from leanrec.engine.engine import Engine
+from leanrec.engine.memories import Layout
+from leanrec.engine.parts import Graph, opener, read_weights
+from leanrec.engine.scoring import TILE, Score, best_columns
+
+AT_ONCE = 8
+"""Most states that a graph scores in one call: it may hold many times as many numbers as it returns."""
+NUMBERS = 2**15
+"""Numbers of a layer's states, padding included, that a graph reads at once: more take memory and save little."""
+
+
+class ExportRunner:
+    """See `engine.runner.Runner`. Parts are opened when they are first needed.
+
+    Args:
+        folder: Of the export, which has been checked.
+        exported: Its manifest.
+        expand: Whether a compressed item table is written out as vectors: faster, and larger than if it had never been compressed.
+    """
+
+    def __init__(self, folder: Path, exported: Exported, expand: bool = False) -> None:
+        weights = read_weights(folder / WEIGHTS)
+        self.num_items, self.max_length = exported.data.items, exported.max_length
+        self.exported, self._graphs, self._lock = exported, dict[str, Graph](), threading.Lock()
+        self._steps = max(1, NUMBERS // exported.channels)
+        self._open = opener(folder, exported.format, expand)
+        self._plan = {Route.parse(plan.route): plan for plan in exported.plan}
+        self._layouts = {
+            route: Layout(plan.memories, self.max_length) for route, plan in self._plan.items() if plan.step
+        }
+        self._only = next(iter(self._plan)) if len(self._plan) == 1 else None
+        self._matrix = weights[exported.matrix] if exported.matrix else None
+        self._coded = None
+        if exported.codes:  # from a map of its own, which is let go of
+            self._coded = _coded(exported, read_weights(folder / WEIGHTS))
+        if self._coded is not None and expand:
+            self._matrix, self._coded = self._coded.matrix(), None
+        self.pricing = None
+        if exported.router:
+            costs, budgets, prices = (np.array(weights[name]) for name in ROUTING)
+            self.pricing = Pricing(tuple(self._plan), costs, budgets, prices, exported.usual)
+
+    def graph(self, part: str) -> Graph:
+        """A part, opened once."""
+        if part not in self._graphs:
+            with self._lock:
+                if part not in self._graphs:
+                    self._graphs[part] = self._open(part)
+        return self._graphs[part]
+
+    def open_all(self) -> None:
+        """Open every part, so that no request waits for it."""
+        graphs = {name for plan in self._plan.values() for name in (plan.part, plan.remember, plan.step)}
+        for part in {*graphs, self.exported.router, self.exported.scores} - {""}:
+            self.graph(part)
+
+    def routes(self, items: np.ndarray, lengths: np.ndarray, budget: float | None) -> Sequence[Route]:
+        """See `Runner.routes`."""
+        if self.pricing is None:
+            return [self._only or Route()] * len(items)
+        scores = self._read(self.exported.router, items, lengths, len(self._plan))
+        return self.pricing.choose(scores, lengths, budget)
+
+    def states(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> np.ndarray:
+        """See `Runner.states`."""
+        plan = self._plan[route]
+        return self._read(plan.part, items, lengths, plan.width)
+
+    def _read(self, part: str, items: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
+        """The first output [B, w] of a part that reads items [B, T] and lengths [B], some users at a time.
+
+        Raises:
+            ArtifactError: It has another shape.
+        """
+        graph, users = self.graph(part), max(1, self._steps // items.shape[1])
+        found = [graph(items[at : at + users], lengths[at : at + users])[0] for at in range(0, len(items), users)]
+        whole = found[0] if len(found) == 1 else np.concatenate(found)
+        if whole.shape != (len(items), width):
+            raise ArtifactError(f"expected {[len(items), width]} of {part}, got {list(whole.shape)}; export again")
+        return whole
+
+    def mixed(self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route]) -> None:
+        """See `Runner.mixed`: a graph per route is always faster."""
+        return
+
+    def layout(self, route: Route) -> Layout | None:
+        """See `StepRunner.layout`."""
+        return self._layouts.get(route)
+
+    def slides(self, route: Route) -> bool:
+        """See `StepRunner.slides`."""
+        return self._plan[route].slides
+
+    def remember(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+        """See `StepRunner.remember`."""
+        states, *rows = self.graph(self._plan[route].remember)(items, lengths)
+        return states, rows
+
+    def step(
+        self, ids: np.ndarray, at: np.ndarray, read: Sequence[np.ndarray], route: Route
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `StepRunner.step`."""
+        states, rows = self.graph(self._plan[route].step)(ids, at, *read)
+        return states, rows
+
+    def best(
+        self, states: np.ndarray, k: int, exclude: np.ndarray | None, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Runner.best`."""
+        scored = self._scored(states.shape[1], allowed)
+        few = scored.users or len(states)
+        found = []
+        with np.errstate(all="ignore"):  # scores that are no numbers are refused by `Engine`
+            for start in range(0, len(states), few):
+                some = slice(start, start + few)
+                gone = None if exclude is None else exclude[some]
+                found.append(self._best(scored, states[some], k, gone, allowed))
+        ids, best = zip(*found, strict=True)
+        return np.concatenate(ids), np.concatenate(best)
+
+    def _best(
+        self, scored: _Scored, states: np.ndarray, k: int, exclude: np.ndarray | None, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        rows, gone = _columns(exclude, allowed)
+
+        def out_of_reach(scores: np.ndarray, places: slice) -> None:
+            here = slice(*np.searchsorted(gone, (places.start, places.stop)))
+            scores[rows[here], gone[here] - places.start] = -np.inf
+
+        columns = scored.columns
+        tile = columns * len(states) if scored.users else TILE
+        at, best = best_columns(scored.score, states, columns, min(k, columns), out_of_reach, tile)
+        ids = at + 1 if allowed is None else allowed[at] if len(allowed) else at
+        if exclude is not None:
+            ids[best == -np.inf] = PAD
+        return ids, best
+
+    def _scored(self, width: int, allowed: np.ndarray | None) -> _Scored:
+        """What is scored, and how."""
+        if self._matrix is not None:
+            return _products(self._matrix[1:] if allowed is None else self._matrix[allowed], width)
+        if self._coded is None:
+            return self._by_graph(allowed)
+        if allowed is None:
+            return _Scored(self._coded.num_items, self._coded.score)
+        return _products(self._coded.vectors(allowed), width)
+
+    def _by_graph(self, allowed: np.ndarray | None) -> _Scored:
+        graph, channels = self.graph(self.exported.scores), self.exported.channels
+
+        def score(states: np.ndarray, places: slice, out: np.ndarray) -> None:
+            found = graph(np.pad(states, ((0, 0), (0, channels - states.shape[1]))))[0]
+            out[:] = found if allowed is None else found[:, allowed - 1]
+
+        return _Scored(self.num_items if allowed is None else len(allowed), score, AT_ONCE)
+
+
+class _Scored(NamedTuple):
+    """Columns and what scores them: any slice of them for all users, or all of them for at most so many ``users``."""
+
+    columns: int
+    score: Score
+    users: int = 0
+
+
+def _products(rows: np.ndarray, width: int) -> _Scored:
+    """Scores by the first channels of item vectors [M, D]."""
+    columns = rows[:, :width].T
+
+    def product(states: np.ndarray, places: slice, out: np.ndarray) -> None:
+        np.matmul(states, columns[:, places], out=out)
+
+    return _Scored(len(rows), product)
+
+
+def _columns(exclude: np.ndarray | None, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the ids ``exclude`` [B, S] (padded with 0), by column."""
+    if exclude is None:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    rows, at = np.nonzero(exclude)
+    columns = exclude[rows, at]
+    if allowed is None:
+        columns = columns - 1
+    else:
+        places = np.searchsorted(allowed, columns)
+        inside = places < len(allowed)
+        inside[inside] = allowed[places[inside]] == columns[inside]
+        rows, columns = rows[inside], places[inside]
+    order = np.argsort(columns, kind="stable")
+    return rows[order], columns[order]
+
+
+def _coded(exported: Exported, weights: Mapping[str, np.ndarray]) -> CodedItems:
+    """The items of an export that holds codes."""
+    blocks = []
+    for block in exported.codes:
+        centroids = np.array(weights[block.centroids], np.float32)
+        blocks.append((weights[block.codes], centroids * weights[block.scales] if block.scales else centroids))
+    return CodedItems(blocks)
+
+
+def open_export(
+    path: Path | str, threads: int | None = None, warm: bool = True, expand: bool = False, trust: bool = False
+) -> tuple[Engine, Exported]:
+    """An engine over an export, whose every file is checked first, and its manifest.
+
+    Args:
+        path: The directory that ``leanrec export`` wrote.
+        threads: See `Engine`.
+        warm: Open every part now, not when the first request needs it.
+        expand: See `ExportRunner`.
+        trust: Open a pt2 export, too; what is in one can run any code in this process.
+
+    Raises:
+        ArtifactError: A file is missing, damaged, hostile or of another version, or it is a pt2 export without ``trust``.
+        ServeError: The runtime is not installed.
+    """
+    path = Path(path)
+    exported, catalog = read_export(path)
+    if exported.format == "pt2" and not trust:
+        raise ArtifactError(
+            f"expected an ONNX export, got a pt2 export in {path}, and opening one can run any code that is in it; "
+            "if you know who made it add --trust (from Python trust=True), or export the run as onnx"
+        )
+    check_export(path, exported)
+    runner = ExportRunner(path, exported, expand)
+    if warm:
+        runner.open_all()
+    flops = {Route.parse(plan.route): plan.flops for plan in exported.plan}
+    return Engine(runner, catalog, flops, exported.flops_full, threads=threads), exported

@@ -1,0 +1,220 @@
+"""Incremental sessions: a user's new event costs one step, not the whole history again."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from leanrec.core.errors import ServeError
+from leanrec.core.plain import Route
+from leanrec.engine.answers import Recommendation
+from leanrec.engine.asking import Asked
+from leanrec.engine.engine import Engine
+from leanrec.engine.memories import Layout, Memories
+from leanrec.engine.runner import Runner
+from leanrec.engine.threads import alone
+
+MOST_BYTES = 256 * 2**20
+SEEN = 4096
+"""Newest items of a user that are kept, to leave them out if that is asked for."""
+
+
+class StepRunner(Runner, Protocol):
+    """A runner that can also take one step."""
+
+    def layout(self, route: Route) -> Layout | None:
+        """The memories of a route; None where an event must be computed from the whole history."""
+        ...
+
+    def slides(self, route: Route) -> bool:
+        """Whether memories stay exact when a history outgrows what the model reads."""
+        ...
+
+    def remember(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> tuple[Any, Sequence[np.ndarray]]:
+        """States of histories [B, T], and the rows [B, T, w] of every memory."""
+        ...
+
+    def step(self, ids: np.ndarray, at: np.ndarray, read: Sequence[np.ndarray], route: Route) -> tuple[Any, np.ndarray]:
+        """States after the newest items int64 [B] at steps int64 [B], and the new rows [B, M * w] of all memories.
+
+        Args:
+            ids: The items.
+            at: Their steps.
+            read: As `Memories.read` gives it.
+            route: Of the memories.
+        """
+        ...
+
+
+@dataclass
+class Session:
+    """What is kept of a user.
+
+    Attributes:
+        items: Newest items, oldest first.
+        length: Events since the start of what the memories know.
+        events: Of the user all in all, as counted by whoever keeps the history.
+        route: Of the memories.
+        memories: None before the first event, or where there are none.
+    """
+
+    items: list[int] = field(default_factory=list)
+    length: int = 0
+    events: int = 0
+    route: Route | None = None
+    memories: Memories | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, about."""
+        return 200 + 32 * len(self.items) + (self.memories.nbytes if self.memories else 0)
+
+
+class BehindError(ServeError):
+    """What is kept of a user is not of the events that it was taken for."""
+
+
+class Sessions:
+    """Users whose events arrive one by one. May be called from several threads at once; events are taken in turn.
+
+    Every answer equals that of the whole history, cut to the newest events the model reads. Where positions are counted from the
+    start of that window, as in SASRec, a window that has begun to slide is computed anew with every event; so it is when the route
+    changes, and for models that read a history from both sides. Choose ``max_length`` above the length of usual sessions.
+
+    Args:
+        engine: Answers; its runner can take steps.
+        most_bytes: Of all sessions; those that were not used for the longest time are forgotten first.
+    """
+
+    def __init__(self, engine: Engine, most_bytes: int = MOST_BYTES) -> None:
+        if not hasattr(engine.runner, "step"):
+            raise ServeError(
+                "expected an engine whose model can take single steps, got one that cannot; open the run itself"
+            )
+        self.engine, self.most_bytes = engine, most_bytes
+        self.runner: StepRunner = engine.runner  # pyright: ignore[reportAttributeAccessIssue]
+        self.bytes = self.steps = self.recomputed = 0
+        self._users: OrderedDict[Hashable, Session] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def event(
+        self,
+        user: Hashable,
+        items: Sequence[str],
+        k: int = 10,
+        *,
+        exclude_seen: bool = False,
+        budget: float | None = None,
+    ) -> Recommendation:
+        """Append events to a user's history and recommend what may follow.
+
+        Args:
+            user: Any key. One that is not known, or was forgotten, starts with these events as the history.
+            items: Keys of the newest events, oldest first; at least one known.
+            k: Items wanted.
+            exclude_seen: Leave out the items of the history, of which the newest `SEEN` are known.
+            budget: As in `Engine.recommend`.
+
+        Raises:
+            ServeError: No item is known, or k or budget cannot be met.
+        """
+        (asked,) = self.engine.ask([items], k, budget=budget)
+        states, route, seen = self.advance(user, asked.ids, budget)
+        return self.engine.answer(states, route, asked, seen if exclude_seen else [])
+
+    def knows(self, user: Hashable, events: int) -> bool:
+        """Whether what is kept of a user is of that many events. Never waits for a step that is being taken."""
+        session = self._users.get(user)
+        return session is not None and session.events == events
+
+    def follow(self, user: Hashable, asked: Asked, events: int, anew: bool, exclude_seen: bool) -> Recommendation:
+        """As `event`, for a history that is kept elsewhere and may have changed there.
+
+        Args:
+            user: Any key.
+            asked: The newest events, or with ``anew`` all that are known.
+            events: Of the user all in all, these included.
+            anew: Whether what is kept of the user is to be replaced.
+            exclude_seen: As in `event`.
+
+        Raises:
+            BehindError: What is kept of the user does not end where these events begin.
+        """
+        with self._lock:
+            if anew:
+                self.forget(user)
+            elif not self.knows(user, events - len(asked.ids)):
+                raise BehindError(f"expected {events - len(asked.ids)} events of {user!r} to be known, got others")
+            states, route, seen = self.advance(user, asked.ids, asked.terms.budget)
+            self._users[user].events = events
+        return self.engine.answer(states, route, asked, seen if exclude_seen else [])
+
+    @alone()
+    def advance(self, user: Hashable, ids: Sequence[int], budget: float | None = None) -> tuple[Any, Route, list[int]]:
+        """Append item ids to a user's history: the state [1, e] that scores the next item, the route, and the items known."""
+        with self._lock:
+            session = self._users.get(user) or Session()
+            items = [*session.items, *ids][-max(SEEN, self.runner.max_length) :]
+            window = np.array([items[-self.runner.max_length :]])
+            (route,) = self.runner.routes(window, np.array([window.shape[1]]), budget)
+            self.bytes -= session.nbytes if user in self._users else 0
+            self._users.pop(user, None)
+            session.items, session.events = items, session.events + len(ids)
+            if session.memories is not None and self._knows(session, route, len(ids)):
+                states = None
+                for item in ids:
+                    states = self._step(session, session.memories, item, route)
+                self.steps += len(ids)
+            else:
+                states = self._recompute(session, window, route)
+                self.recomputed += 1
+            self._users[user] = session
+            self.bytes += session.nbytes
+            while self.bytes > self.most_bytes and len(self._users) > 1:
+                self.bytes -= self._users.popitem(last=False)[1].nbytes
+            return states, route, session.items
+
+    def forget(self, user: Hashable) -> None:
+        """Drop what is kept of a user."""
+        with self._lock:
+            session = self._users.pop(user, None)
+            self.bytes -= session.nbytes if session else 0
+
+    def _knows(self, session: Session, route: Route, more: int) -> bool:
+        if session.route != route or more > self.runner.max_length // 4 + 1:
+            return False
+        return session.length + more <= self.runner.max_length or self.runner.slides(route)
+
+    def _step(self, session: Session, memories: Memories, item: int, route: Route) -> Any:
+        at = np.array([session.length])
+        states, rows = self.runner.step(np.array([item]), at, memories.read(at), route)
+        memories.write(at, rows)
+        session.length += 1
+        return states
+
+    def _recompute(self, session: Session, window: np.ndarray, route: Route) -> Any:
+        lengths, steps = np.array([window.shape[1]]), window.shape[1]
+        layout = self.runner.layout(route)
+        session.route, session.length, session.memories = route, steps, None
+        if layout is None or (steps >= self.runner.max_length and not self.runner.slides(route)):
+            return self.runner.states(window, lengths, route)
+        states, session.memories = remembered(self.runner, layout, window, lengths, route)
+        return states
+
+
+def remembered(
+    runner: StepRunner, layout: Layout, window: np.ndarray, lengths: np.ndarray, route: Route
+) -> tuple[Any, Memories]:
+    """States of histories int64 [B, T] with ``lengths`` int64 [B], and the memories from which more steps can be taken."""
+    states, rows = runner.remember(window, lengths, route)
+    memories = Memories(layout, len(window), rows[0].shape[2] if rows else 0)
+    memories.fill(rows, lengths)
+    return states, memories

@@ -1,0 +1,126 @@
+"""Run a recommender with torch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leanrec.core import stepping
+from leanrec.core.recommender import WORTH_A_GROUP, Recommender, skipped
+from leanrec.core.types import Batch, Route
+from leanrec.engine.memories import Layout
+from leanrec.items import bfloat16
+from leanrec.items.screen import screen_of
+
+Precision = Literal["float32", "bfloat16", "auto"]
+LARGE = 2**20
+"""Bytes of an item table from which an int8 copy screens it where that is faster; smaller ones lie in the cache. It is exact."""
+FEW = 4
+"""Users whose answers are screened so; more share one product."""
+
+
+class TorchRunner:
+    """See `engine.runner.Runner`.
+
+    Args:
+        model: The recommender; it is put into eval mode.
+        precision: Of the encoder. "bfloat16" rounds states, and so may swap items of nearly equal score; routes, item table and
+            top-k stay in float32. "auto" takes it where the processor has instructions for it.
+    """
+
+    def __init__(self, model: Recommender, precision: Precision = "float32") -> None:
+        self.model = self.encoder = model.eval()
+        self.num_items, self.max_length = model.items.num_items, model.backbone.max_length
+        self.device, self.pricing = next(model.parameters()).device, model.pricing()
+        matrix = model.items.matrix
+        self._layouts: dict[Route, Layout | None] = {}
+        self.screen = None
+        if matrix is not None and matrix.is_cpu and matrix.dtype == torch.float32 and matrix.nbytes >= LARGE:
+            self.screen = screen_of(matrix.detach())
+        if precision == "bfloat16" or (precision == "auto" and bfloat16.native(self.device.type)):
+            self.encoder = copy.deepcopy(model).to(torch.bfloat16)
+
+    @property
+    def precision(self) -> str:
+        """In which the encoder runs."""
+        return "float32" if self.encoder is self.model else "bfloat16"
+
+    @torch.inference_mode()
+    def routes(self, items: np.ndarray, lengths: np.ndarray, budget: float | None) -> list[Route]:
+        """See `Runner.routes`."""
+        return self.model.routes(self._batch(items, lengths), budget)
+
+    @torch.inference_mode()
+    def states(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> Tensor:
+        """See `Runner.states`."""
+        return self.encoder.represent(self._batch(items, lengths), route).float()
+
+    @torch.inference_mode()
+    def mixed(self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route]) -> Tensor | None:
+        """See `Runner.mixed`: block by block, where routes differ in their blocks only and few users share one."""
+        distinct = set(routes)
+        sizes = {(route.emb, route.width) for route in distinct}
+        if len(sizes) > 1 or len(routes) >= WORTH_A_GROUP * len(distinct):
+            return None
+        skip = skipped(list(routes), len(self.model.backbone.blocks)).to(self.device)
+        return self.encoder.represent(self._batch(items, lengths), Route(*sizes.pop()), skip).float()
+
+    def layout(self, route: Route) -> Layout | None:
+        """See `StepRunner.layout`."""
+        if route not in self._layouts:
+            memories = stepping.memories(self.model.backbone, route)
+            self._layouts[route] = None if memories is None else Layout(memories, self.max_length)
+        return self._layouts[route]
+
+    def slides(self, route: Route) -> bool:
+        """See `StepRunner.slides`."""
+        return stepping.slides(self.model.backbone, route)
+
+    @torch.inference_mode()
+    def remember(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> tuple[Tensor, list[np.ndarray]]:
+        """See `StepRunner.remember`."""
+        states, rows = stepping.remember(self.model.backbone, self._batch(items, lengths), route)
+        return states, [row.float().cpu().numpy() for row in rows]
+
+    @torch.inference_mode()
+    def step(
+        self, ids: np.ndarray, at: np.ndarray, read: Sequence[np.ndarray], route: Route
+    ) -> tuple[Tensor, np.ndarray]:
+        """See `StepRunner.step`."""
+        newest, steps, *given = (torch.from_numpy(array).to(self.device) for array in (ids, at, *read))
+        states, rows = stepping.step(self.model.backbone, newest, steps, given, route)
+        return states, rows.float().cpu().numpy()
+
+    @torch.inference_mode()
+    def best(
+        self, states: Tensor, k: int, exclude: np.ndarray | None, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Runner.best`."""
+        gone = None if exclude is None else torch.from_numpy(exclude).to(self.device)
+        if allowed is None and self.screen is not None and len(states) <= FEW:
+            ids, scores = self.screen.top_k(states, k, gone)
+        elif allowed is None:
+            ids, scores = self.model.items.top_k(states, k, gone)
+        else:
+            among = torch.from_numpy(allowed).to(self.device)
+            ids, scores = best_among(self.model.items.score(states, among), among, k, gone)
+        return ids.cpu().numpy(), scores.float().cpu().numpy()
+
+    def _batch(self, items: np.ndarray, lengths: np.ndarray) -> Batch:
+        batch = Batch(torch.from_numpy(items), torch.from_numpy(lengths))
+        return batch if self.device.type == "cpu" else batch.to(self.device)
+
+
+def best_among(scores: Tensor, ids: Tensor, k: int, exclude: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Ids and scores [B, min(k, K)] of the best of ``ids`` ([K], ascending), scored [B, K], without ``exclude`` [B, S]."""
+    if exclude is not None and len(ids):
+        at = torch.searchsorted(ids, exclude).clamp_max(len(ids) - 1)
+        limit = torch.where(ids[at] == exclude, -torch.inf, torch.inf).to(scores.dtype)
+        scores = scores.scatter_reduce(1, at, limit, "amin")
+    best, at = scores.topk(min(k, len(ids)))
+    return ids[at], best

@@ -1,1 +1,0 @@
-"""Bricks that honour full, prefix-sliced and masked width."""
