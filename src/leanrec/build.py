@@ -39,7 +39,8 @@ def build(config: RunConfig, catalog: Catalog) -> tuple[Recommender, tuple[Stage
     torch.manual_seed(config.train.seed)
     backbone = backbones.get(config.backbone.name).build(config.backbone.config, len(catalog))
     objective = objectives.get(config.objective.name).build(config.objective.config, catalog)
-    return compose(Recommender(backbone, objective), techniques_of(config), Stage("train", config.train.epochs))
+    model = Recommender(backbone, objective)
+    return model, compose(model, techniques_of(config), Stage("train", config.train.epochs))
 
 
 def techniques_of(config: RunConfig) -> list[Technique]:
@@ -152,7 +153,7 @@ def _finished(config: RunConfig, catalog: Catalog) -> Recommender:
     """A model as its training hands it on, with fresh weights."""
     model, stages = build(config, catalog)
     for stage in stages:
-        model = stage.finish(model)
+        stage.finish(model)
     return model
 
 

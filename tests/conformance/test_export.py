@@ -44,7 +44,7 @@ def trained(backbone: str, chosen: Sequence[str]) -> Recommender:
     model, stages = make(backbone, chosen)
     randomise(model)
     for stage in stages:
-        model = stage.finish(model)
+        stage.finish(model)
     return frozen(model.eval())
 
 

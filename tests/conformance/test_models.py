@@ -199,7 +199,7 @@ def fit(
     settings = TrainConfig(loss_precision="float32", encoder_precision="float32", **config)  # pyright: ignore[reportArgumentType]
     windows = TrainingData(store, split, model.backbone.max_length)
     out.mkdir(exist_ok=True)
-    model, progress = train_stages(
+    progress = train_stages(
         model, stages, windows, settings, out, lambda m: quality(m, store, "valid"), Stop(stop), resume
     )
     model.calibrate(held_out(model, store, split))

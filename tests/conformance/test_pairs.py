@@ -46,7 +46,9 @@ BROUGHT: dict[str, Callable[[Recommender, int], bool]] = {
         len({route.width for route in model.all_routes()}) > 1 and (model.backbone.enter is not None) == (form == 1)
     ),
     "cprec": lambda model, form: tied(model) if form == 2 else not isinstance(model.items, PlainTable),
-    "skiprec": lambda model, form: isinstance(getattr(model, "router", None), Policy) and len(model.all_routes()) > 1,
+    "skiprec": lambda model, form: (
+        isinstance(getattr(model.choice, "router", None), Policy) and len(model.all_routes()) > 1
+    ),
 }
 """What a technique in one of its forms leaves in a model, looked at from outside."""
 
@@ -145,5 +147,5 @@ def test_a_run_of_before_that_names_both_is_refused(tiny_store: Store, tmp_path:
         open_run(tmp_path / "old")
     assert str(refused.value) == (
         f"cannot open {tmp_path / 'old'}, whose techniques do not compose: expected techniques that fill different slots, got "
-        "'canet' and 'skiprec', which both fill choice and loss, so that one would be lost; train with one of them"
+        "'canet' and 'skiprec', which both fill choice and criterion, so that one would be lost; train with one of them"
     )

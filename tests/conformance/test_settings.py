@@ -118,7 +118,7 @@ def behaviour(name: str, config: msgspec.Struct, store: Store) -> tuple[list[Any
             gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm()
             losses += [loss.detach(), gradient]
         facts.append((stage.epochs, {key: value.shape for key, value in model.state_dict().items()}))
-        model = stage.finish(model)
+        stage.finish(model)
     model.calibrate(held_out(model, store, split))
     model.eval()
     batches = ask(store, everyone(store), model.backbone.max_length, Limits(1000, 10**6))

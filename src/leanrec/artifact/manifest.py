@@ -23,7 +23,9 @@ from leanrec.core.errors import ArtifactError, one_line
 from leanrec.core.plain import Cost
 from leanrec.core.ranges import Many, Whole
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READS = (1, 2)
+"""Versions that are read; those of 1 named some weights differently, see `artifact.store`."""
 NAME, MODEL, CATALOG = "manifest.json", "model.safetensors", "catalog.parquet"
 CHECKED = (MODEL, CATALOG)
 STARTED = ("config.toml", "checkpoint.safetensors")
@@ -186,9 +188,9 @@ def _check_run(run: Path) -> None:
 def _decode(raw: bytes, run: Path) -> Manifest:
     try:
         version = msgspec.json.decode(raw, type=_Version).schema
-        if version != SCHEMA_VERSION:
+        if version not in READS:
             raise ArtifactError(
-                f"run {run} has schema version {one_line(repr(version))}, this leanrec reads {SCHEMA_VERSION}; "
+                f"run {run} has schema version {one_line(repr(version))}, this leanrec reads {' and '.join(map(str, READS))}; "
                 "retrain or upgrade leanrec"
             )
         return msgspec.json.decode(raw, type=Manifest)

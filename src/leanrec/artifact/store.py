@@ -16,6 +16,7 @@ from leanrec.artifact.manifest import (
     CHECKED,
     MODEL,
     NAME,
+    SCHEMA_VERSION,
     FileRef,
     Manifest,
     edited,
@@ -32,6 +33,8 @@ from leanrec.core.parquet import check_size, check_text
 from leanrec.core.types import Catalog
 from leanrec.core.writing import put, reported, scratch
 
+MOVED = ("router.", "costs.", "dial.", "price")
+"""How names of weights began in runs of schema 1 that now lie in the model's slot "choice"."""
 COLUMNS = {"item": pl.String, "title": pl.String, "count": pl.Int64}
 
 
@@ -68,7 +71,7 @@ def save_run(out: Path, state: dict[str, Tensor], catalog: Catalog, manifest: Ma
 
 
 def load_run(run: Path) -> tuple[Manifest, dict[str, Tensor], Catalog]:
-    """Read a run and check every file of it before it is used.
+    """Read a run and check every file of it before it is used. One of an older schema is given as one of this.
 
     Raises:
         ArtifactError: A file is missing, truncated, edited, hostile or of another version; the message names it.
@@ -83,6 +86,9 @@ def load_run(run: Path) -> tuple[Manifest, dict[str, Tensor], Catalog]:
         for name, path in paths.items():
             _check(run, name, path, manifest.files[name])
         state = _tensors(paths[MODEL], run)
+        if manifest.schema == 1:
+            state = {f"choice.{name}" if name.startswith(MOVED) else name: weight for name, weight in state.items()}
+            manifest = msgspec.structs.replace(manifest, schema=SCHEMA_VERSION)
         if manifest.data.items > manifest.files[MODEL].bytes:  # every item has a byte of weights at least
             raise ArtifactError(
                 f"expected weights of {manifest.data.items} items in {run / MODEL}, got {manifest.files[MODEL].bytes} bytes; "

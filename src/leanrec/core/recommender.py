@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from leanrec.core.backbone import Backbone, ItemTable
-from leanrec.core.errors import ConfigError
+from leanrec.core.errors import CompositionError, ConfigError
 from leanrec.core.pricing import Pricing
 from leanrec.core.types import FULL, Batch, Gates, Route
 
@@ -18,6 +19,8 @@ WORTH_A_GROUP = 16
 """Mean users of a pattern of blocks from which its users run together; with fewer, block by block is faster. Measured by hand
 with NextItNet (d = 64, 16 blocks, histories of 30, one core): block by block 1.8 to 7 times as fast at 1 to 3 users, and 0.5 to 0.9
 times at 43 to 85."""
+ONCE = ("choice", "criterion")
+"""Slots of a recommender that refuse to be filled while they are."""
 
 
 class Objective(Protocol):
@@ -53,16 +56,80 @@ class HeldOut:
     report: Callable[[str, int, int], None] = lambda what, done, total: None
 
 
-class Recommender(nn.Module):
-    """A backbone, what it is trained on, and which route each user takes. This class is the plain model: one route.
+class RouteChoice(nn.Module, ABC):
+    """Fills the slot `Recommender.choice`: which route each user takes."""
 
-    A technique returns a subclass that adds a router or loss terms; nothing outside it asks which.
+    @abstractmethod
+    def all_routes(self) -> tuple[Route, ...]:
+        """The K routes; the whole model is the last one."""
+
+    @abstractmethod
+    def routes(self, model: Recommender, batch: Batch, budget: float | None) -> list[Route]:
+        """The route of each of the B users of a batch; see `Recommender.routes`."""
+
+    @abstractmethod
+    def decide(self, model: Recommender, batch: Batch) -> Tensor:
+        """Scores [B, K] of the routes for the users of a batch."""
+
+    @abstractmethod
+    def pricing(self) -> Pricing | None:
+        """How scores become routes; None before `calibrate`."""
+
+    @abstractmethod
+    def budgets(self) -> tuple[float, float] | None:
+        """The least and the largest mean cost that can be asked for, as shares of the full model's; None before `calibrate`."""
+
+    @abstractmethod
+    def calibrate(self, model: Recommender, held_out: HeldOut) -> None:
+        """Fit on validation users what is not trained with the weights."""
+
+
+class Criterion(nn.Module, ABC):
+    """Fills the slot `Recommender.criterion`: the training loss where it is not the objective of the whole model alone."""
+
+    @abstractmethod
+    def terms(self, model: Recommender, batch: Batch) -> dict[str, Tensor]:
+        """Named, weighted scalar loss terms of a batch with targets."""
+
+
+class Recommender(nn.Module):
+    """A backbone, what it is trained on, and which route each user takes.
+
+    A technique fills slots, at most one technique each. What fills one may follow training by having one of these methods; most have none:
+
+        begin(model, held_out)      called before the first step, with validation users (`HeldOut`) and the weights that training
+                                    starts from
+        advance(model, progress)    called at the start of each epoch with the share of the stage's epochs that is done, in [0, 1)
+        learn_from(model, teacher)  called before training with the run named as teacher, or None; raises ConfigError if it
+                                    needs one, or cannot use the one that is named
+
+    Attributes:
+        backbone: Slot: embeds histories; its parts are slots of their own, see `Backbone`.
+        objective: Slot: the loss of states and the items that come next.
+        choice: Slot: chooses routes; None for a model with one route.
+        criterion: Slot: the loss terms of a batch; None for the objective of the whole model.
+
+    Raises:
+        CompositionError: On setting `choice` or `criterion` while it is filled; set it to None first to replace what is there.
     """
+
+    choice: RouteChoice | None
+    criterion: Criterion | None
 
     def __init__(self, backbone: Backbone, objective: Objective) -> None:
         super().__init__()
         self.backbone = backbone
         self.objective = objective
+        self.choice = self.criterion = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a slot that is filled once is not filled again by mistake, which would drop what is there."""
+        if name in ONCE and value is not None and (held := getattr(self, name, None)) is not None:
+            raise CompositionError(
+                f"expected an empty slot {name!r}, got one that {type(held).__name__} fills, so that {type(value).__name__} "
+                "would drop it; empty it first, or train with one of them"
+            )
+        super().__setattr__(name, value)
 
     @property
     def items(self) -> ItemTable:
@@ -71,6 +138,8 @@ class Recommender(nn.Module):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named, weighted loss terms of a batch with targets; the trainer adds them up."""
+        if self.criterion is not None:
+            return self.criterion.terms(self, batch)
         return self.objective(self.items, *self.scored(self.backbone.examples(batch)))
 
     def scored(self, batch: Batch, route: Route = FULL, gates: Gates | None = None) -> tuple[Tensor, Tensor]:
@@ -79,36 +148,48 @@ class Recommender(nn.Module):
         return self.backbone.encode(batch, route, gates).states.flatten(0, 1).index_select(0, index), targets
 
     def learn_from(self, teacher: Recommender | None) -> None:
-        """Told before training of the model that was named as a teacher, if any. It is never saved, counted or deployed.
+        """Hand on the model that was named as a teacher, if any; called before training. It is never saved, counted or deployed.
 
         Raises:
             ConfigError: A teacher is named and nothing in this model learns from it, or the other way round.
         """
-        if teacher is not None:
-            raise ConfigError(
-                "expected no train.teacher, since no technique of this run learns from one; drop it, or add one that distils"
-            )
+        learners = self._methods("learn_from")
+        if not learners:
+            refuse_teacher(teacher)
+        for learn in learners:
+            learn(self, teacher)
 
     def begin(self, held_out: HeldOut) -> None:
-        """Told of the validation users before the first step, with the weights that training starts from."""
+        """Called before the first step, with the weights that training starts from."""
+        for begin in self._methods("begin"):
+            begin(self, held_out)
 
-    def advance(self, share: float) -> None:
-        """Told before every epoch which share of the stage's epochs is done, for whatever follows a schedule."""
+    def advance(self, progress: float) -> None:
+        """Called at the start of each epoch with the share of the stage's epochs that is done; for schedules."""
+        for advance in self._methods("advance"):
+            advance(self, progress)
+
+    def _methods(self, name: str) -> list[Callable[..., None]]:
+        """This optional method of all that fills a slot and has it."""
+        parts = (self.backbone, self.objective, self.choice, self.criterion)
+        return [getattr(part, name) for part in parts if hasattr(part, name)]
 
     def all_routes(self) -> tuple[Route, ...]:
         """Every route this model can answer with, once it is calibrated; the whole model is the last one."""
-        return (FULL,)
+        return (FULL,) if self.choice is None else self.choice.all_routes()
 
     def decide(self, batch: Batch) -> Tensor | None:
-        """What choosing routes computes, for instance scores [B, K] of the routes; None if there is nothing to choose."""
-        return None
+        """Scores [B, K] of the routes, from which they are chosen; None if there is nothing to choose."""
+        return None if self.choice is None else self.choice.decide(self, batch)
 
     def pricing(self) -> Pricing | None:
         """How the scores of `decide` become routes; None if there is nothing to choose, or before `calibrate`."""
-        return None
+        return None if self.choice is None else self.choice.pricing()
 
     def calibrate(self, held_out: HeldOut) -> None:
         """Fit on validation users what is not trained with the weights; called once, when training has ended."""
+        if self.choice is not None:
+            self.choice.calibrate(self, held_out)
 
     def routes(self, batch: Batch, budget: float | None = None) -> list[Route]:
         """The route of each of the B users. Deterministic.
@@ -120,11 +201,11 @@ class Recommender(nn.Module):
         Raises:
             ConfigError: The budget is below what the cheapest route costs.
         """
-        return [FULL] * batch.size
+        return [FULL] * batch.size if self.choice is None else self.choice.routes(self, batch, budget)
 
     def budgets(self) -> tuple[float, float] | None:
         """The least and the largest mean cost that can be asked for, as shares of the full model's FLOPs; None if no choice."""
-        return None
+        return None if self.choice is None else self.choice.budgets()
 
     def represent(self, batch: Batch, route: Route = FULL, skip: Tensor | None = None) -> Tensor:
         """States [B, e] of the newest step, in the space of the item table; ``skip`` as in `Backbone.encode`."""
@@ -137,6 +218,18 @@ class Recommender(nn.Module):
     def check(self, route: Route) -> None:
         """Raise CompositionError if the backbone cannot run this route."""
         self.backbone.check(route)
+
+
+def refuse_teacher(teacher: Recommender | None) -> None:
+    """Refuse a teacher that nothing learns from.
+
+    Raises:
+        ConfigError: One is named.
+    """
+    if teacher is not None:
+        raise ConfigError(
+            "expected no train.teacher, since no technique of this run learns from one; drop it, or add one that distils"
+        )
 
 
 def grouped(batch: Batch, routes: list[Route]) -> Iterator[tuple[Route, Tensor, Batch]]:

@@ -15,9 +15,8 @@ def all_parameters(model: nn.Module) -> Iterable[nn.Parameter]:
     return (p for p in model.parameters() if p.requires_grad)
 
 
-def keep_model(model: Recommender) -> Recommender:
-    """The default finish: the stage hands on the model it trained."""
-    return model
+def keep(model: Recommender) -> None:
+    """The default finish: nothing of the model changes."""
 
 
 def always(model: Recommender) -> bool:
@@ -27,18 +26,18 @@ def always(model: Recommender) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One phase: which parameters learn, for how many epochs, and what comes out.
+    """One phase: which parameters learn, for how many epochs, and what is done at its end.
 
     Attributes:
         name: Shown in the progress bar and the log.
         epochs: Most epochs of the phase; early stopping may end it before.
         parameters: Picks the trainable parameters.
-        finish: Makes the model that the next stage, or the artifact, gets.
+        finish: Edits slots of the model at the end, before the next stage or before the model is saved.
         due: Whether there is anything to train; a stage whose result is known is passed over, but for its ``finish``.
     """
 
     name: str
     epochs: int
     parameters: Callable[[nn.Module], Iterable[nn.Parameter]] = field(default=all_parameters)
-    finish: Callable[[Recommender], Recommender] = field(default=keep_model)
+    finish: Callable[[Recommender], None] = field(default=keep)
     due: Callable[[Recommender], bool] = field(default=always)

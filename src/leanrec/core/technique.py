@@ -22,10 +22,11 @@ class Technique(Protocol):
 
     Attributes:
         name: Its name in the registry.
-        kind: "derive" makes another backbone, "rewrite" edits slots, "adapt" adds a router; applied in this order.
+        kind: "derive" makes another backbone, "rewrite" edits slots of the backbone, "adapt" adds a choice of routes; applied in
+            this order.
         needs: Capabilities the backbone must support.
-        fills: Slots of the recommender that it fills, each of which can be filled once: "items" (the table), "layers" (their
-            weights or operations), "choice" (of a user's route), "loss".
+        fills: Slots that it fills, each of which can be filled once: "items" (the backbone's table), "layers" (weights or
+            operations of the backbone's blocks), "choice" and "criterion" of the recommender.
     """
 
     name: str
@@ -33,8 +34,8 @@ class Technique(Protocol):
     needs: frozenset[str]
     fills: frozenset[str]
 
-    def apply(self, model: Recommender) -> Recommender:
-        """The lean recommender made from ``model``."""
+    def apply(self, model: Recommender) -> None:
+        """Fill its slots of ``model``."""
         ...
 
     def stages(self, base: Stage) -> tuple[Stage, ...]:
@@ -62,8 +63,8 @@ def in_order(techniques: Sequence[Technique]) -> list[Technique]:
     return sorted(techniques, key=lambda t: ORDER.index(t.kind))
 
 
-def compose(model: Recommender, techniques: Sequence[Technique], base: Stage) -> tuple[Recommender, tuple[Stage, ...]]:
-    """Apply techniques in the order derive, rewrite, adapt, and collect the stages of training.
+def compose(model: Recommender, techniques: Sequence[Technique], base: Stage) -> tuple[Stage, ...]:
+    """Apply techniques to a model in the order derive, rewrite, adapt, and collect the stages of its training.
 
     Raises:
         CompositionError: A technique needs what the backbone does not support, comes twice, or fills a slot that another one fills.
@@ -79,11 +80,11 @@ def compose(model: Recommender, techniques: Sequence[Technique], base: Stage) ->
     for technique in ordered:
         before = model.backbone.supports
         _check_needs(technique, model, taken)
-        model = technique.apply(model)
+        technique.apply(model)
         taken |= dict.fromkeys(before - model.backbone.supports, technique)
         stages = tuple(s for stage in stages for s in technique.stages(stage))
     _check_held(model, ordered)
-    return model, (*stages[:-1], _checked(stages[-1], ordered)) if ordered else stages
+    return (*stages[:-1], _checked(stages[-1], ordered)) if ordered else stages
 
 
 def _check_needs(technique: Technique, model: Recommender, taken: Mapping[str, Technique]) -> None:
@@ -136,9 +137,8 @@ def _check_held(model: Recommender, techniques: Sequence[Technique]) -> None:
 def _checked(stage: Stage, techniques: Sequence[Technique]) -> Stage:
     """The last stage, whose model must hold what every technique brought."""
 
-    def finish(model: Recommender) -> Recommender:
-        model = stage.finish(model)
+    def finish(model: Recommender) -> None:
+        stage.finish(model)
         _check_held(model, techniques)
-        return model
 
     return replace(stage, finish=finish)

@@ -6,6 +6,7 @@ compared among a few items, not the whole catalogue.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -13,11 +14,32 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from leanrec.core.backbone import ItemTable
-from leanrec.core.recommender import Recommender
+from leanrec.core.recommender import Criterion, Recommender
 from leanrec.core.types import Batch, Route
 
 CLOSED = -1e4
 """Score of an item that takes no part."""
+
+
+class SandwichLoss(Criterion):
+    """Loss terms of the whole model and of other routes, drawn for every step; see `sandwich`.
+
+    Args:
+        distil: Weight of the whole model's soft targets for the others.
+        candidates: Items over which these are compared.
+    """
+
+    def __init__(self, distil: float, candidates: int) -> None:
+        super().__init__()
+        self.distil, self.candidates = distil, candidates
+
+    @abstractmethod
+    def others(self, model: Recommender) -> list[Route]:
+        """The sub-models of one step, without the whole model."""
+
+    def terms(self, model: Recommender, batch: Batch) -> dict[str, Tensor]:
+        """See `Criterion.terms`."""
+        return sandwich(model, model.backbone.examples(batch), self.others(model), self.distil, self.candidates)
 
 
 def sandwich(

@@ -95,7 +95,7 @@ def _trained(config: RunConfig, store: Store, out: Path, watcher: Watcher, resum
     model.items.loss_dtype = getattr(torch, config.train.loss_precision)
     exclude_seen = config.data.exclude_seen is True
     validate = partial(validation, store=store, split=split, exclude_seen=exclude_seen)
-    model, progress = train_stages(model, stages, windows, config.train, out, validate, watcher, resume)
+    progress = train_stages(model, stages, windows, config.train, out, validate, watcher, resume)
     model.calibrate(held_out(model, store, split, watcher.calibrate))
     users = split.users()
     summary = TrainSummary(

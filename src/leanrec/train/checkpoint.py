@@ -12,12 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from leanrec.core.errors import ArtifactError
+from leanrec.core.errors import ArtifactError, one_line
 from leanrec.core.recommender import Recommender
 from leanrec.core.tied import spread, stored
 from leanrec.core.writing import written
 
 NAME = "checkpoint.safetensors"
+VERSION = "2"
+"""Of the names of weights; those of before version 2 have none."""
 GO_ON = "free some space, then go on with --resume"
 
 
@@ -63,8 +65,9 @@ def save(path: Path, model: Recommender, optimizer: Optimizer, best: dict[str, T
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
     tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
     told = {"progress": progress, "found": model.backbone.found()}
+    text = {key: msgspec.json.encode(value).decode() for key, value in told.items()}
     with written(path, GO_ON, (SafetensorError,)) as made:
-        save_file(tensors, made, {key: msgspec.json.encode(value).decode() for key, value in told.items()})
+        save_file(tensors, made, text | {"version": VERSION})
 
 
 def load(path: Path, model: Recommender, optimizer: Optimizer) -> tuple[dict[str, Tensor], Progress]:
@@ -74,7 +77,7 @@ def load(path: Path, model: Recommender, optimizer: Optimizer) -> tuple[dict[str
         The best weights so far, and the progress.
 
     Raises:
-        ArtifactError: The file is damaged or belongs to another model.
+        ArtifactError: The file is damaged, of another version, or belongs to another model.
     """
     tensors, progress = read(path)
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
@@ -101,12 +104,12 @@ def started(path: Path) -> tuple[int, dict[str, Any]]:
     """The stage of a checkpoint, and the settings of the backbone that the stages before it have found.
 
     Raises:
-        ArtifactError: The file is damaged.
+        ArtifactError: The file is damaged or of another version.
     """
     try:
         with safe_open(path, "pt") as file:  # pyright: ignore[reportArgumentType]
             told = file.metadata() or {}
-        return msgspec.json.decode(told["progress"], type=Progress).stage, msgspec.json.decode(told.get("found", "{}"))
+        return _progress(path, told).stage, msgspec.json.decode(told.get("found", "{}"))
     except (SafetensorError, KeyError, msgspec.DecodeError, OSError) as error:
         raise _damaged(path, error) from error
 
@@ -115,14 +118,25 @@ def read(path: Path) -> tuple[dict[str, Tensor], Progress]:
     """The tensors and progress of a checkpoint.
 
     Raises:
-        ArtifactError: The file is damaged.
+        ArtifactError: The file is damaged or of another version.
     """
     try:
         with safe_open(path, "pt") as file:  # pyright: ignore[reportArgumentType]
-            progress = msgspec.json.decode((file.metadata() or {})["progress"], type=Progress)
+            progress = _progress(path, file.metadata() or {})
             return {name: file.get_tensor(name) for name in file.keys()}, progress  # noqa: SIM118
     except (SafetensorError, KeyError, msgspec.DecodeError, OSError) as error:
         raise _damaged(path, error) from error
+
+
+def _progress(path: Path, told: dict[str, str]) -> Progress:
+    """What a checkpoint tells of its progress, if its weights have the names of today."""
+    progress, version = msgspec.json.decode(told["progress"], type=Progress), told.get("version", "1")
+    if version != VERSION:
+        raise ArtifactError(
+            f"expected a checkpoint of version {VERSION}, got {one_line(version)} in {path}; go on with the leanrec that wrote it, "
+            "or delete it to train from the start"
+        )
+    return progress
 
 
 def _damaged(path: Path, error: Exception) -> ArtifactError:

@@ -113,13 +113,13 @@ def train_stages(
     validate: Validate,
     watcher: Watcher,
     resume: bool = False,
-) -> tuple[Recommender, Progress]:
-    """Train all stages, one after the other; see `train`.
+) -> Progress:
+    """Train all stages, one after the other, and finish each; see `train`.
 
     To resume in a later stage, build the model with what the earlier ones found (`checkpoint.started`).
 
     Returns:
-        The model that the last stage made, and the history of that stage; its times are those of all stages.
+        The history of the last stage; its times are those of all stages.
 
     Raises:
         ConfigError: There is no stage to train.
@@ -131,10 +131,10 @@ def train_stages(
             going_on = resume and index == first
             progress = train(model, stage, data, config, out, validate, watcher, index, going_on, progress)
         torch.manual_seed(_seed(config.seed, Progress(stage=index, epoch=stage.epochs)))  # as after an interruption
-        model = stage.finish(model)
+        stage.finish(model)
     if progress is None:
         raise ConfigError("expected at least one training stage, got none")
-    return model, progress
+    return progress
 
 
 def train(

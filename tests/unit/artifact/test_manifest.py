@@ -55,17 +55,17 @@ def test_any_config_and_name_survive(run: Path, config: dict[str, Any], name: st
         (run / NAME).write_bytes(before)
 
 
-@pytest.mark.parametrize("version", [0, 2, 9, None, "one", [1]])
+@pytest.mark.parametrize("version", [0, 3, 9, None, "one", [1]])
 def test_other_version_is_refused_before_anything_else(run: Path, version: Any) -> None:
     (run / NAME).write_text(json.dumps({"schema": version, "what": "a later version may hold"}))
-    expected = f"run {run} has schema version {version!r}, this leanrec reads 1; retrain or upgrade leanrec"
+    expected = f"run {run} has schema version {version!r}, this leanrec reads 1 and 2; retrain or upgrade leanrec"
     with pytest.raises(ArtifactError, match=re.escape(expected)):
         read_manifest(run)
 
 
 def test_missing_version_is_refused(run: Path) -> None:
     rewrite(run, lambda tree: tree.pop("schema"))
-    with pytest.raises(ArtifactError, match="has schema version None, this leanrec reads 1"):
+    with pytest.raises(ArtifactError, match="has schema version None, this leanrec reads 1 and 2"):
         read_manifest(run)
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from leanrec.backbones.sasrec import SASRec, SASRecConfig
 from leanrec.core.backbone import ItemTable
-from leanrec.core.recommender import Recommender, by_route, grouped
+from leanrec.core.errors import CompositionError, ConfigError
+from leanrec.core.recommender import Criterion, HeldOut, Recommender, by_route, grouped
 from leanrec.core.types import FULL, Batch, Gates, Route
 from toys import random_batch, randomise
 
@@ -70,6 +71,78 @@ def test_the_loss_is_the_objective_of_the_scored_states() -> None:
 
 def test_a_plain_model_chooses_nothing() -> None:
     assert make().decide(random_batch(20, [1, 6, 3])) is None
+
+
+class Sum(Criterion):
+    """Sums states, and notes what it is called with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: list[object] = []
+
+    def terms(self, model: Recommender, batch: Batch) -> dict[str, Tensor]:
+        return {"sum": model.scored(batch)[0].sum()}
+
+    def advance(self, model: Recommender, progress: float) -> None:
+        self.called.append(progress)
+
+    def learn_from(self, model: Recommender, teacher: Recommender | None) -> None:
+        self.called += [model, teacher]
+
+
+class Plain(Criterion):
+    def terms(self, model: Recommender, batch: Batch) -> dict[str, Tensor]:
+        return {"nothing": torch.zeros(())}
+
+
+def test_a_criterion_gives_the_loss() -> None:
+    model, batch = make(), random_batch(20, [1, 6, 3])
+    model.criterion = Sum()
+    assert torch.equal(model.loss(batch)["sum"], model.scored(batch)[0].sum())
+    model.criterion = None
+    assert model.loss(batch).keys() == {"zero"}
+
+
+def nobody() -> HeldOut:
+    return HeldOut(list, list, lambda steps, route: 1, lambda steps: 0)
+
+
+def test_what_fills_a_slot_is_called_where_it_has_a_method_for_it() -> None:
+    model, teacher, criterion = make(), make(), Sum()
+    model.criterion = criterion
+    model.begin(nobody())  # it has no such method
+    model.advance(0.5)
+    model.learn_from(teacher)
+    model.learn_from(None)
+    assert criterion.called == [0.5, model, teacher, model, None]
+
+
+@pytest.mark.parametrize("criterion", [None, Plain])
+def test_a_teacher_from_which_nothing_learns_is_refused(criterion: type[Plain] | None) -> None:
+    model = make()
+    model.criterion = None if criterion is None else criterion()
+    model.learn_from(None)
+    model.begin(nobody())
+    model.advance(0.0)
+    with pytest.raises(ConfigError) as refused:
+        model.learn_from(make())
+    assert str(refused.value) == (
+        "expected no train.teacher, since no technique of this run learns from one; drop it, or add one that distils"
+    )
+
+
+def test_a_slot_that_is_filled_is_not_filled_again() -> None:
+    model, first = make(), Sum()
+    model.criterion = first
+    with pytest.raises(CompositionError) as refused:
+        model.criterion = Plain()
+    assert str(refused.value) == (
+        "expected an empty slot 'criterion', got one that Sum fills, so that Plain would drop it; empty it first, or train "
+        "with one of them"
+    )
+    assert model.criterion is first
+    model.criterion = None
+    model.criterion = Plain()
 
 
 def test_a_batch_of_one_route_is_not_copied() -> None:

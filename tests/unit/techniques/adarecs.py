@@ -8,7 +8,7 @@ from leanrec.build import build
 from leanrec.config import parse
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
-from leanrec.techniques.adarec.search import Searching
+from leanrec.techniques.adarec.search import ArchitectureSearch
 from toys import catalog, randomise
 
 ITEMS, LONGEST = 30, 8
@@ -20,11 +20,17 @@ def student(shape: dict[str, Any] | None = None, **fields: Any) -> tuple[Recomme
     return build(parse({"backbone": size, "technique": {"adarec": fields}}), catalog(ITEMS))
 
 
-def searching(shape: dict[str, Any] | None = None, **fields: Any) -> Searching:
+def searching(shape: dict[str, Any] | None = None, **fields: Any) -> Recommender:
     """One that searches, without a teacher."""
     model, _ = student(shape, **({"distil": 0.0} | fields))
-    assert isinstance(model, Searching)
+    assert isinstance(model.criterion, ArchitectureSearch)
     return model
+
+
+def search_of(model: Recommender) -> ArchitectureSearch:
+    """The search in a model."""
+    assert isinstance(model.criterion, ArchitectureSearch)
+    return model.criterion
 
 
 def teacher(backbone: str = "nextitnet", **shape: Any) -> Recommender:

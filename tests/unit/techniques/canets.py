@@ -10,8 +10,10 @@ from torch import Tensor
 
 from leanrec.build import build
 from leanrec.config import parse
-from leanrec.core.types import Batch
-from leanrec.techniques.canet.technique import CANet
+from leanrec.core.recommender import Recommender
+from leanrec.core.types import Batch, Route
+from leanrec.techniques.canet.choice import GridChoice
+from leanrec.techniques.canet.losses import GridSandwich, GuidedLoss
 from toys import catalog, randomise
 
 ITEMS, LONGEST = 40, 10
@@ -24,13 +26,25 @@ PAPER: dict[str, Any] = {"widths": [8, 12, 16], "depths": [2, 4, 6, 8], "embs": 
 JOINT: dict[str, Any] = {"training": "gumbel", "router": "own"}
 
 
-def make(backbone: str = "sasrec", shape: dict[str, Any] | None = None, **fields: Any) -> CANet:
+def make(backbone: str = "sasrec", shape: dict[str, Any] | None = None, **fields: Any) -> Recommender:
     """Away from its neutral start, in eval mode."""
     tree = {"backbone": {"name": backbone, **SHAPES[backbone], **(shape or {})}, "technique": {"canet": fields}}
     model, _ = build(parse(tree), catalog(ITEMS))
-    assert isinstance(model, CANet)
+    assert isinstance(model.choice, GridChoice)
     randomise(model)
     return model.eval()
+
+
+def guide(model: Recommender, batch: Batch, logits: Tensor) -> Tensor:
+    """L_Guide of a model that is trained together with its router."""
+    assert isinstance(model.criterion, GuidedLoss)
+    return model.criterion.guide(model, batch, logits)
+
+
+def random_routes(model: Recommender) -> list[Route]:
+    """The random routes of one step of a sandwich."""
+    assert isinstance(model.criterion, GridSandwich)
+    return model.criterion.drawn(model.all_routes())
 
 
 def wanting(batch: Batch, targets: Tensor) -> Batch:

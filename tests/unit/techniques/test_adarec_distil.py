@@ -19,7 +19,7 @@ from leanrec.core.types import Batch
 from leanrec.cost.count import cost
 from leanrec.items import softmax
 from leanrec.techniques.adarec.distil import Distiller, divergences, known_of
-from leanrec.techniques.adarec.student import Taught
+from leanrec.techniques.adarec.student import Distillation
 from leanrec.techniques.adarec.transport import cheapest_flow, flow_solver, reweighted
 from toys import random_batch, randomise
 from unit.techniques.adarecs import ITEMS, LONGEST, student, teacher
@@ -27,21 +27,20 @@ from unit.techniques.adarecs import ITEMS, LONGEST, student, teacher
 GIVEN = {"architecture": ["conv3", "skip", "conv3x2"]}
 
 
-def taught(of: Recommender | None = None, **fields: Any) -> Taught:
+def taught(of: Recommender | None = None, **fields: Any) -> Recommender:
     """A student of a given architecture, with a teacher."""
     model, _ = student(GIVEN, **fields)
-    assert isinstance(model, Taught)
     randomise(model, 0.2)
     model.learn_from(of or teacher())
     return model.eval()
 
 
-def distiller(model: Taught) -> Distiller:
-    assert model.distiller is not None
-    return model.distiller
+def distiller(model: Recommender) -> Distiller:
+    assert isinstance(model.criterion, Distillation) and model.criterion.distiller is not None
+    return model.criterion.distiller
 
 
-def terms(model: Taught, batch: Batch) -> dict[str, Tensor]:
+def terms(model: Recommender, batch: Batch) -> dict[str, Tensor]:
     return {name: term.detach() for name, term in model.loss(batch).items()}
 
 
@@ -99,7 +98,10 @@ def test_weights_follow_the_flow_in_training_only_and_only_if_asked() -> None:
         model.loss(batch)
         moved = not torch.allclose(distiller(model).student_weights, torch.full((2,), 0.5).double(), atol=1e-6)
         assert moved == (adaptive and training)
-        assert {"distiller.student_weights", "distiller.teacher_weights"} <= model.state_dict().keys()
+        assert {
+            "criterion.distiller.student_weights",
+            "criterion.distiller.teacher_weights",
+        } <= model.state_dict().keys()
 
 
 def test_the_hidden_term_is_the_flow_times_the_distances() -> None:
@@ -208,7 +210,7 @@ def test_the_teacher_is_outside_the_model_and_learns_nothing() -> None:
     bare, _ = student(GIVEN, distil=0.0)
     assert cost(model, LONGEST).flops == cost(bare, LONGEST).flops
     assert not {id(p) for p in known.parameters()} & {id(p) for p in model.parameters()}
-    assert {key for key in stored(model) if not key.startswith("distiller.")} == set(stored(bare))
+    assert {key for key in stored(model) if not key.startswith("criterion.")} == set(stored(bare))
     model.train()
     assert not known.training
     sum(model.loss(random_batch(ITEMS, [3, 8, 5])).values()).backward()  # pyright: ignore

@@ -10,18 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from leanrec.core.recommender import Recommender
 from leanrec.core.types import PAD, Batch
 from leanrec.routing.fit import newest_hits
-from leanrec.techniques import canet
-from leanrec.techniques.canet.technique import TOP, CANet, soft_labels
+from leanrec.techniques.canet.choice import grid_choice
+from leanrec.techniques.canet.losses import SHARPNESS, TOP, soft_labels
 from toys import random_batch
-from unit.techniques.canets import ITEMS, JOINT, LONGEST, PAPER, make, wanting
+from unit.techniques.canets import ITEMS, JOINT, LONGEST, PAPER, guide, make, wanting
 
 backbones = pytest.mark.parametrize("backbone", ["sasrec", "nextitnet"])
 
 
-def one_hots(model: CANet) -> Tensor:
-    return torch.eye(len(model.grid.routes))[:, None]
+def one_hots(model: Recommender) -> Tensor:
+    return torch.eye(len(grid_choice(model).grid.routes))[:, None]
 
 
 def alone(batch: Batch, row: int) -> Batch:
@@ -34,7 +35,7 @@ def test_masked_equals_sliced_on_all_36_routes(backbone: str) -> None:
     routes = model.all_routes()
     assert len(routes) == 36
     batch = random_batch(ITEMS, [1 + k % LONGEST for k in range(36)])
-    gates = model.grid.gates(one_hots(model))
+    gates = grid_choice(model).grid.gates(one_hots(model))
     masked, newest = (
         model.backbone.encode(batch, gates=gates),
         model.backbone.encode(batch, gates=gates, last_only=True),
@@ -56,7 +57,7 @@ def test_masked_equals_sliced_on_all_36_routes(backbone: str) -> None:
 @backbones
 def test_future_and_padding_do_not_change_past_states_on_any_route(backbone: str) -> None:
     model = make(backbone, **PAPER)
-    gates, step = model.grid.gates(one_hots(model)), 4
+    gates, step = grid_choice(model).grid.gates(one_hots(model)), 4
     before = random_batch(
         ITEMS, [LONGEST] * 18 + [step] * 18
     )  # what changes is future for the first, padding for the rest
@@ -72,15 +73,15 @@ def test_future_and_padding_do_not_change_past_states_on_any_route(backbone: str
         assert (new[:, step] - old[:, step]).abs().amax(-1)[:18].max() > 1e-4
 
 
-@pytest.mark.parametrize("beta", canet.SHARPNESS.values())
+@pytest.mark.parametrize("beta", SHARPNESS.values())
 def test_soft_labels_equal_the_fractions_of_the_paper(beta: float) -> None:
     sizes, fractions = {2.0: (3, [16 / 21, 4 / 21, 1 / 21]), 1.0: (4, [8 / 15, 4 / 15, 2 / 15, 1 / 15])}[beta]
     torch.testing.assert_close(soft_labels(sizes, beta), torch.tensor(fractions), atol=1e-7, rtol=0)
 
 
-def best_and_worst(model: CANet, batch: Batch) -> tuple[Tensor, Tensor]:
+def best_and_worst(model: Recommender, batch: Batch) -> tuple[Tensor, Tensor]:
     """The unseen items that the smallest route of each user scores highest and lowest."""
-    scores = model.score(batch, model.grid.routes[0]).detach()
+    scores = model.score(batch, grid_choice(model).grid.routes[0]).detach()
     best = scores.scatter(1, (batch.items - 1).clamp_min(0), -torch.inf).argmax(1) + 1
     worst = scores.scatter(1, (batch.items - 1).clamp_min(0), torch.inf).argmin(1) + 1
     return best, worst
@@ -93,23 +94,23 @@ def test_the_guide_favours_small_sizes_on_a_hit_and_large_ones_on_a_miss() -> No
     model, batch = make(**PAPER, **JOINT), random_batch(ITEMS, [3, 7])
     best, worst = best_and_worst(model, batch)
     batch, logits = wanting(batch, torch.stack([best[0], worst[1]])), torch.randn(2, 36)
-    assert [flags.tolist() for flags in newest_hits(model, batch, TOP, model.grid.routes[0])] == [
+    assert [flags.tolist() for flags in newest_hits(model, batch, TOP, grid_choice(model).grid.routes[0])] == [
         [True, True],
         [True, False],
     ]
-    marginals = model.grid.marginals(logits)
+    marginals = grid_choice(model).grid.marginals(logits)
     expected = 0.0
     for soft, log_p in zip(HIT, marginals, strict=True):
         for user, label in enumerate((soft, soft[::-1])):
             expected -= sum(t * float(log_p[user, j]) for j, t in enumerate(label)) / 2
-    assert float(model._guide(batch, logits)) == pytest.approx(expected, rel=1e-6)
+    assert float(guide(model, batch, logits)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_user_without_a_target_at_the_newest_step_is_not_guided() -> None:
     model, batch = make(**PAPER, **JOINT), random_batch(ITEMS, [3, 7, 7])
     batch, logits = wanting(batch, torch.tensor([5, 9, PAD])), torch.randn(3, 36)
     two = batch.rows(torch.tensor([0, 1]))
-    torch.testing.assert_close(model._guide(batch, logits), model._guide(two, logits[:2]))
+    torch.testing.assert_close(guide(model, batch, logits), guide(model, two, logits[:2]))
 
 
 def test_a_hit_is_a_top_10_among_the_target_and_unseen_items() -> None:
@@ -118,9 +119,9 @@ def test_a_hit_is_a_top_10_among_the_target_and_unseen_items() -> None:
     targets = batch.targets.gather(1, batch.last[:, None]).squeeze(1)
     targets[::2] = batch.items[::2, 0]  # bought before
     batch = wanting(batch, targets)
-    wanted, hit = newest_hits(model, batch, TOP, model.grid.routes[0])
+    wanted, hit = newest_hits(model, batch, TOP, grid_choice(model).grid.routes[0])
     assert wanted.all()
-    scores = model.score(batch, model.grid.routes[0]).detach().numpy()
+    scores = model.score(batch, grid_choice(model).grid.routes[0]).detach().numpy()
     ranks = []
     for user, target in enumerate(targets.tolist()):
         rivals = {*range(1, ITEMS + 1)} - {*batch.items[user].tolist()} - {target}
@@ -131,22 +132,22 @@ def test_a_hit_is_a_top_10_among_the_target_and_unseen_items() -> None:
 
 def test_the_label_is_made_without_dropout_and_training_goes_on() -> None:
     model, batch = make(shape={"dropout": 0.5}, **PAPER, **JOINT), random_batch(ITEMS, [6] * 64)
-    quiet = newest_hits(model, batch, TOP, model.grid.routes[0])[1]
+    quiet = newest_hits(model, batch, TOP, grid_choice(model).grid.routes[0])[1]
     model.train()
-    assert torch.equal(newest_hits(model, batch, TOP, model.grid.routes[0])[1], quiet) and torch.equal(
-        newest_hits(model, batch, TOP, model.grid.routes[0])[1], quiet
+    assert torch.equal(newest_hits(model, batch, TOP, grid_choice(model).grid.routes[0])[1], quiet) and torch.equal(
+        newest_hits(model, batch, TOP, grid_choice(model).grid.routes[0])[1], quiet
     )
     assert all(module.training for module in model.modules())
     model.eval()
-    newest_hits(model, batch, TOP, model.grid.routes[0])
+    newest_hits(model, batch, TOP, grid_choice(model).grid.routes[0])
     assert not any(module.training for module in model.modules())
 
 
-def favour(model: CANet, logits: Tensor) -> None:
+def favour(model: Recommender, logits: Tensor) -> None:
     """Give all users these logits of the routes."""
     with torch.no_grad():
-        model.router.get_parameter("out.weight").zero_()
-        model.router.get_parameter("out.bias").copy_(logits)
+        grid_choice(model).router.get_parameter("out.weight").zero_()
+        grid_choice(model).router.get_parameter("out.bias").copy_(logits)
 
 
 def test_the_uniform_term_is_least_at_equal_probabilities() -> None:
@@ -171,10 +172,10 @@ def test_joint_training_runs_the_route_that_was_drawn(backbone: str, k: int) -> 
     favour(model, 1e4 * torch.eye(36)[k])
     terms = model.loss(batch)
     assert list(terms) == ["nll", "guide", "uniform"]
-    expected = model.objective(model.items, *model.scored(batch, model.grid.routes[k]))["nll"]
+    expected = model.objective(model.items, *model.scored(batch, grid_choice(model).grid.routes[k]))["nll"]
     torch.testing.assert_close(terms["nll"], expected, atol=1e-5, rtol=0)
-    logits = model.router(model.items, batch)
-    torch.testing.assert_close(terms["guide"], 0.01 * model._guide(batch, logits))
+    logits = grid_choice(model).decide(model, batch)
+    torch.testing.assert_close(terms["guide"], 0.01 * guide(model, batch, logits))
 
 
 @backbones
@@ -185,7 +186,9 @@ def test_the_router_learns_from_the_newest_step_only(backbone: str) -> None:
     for where, learns in ((newest, True), (~newest, False)):
         model.zero_grad()
         model.loss(replace(batch, targets=batch.targets * where))["nll"].backward()
-        moved = {key: p.grad is not None and bool(p.grad.any()) for key, p in model.router.named_parameters()}
+        moved = {
+            key: p.grad is not None and bool(p.grad.any()) for key, p in grid_choice(model).router.named_parameters()
+        }
         assert set(moved.values()) == {learns}, moved
         assert any(p.grad is not None and p.grad.any() for p in model.backbone.blocks.parameters())
 

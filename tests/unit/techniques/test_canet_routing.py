@@ -27,9 +27,10 @@ from leanrec.routing import dial
 from leanrec.routing.fit import read_sample
 from leanrec.routing.sandwich import among
 from leanrec.tasks import run_training
-from leanrec.techniques.canet.technique import CANet, CANetConfig, CANetTechnique
+from leanrec.techniques.canet.choice import GridChoice, grid_choice
+from leanrec.techniques.canet.technique import CANetConfig, CANetTechnique
 from toys import catalog, chain_store, random_batch, same, store_of
-from unit.techniques.canets import ITEMS, JOINT, LONGEST, PAPER, SHAPES, make, wanting
+from unit.techniques.canets import ITEMS, JOINT, LONGEST, PAPER, SHAPES, make, random_routes, wanting
 
 backbones = pytest.mark.parametrize("backbone", ["sasrec", "nextitnet"])
 
@@ -43,7 +44,8 @@ def few_knots(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("project", "routes"), [(True, 36), (False, 24)])
 def test_by_default_half_three_quarters_and_all_of_it(project: bool, routes: int) -> None:
     model = make(project=project)
-    assert (model.grid.widths, model.grid.depths, model.grid.embs) == ((8, 12, 16), (2, 4, 6, 8), (8, 12, 16))
+    grid = grid_choice(model).grid
+    assert (grid.widths, grid.depths, grid.embs) == ((8, 12, 16), (2, 4, 6, 8), (8, 12, 16))
     assert len(model.all_routes()) == routes and model.all_routes()[-1] == FULL
     for layer in (model.backbone.enter, model.backbone.leave):
         assert isinstance(layer, ElasticLinear) if project else layer is None
@@ -57,7 +59,7 @@ def test_a_sandwich_trains_the_whole_model_and_slices() -> None:
     assert list(make(random_routes=2, distil=0.0).loss(batch)) == ["nll", "nll of routes"]
     torch.testing.assert_close(terms["nll"], model.objective(model.items, *model.scored(batch))["nll"])
     torch.manual_seed(3)
-    routes = [model.grid.routes[0], *model._random()]
+    routes = [grid_choice(model).grid.routes[0], *random_routes(model)]
     assert len(routes) == 3
     expected = torch.stack([model.objective(model.items, *model.scored(batch, route))["nll"] for route in routes])
     torch.testing.assert_close(terms["nll of routes"], expected.mean())
@@ -77,14 +79,14 @@ def test_soft_targets_are_compared_among_the_target_and_the_drawn_items() -> Non
 
 def test_distillation_is_the_mean_divergence_from_the_whole_model() -> None:
     model, batch = make(random_routes=0, distil=0.3), random_batch(ITEMS, [3, 7, 1])
-    (whole, targets), (small, _) = model.scored(batch), model.scored(batch, model.grid.routes[0])
+    (whole, targets), (small, _) = model.scored(batch), model.scored(batch, grid_choice(model).grid.routes[0])
     log_p, log_q = (among(model.items, states, targets, targets).detach().double() for states in (whole, small))
     expected = (log_p.exp() * (log_p - log_q)).sum(1).mean()
     assert expected > 0.01
     torch.testing.assert_close(model.loss(batch)["distil"].double(), 0.3 * expected, rtol=1e-4, atol=0)
 
 
-def taught(model: CANet) -> dict[str, Tensor]:
+def taught(model: Recommender) -> dict[str, Tensor]:
     """What the smallest route's soft targets alone move."""
     model.loss(random_batch(ITEMS, [3, 7, 1]))["distil"].backward()
     return {key: p.grad for key, p in model.backbone.named_parameters() if p.grad is not None and p.grad.any()}
@@ -98,10 +100,10 @@ def test_the_whole_models_own_blocks_learn_nothing_from_its_pupils() -> None:
 
 def test_all_routes_between_the_ends_are_drawn_alike() -> None:
     model = make(random_routes=3400, **PAPER)
-    drawn = model._random()
-    assert len(drawn) == 3400 and set(drawn) == {*model.grid.routes[1:-1]}
+    drawn = random_routes(model)
+    assert len(drawn) == 3400 and set(drawn) == {*grid_choice(model).grid.routes[1:-1]}
     assert all(50 < drawn.count(route) < 200 for route in set(drawn))
-    assert make(random_routes=0)._random() == []
+    assert random_routes(make(random_routes=0)) == []
 
 
 @pytest.mark.parametrize("fields", [{"depths": [8]}, {"depths": [2, 8]}], ids=["one route", "two routes"])
@@ -128,14 +130,14 @@ def held_out(users: int = 80) -> HeldOut:
     return HeldOut(lambda: asked, lambda: current, flops, lambda steps: 40 * steps)
 
 
-def numbers(model: CANet, routes: list[Route]) -> Tensor:
+def numbers(model: Recommender, routes: list[Route]) -> Tensor:
     return torch.tensor([model.all_routes().index(route) for route in routes])
 
 
-def spent(model: CANet, batch: Batch, budget: float | None = None) -> float:
+def spent(model: Recommender, batch: Batch, budget: float | None = None) -> float:
     """Mean cost of the routes taken."""
     chosen = numbers(model, model.routes(batch, budget))
-    return float(model.costs(batch.lengths).gather(1, chosen[:, None]).mean())
+    return float(grid_choice(model).costs(batch.lengths).gather(1, chosen[:, None]).mean())
 
 
 def test_until_it_is_calibrated_users_are_spread_over_all_routes() -> None:
@@ -155,7 +157,7 @@ def test_calibrated_routes_follow_a_budget() -> None:
     (batch,) = sample.current()
     ends = model.budgets()
     assert ends is not None
-    costs = model.costs(batch.lengths)
+    costs = grid_choice(model).costs(batch.lengths)
     assert ends == pytest.approx((float(costs[:, 0].mean()), float(costs[:, -1].mean())), rel=1e-6)
     budgets = np.linspace(ends[0], ends[1], 9)
     found = [spent(model, batch, budget) for budget in budgets]
@@ -205,8 +207,10 @@ def test_calibration_fits_the_router_of_a_sandwich_and_no_other_weight(fields: d
     model = make(**PAPER, **fields).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     model.calibrate(held_out())
-    changed = {key.split(".")[0] for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
-    assert changed == {"costs", "dial"} | ({"router"} if fits else set())
+    changed = {
+        ".".join(key.split(".")[:2]) for key, value in model.state_dict().items() if not torch.equal(value, before[key])
+    }
+    assert changed == {"choice.costs", "choice.dial"} | ({"choice.router"} if fits else set())
     assert not any(module.training for module in model.modules())
 
 
@@ -214,7 +218,7 @@ def test_the_router_of_a_sandwich_speaks_of_the_routes_ndcg_at_the_wanted_items(
     model, sample = make(), held_out()
     (batch,) = sample.batches()
     model.calibrate(sample)
-    scores, gains = model.decide(batch).detach(), read_sample(model, model.router, sample).gains
+    scores, gains = model.decide(batch).detach(), read_sample(model, grid_choice(model).router, sample).gains
     assert gains.std(0).min() > 0.01
     torch.testing.assert_close(scores.mean(0) - scores.mean(), gains.mean(0) - gains.mean(), atol=1e-5, rtol=0)
     assert (scores - scores.mean(0)).abs().max() > 1e-4
@@ -226,12 +230,12 @@ def test_grouping_by_route_changes_no_answer(backbone: str) -> None:
     model.calibrate(held_out())
     routes = model.routes(batch, 0.4)
     assert len(set(routes)) > 3
-    price = model.dial.price(0.4)
+    price = grid_choice(model).dial.price(0.4)
     (together,) = by_route(model, batch, routes, lambda states, rows: (model.items.score(states),))
     for user in range(batch.size):
         alone = batch.rows(torch.tensor([user]))
         assert model.routes(alone, 0.4) == [routes[user]]
-        worth = (model.decide(alone) - price * model.costs(alone.lengths))[0]
+        worth = (model.decide(alone) - price * grid_choice(model).costs(alone.lengths))[0]
         assert routes[user] == model.all_routes()[int(worth.argmax())]
         torch.testing.assert_close(model.score(alone, routes[user])[0], together[user], atol=1e-5, rtol=0)
 
@@ -294,7 +298,7 @@ def test_nothing_reads_the_test_part_while_training(fields: dict[str, Any], tmp_
         trained(store, tmp_path / f"run {store.path.name}", **fields) for store in stores
     )
     assert same(other, state) and other_valid == valid
-    assert float(state["dial.budgets"][-1]) > 0
+    assert float(state["choice.dial.budgets"][-1]) > 0
     assert third_valid != valid
 
 
@@ -362,6 +366,6 @@ def test_a_backbone_without_prefixes_is_refused(kind: type[SASRec], message: str
 def test_it_is_trained_in_one_stage() -> None:
     base = Stage("train", 7)
     plain = Recommender(SASRec(SASRecConfig(width=8), ITEMS), lambda items, states, targets: {})
-    model, stages = compose(plain, [CANetTechnique(CANetConfig())], base)
-    assert isinstance(model, CANet) and model.backbone is plain.backbone
+    backbone, stages = plain.backbone, compose(plain, [CANetTechnique(CANetConfig())], base)
+    assert isinstance(plain.choice, GridChoice) and plain.backbone is backbone
     assert [(stage.name, stage.epochs) for stage in stages] == [("train", 7)]

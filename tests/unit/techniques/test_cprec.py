@@ -57,7 +57,7 @@ def make(
     model, stages = build(parse(tree), catalog(ITEMS))
     randomise(model, noise)
     for stage in stages:
-        model = stage.finish(model)
+        stage.finish(model)
     return model.eval()
 
 
@@ -279,9 +279,9 @@ def test_the_default_makes_every_table_smaller(items: int, dim: int, codes: Any)
         SASRec(SASRecConfig(width=dim, layers=1, heads=1), items), build_softmax(Softmax(), catalog(items))
     )
     notes = technique.notes(model)
-    made = technique.apply(model)
-    freeze(made)
-    stored = sum(p.nbytes for p in made.items.parameters())
+    technique.apply(model)
+    freeze(model)
+    stored = sum(p.nbytes for p in model.items.parameters())
     assert stored <= 4 * items * dim / 4 + 2 * items  # as int8 at most: a byte a number, and a scale an item
     assert stored <= 4 * items * dim / 7.9 or re.search(r"is kept as int8|gets [4-7]\.\d times smaller", "".join(notes))
     assert len(notes) <= 1

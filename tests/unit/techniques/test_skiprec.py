@@ -1,4 +1,4 @@
-"""SkipRec: blocks are really skipped, a policy decides which, and what each way of training teaches it."""
+"""Recommender: blocks are really skipped, a policy decides which, and what each way of training teaches it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from leanrec.core.recommender import HeldOut, Recommender, by_route
 from leanrec.core.types import FULL, MASK, PAD, Batch, Gates, Route
 from leanrec.layers.gates import ReZero
 from leanrec.routing.fit import read_sample
-from leanrec.techniques import skiprec
+from leanrec.techniques.skiprec import losses
+from leanrec.techniques.skiprec.choice import pattern_choice
+from leanrec.techniques.skiprec.config import JOINT
+from leanrec.techniques.skiprec.losses import TOP, PatternSandwich, PolicyLoss, gumbel_like
 from leanrec.techniques.skiprec.menu import favoured, grown
 from leanrec.techniques.skiprec.policy import READERS, route_of
-from leanrec.techniques.skiprec.technique import TOP, SkipRec, gumbel_like
 from toys import catalog, random_batch, randomise, same
 
 ITEMS, LONGEST, BLOCKS = 30, 8, 4
@@ -44,29 +46,41 @@ def tree(backbone: str, shape: dict[str, Any], technique: dict[str, Any]) -> dic
 
 def make(
     backbone: str = "nextitnet", shape: dict[str, Any] | None = None, noise: float = 0.3, **fields: Any
-) -> SkipRec:
+) -> Recommender:
     """Away from its neutral start unless ``noise`` is 0, in eval mode."""
     model, _ = build(parse(tree(backbone, shape or {}, {"skiprec": {"patterns": 6} | fields})), catalog(ITEMS))
-    assert isinstance(model, SkipRec)
     if noise:
         randomise(model, noise)
     return model.eval()
+
+
+def sandwich(model: Recommender) -> PatternSandwich:
+    assert isinstance(model.criterion, PatternSandwich)
+    return model.criterion
+
+
+def policy_loss(model: Recommender) -> PolicyLoss:
+    assert isinstance(model.criterion, PolicyLoss)
+    return model.criterion
 
 
 def people(users: int, longest: int = LONGEST) -> Batch:
     return random_batch(ITEMS, [1 + user % longest for user in range(users)])
 
 
-def varied(model: SkipRec, size: float = 1.0) -> SkipRec:
+def varied(model: Recommender, size: float = 1.0) -> Recommender:
     """Every block is kept by about half of the users, with log-odds of about a given size."""
     with torch.no_grad():
-        features, out = model.router.features(model.items, people(200)), model.router.reader.out
-        model.router.standardise(features)
+        features, out = (
+            pattern_choice(model).router.features(model.items, people(200)),
+            pattern_choice(model).router.reader.out,
+        )
+        pattern_choice(model).router.standardise(features)
         out.weight.copy_(torch.randn_like(out.weight))
-        logits = model.router.reader.score(features)
+        logits = pattern_choice(model).router.reader.score(features)
         out.weight *= size / logits.std(0).mean()
         out.bias.zero_()
-        out.bias.copy_(-model.router.reader.score(features).median(0).values)
+        out.bias.copy_(-pattern_choice(model).router.reader.score(features).median(0).values)
     return model
 
 
@@ -128,7 +142,7 @@ def test_with_all_blocks_it_is_the_plain_backbone(backbone: str) -> None:
     torch.testing.assert_close(model.items.score(masked), expected, atol=1e-5, rtol=0)
 
 
-def embedded(model: SkipRec, batch: Batch) -> np.ndarray:
+def embedded(model: Recommender, batch: Batch) -> np.ndarray:
     """The newest step's input vector through the final norm, by NumPy."""
     backbone, rows = model.backbone, []
     table = model.items.get_parameter("weight").detach().numpy()
@@ -196,7 +210,13 @@ LEAST, MOST = 1 / (1 + np.e), np.e / (1 + np.e)
 def keep_probabilities(reads: str, bounded: bool, size: float) -> Tensor:
     """Of a policy whose logits have a given size."""
     model, batch = varied(make(training="rl", policy=reads, bounded=bounded), size), people(64)
-    return model.router.odds(model.router.features(model.items, batch)).detach().double().sigmoid()
+    return (
+        pattern_choice(model)
+        .router.odds(pattern_choice(model).router.features(model.items, batch))
+        .detach()
+        .double()
+        .sigmoid()
+    )
 
 
 @readers
@@ -239,9 +259,9 @@ def test_one_step_of_every_training_with_every_policy(backbone: str, reads: str,
     assert all(term.shape == () and term.isfinite() for term in terms.values())
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
-    learns = {key for key, p in model.router.named_parameters() if p.grad is not None and p.grad.any()}
-    assert learns >= {"reader.out.weight", "reader.out.bias"} if model.joint else not learns
-    if model.joint:
+    learns = {key for key, p in pattern_choice(model).router.named_parameters() if p.grad is not None and p.grad.any()}
+    assert learns >= {"reader.out.weight", "reader.out.bias"} if training in JOINT else not learns
+    if training in JOINT:
         first = "reader.inner.weight" if reads == "shared" else "reader.items.weight"
         assert first in learns
     assert any(p.grad is not None and p.grad.any() for p in model.backbone.blocks.parameters())
@@ -257,7 +277,9 @@ def test_a_policy_learns_from_the_newest_step_only(backbone: str, training: str)
         model.zero_grad()
         terms = model.loss(replace(batch, targets=batch.targets * where))
         (terms["nll"] + terms.get("reward", 0)).backward()
-        moved = [key for key, p in model.router.named_parameters() if p.grad is not None and p.grad.any()]
+        moved = [
+            key for key, p in pattern_choice(model).router.named_parameters() if p.grad is not None and p.grad.any()
+        ]
         assert bool(moved) == learns, moved
         assert any(p.grad is not None and p.grad.any() for p in model.backbone.blocks.parameters())
 
@@ -293,9 +315,9 @@ def test_gradients_pass_straight_through_a_sigmoid(temperature: float, monkeypat
     noise = iter(torch.randn(2, 6, BLOCKS))
     first, second = (part.clone() for part in (next(noise), next(noise)))
     noise = iter((first, second))
-    monkeypatch.setattr(skiprec, "gumbel_like", lambda x: next(noise))
+    monkeypatch.setattr(losses, "gumbel_like", lambda x: next(noise))
     asked: list[Tensor] = []
-    odds_of = model.router.odds
+    odds_of = pattern_choice(model).router.odds
 
     def noted(features: Tensor) -> Tensor:
         odds = odds_of(features)
@@ -303,7 +325,7 @@ def test_gradients_pass_straight_through_a_sigmoid(temperature: float, monkeypat
         asked.append(odds)
         return odds
 
-    monkeypatch.setattr(model.router, "odds", noted)
+    monkeypatch.setattr(pattern_choice(model).router, "odds", noted)
     model.loss(batch)["nll"].backward()
     [odds] = asked
     noisy = odds.detach() + first - second
@@ -322,7 +344,13 @@ def test_the_compute_term_is_the_squared_distance_of_the_mean_keep_probability(
 ) -> None:
     model, batch = make(training=training, keep=keep, compute=compute), people(8)
     term = model.loss(batch)["compute"]
-    odds = model.router.odds(model.router.features(model.items, batch)).detach().double().numpy()
+    odds = (
+        pattern_choice(model)
+        .router.odds(pattern_choice(model).router.features(model.items, batch))
+        .detach()
+        .double()
+        .numpy()
+    )
     mean = (1 / (1 + np.exp(-odds))).mean()
     assert term.item() == pytest.approx(compute * (mean - keep) ** 2, rel=1e-4)
 
@@ -331,15 +359,15 @@ def test_the_compute_term_is_the_squared_distance_of_the_mean_keep_probability(
 @pytest.mark.parametrize("bounded", [False, True])
 def test_the_compute_term_pulls_the_mean_keep_probability_to_its_target(keep: float, bounded: bool) -> None:
     model, batch = varied(make(training="gumbel", keep=keep, bounded=bounded)), people(16)
-    features = model.router.features(model.items, batch).detach()
-    optimizer = torch.optim.Adam(model.router.parameters(), 0.05)
-    assert abs(model.router.odds(features).sigmoid().mean().item() - keep) > 0.1
+    features = pattern_choice(model).router.features(model.items, batch).detach()
+    optimizer = torch.optim.Adam(pattern_choice(model).router.parameters(), 0.05)
+    assert abs(pattern_choice(model).router.odds(features).sigmoid().mean().item() - keep) > 0.1
     for _ in range(60):
         optimizer.zero_grad()
         model.loss(batch)["compute"].backward()
         optimizer.step()
     reached = max(keep, LEAST) if bounded else keep
-    assert model.router.odds(features).sigmoid().mean().item() == pytest.approx(reached, abs=0.03)
+    assert pattern_choice(model).router.odds(features).sigmoid().mean().item() == pytest.approx(reached, abs=0.03)
 
 
 def test_nothing_asks_for_skipping_without_a_compute_term() -> None:
@@ -349,7 +377,7 @@ def test_nothing_asks_for_skipping_without_a_compute_term() -> None:
 @pytest.mark.parametrize("keep", [0.1, 0.25, 0.5, 0.9])
 def test_random_patterns_keep_some_blocks_and_skip_some(keep: float) -> None:
     model, blocks = make(shape={"layers": 12}, keep=keep), 12
-    drawn = [model._random().layers for _ in range(1500)]
+    drawn = [sandwich(model).random(model).layers for _ in range(1500)]
     sizes = [len(layers) for layers in drawn if layers is not None]
     assert len(sizes) == 1500
     assert min(sizes) >= 1 and max(sizes) <= blocks - 1
@@ -364,7 +392,7 @@ def test_random_patterns_keep_some_blocks_and_skip_some(keep: float) -> None:
 
 def test_two_blocks_leave_one_to_random_patterns() -> None:
     model = make(shape={"layers": 2}, keep=0.5)
-    assert {model._random().layers for _ in range(50)} == {(0,), (1,)}
+    assert {sandwich(model).random(model).layers for _ in range(50)} == {(0,), (1,)}
 
 
 @pytest.mark.parametrize("training", ["sandwich", "menu"])
@@ -390,7 +418,7 @@ def test_a_sandwich_is_the_whole_model_and_random_patterns(
 
 def test_every_pattern_of_a_menu_is_trained_but_the_whole_model_only_once_a_step() -> None:
     model = make(training="menu")
-    assert {model._listed() for _ in range(200)} == set(model.all_routes()) - {FULL}
+    assert {sandwich(model).listed(model) for _ in range(200)} == set(model.all_routes()) - {FULL}
 
 
 def test_a_menu_that_is_trained_is_grown_before_the_first_step() -> None:
@@ -461,22 +489,22 @@ def test_on_average_stochastic_depth_is_the_whole_block(backbone: str) -> None:
     torch.testing.assert_close(drawn.mean(0) - before, branch, atol=0.06 * float(branch.abs().max()), rtol=0)
 
 
-def two_blocks(**fields: Any) -> tuple[SkipRec, Batch, Tensor]:
+def two_blocks(**fields: Any) -> tuple[Recommender, Batch, Tensor]:
     """A model of two blocks, users, and the policy's features of them."""
     model = make(shape={"layers": 2}, training="rl", patterns=4, **fields)
     batch = random_batch(ITEMS, [3, 5, LONGEST, 2])
-    return model, batch, model.router.features(model.items, batch).detach()
+    return model, batch, pattern_choice(model).router.features(model.items, batch).detach()
 
 
 def hits(patch: pytest.MonkeyPatch, rule: Callable[[Tensor], Tensor]) -> None:
     """Let the next item be found where the pattern [B, L] obeys a rule."""
 
-    def pretended(model: SkipRec, batch: Batch, top: int, skip: Tensor) -> tuple[Tensor, Tensor]:
+    def pretended(model: Recommender, batch: Batch, top: int, skip: Tensor) -> tuple[Tensor, Tensor]:
         assert top == TOP == 5
         wanted = torch.ones(batch.size, dtype=torch.bool)
         return wanted, rule(~skip)
 
-    patch.setattr(skiprec, "newest_hits", pretended)
+    patch.setattr(losses, "newest_hits", pretended)
 
 
 def log_p(odds: Tensor, pattern: Tensor) -> Tensor:
@@ -484,15 +512,15 @@ def log_p(odds: Tensor, pattern: Tensor) -> Tensor:
     return torch.where(pattern, kept, 1 - kept).log().sum(1)
 
 
-def critical_step(model: SkipRec, batch: Batch, features: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
+def critical_step(model: Recommender, batch: Batch, features: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
     """How likely the drawn patterns are before and after a step down the self-critical term."""
-    before = model.router.odds(features)
-    model._critical(batch, before, drawn.float()).backward()
+    before = pattern_choice(model).router.odds(features)
+    policy_loss(model).critical(model, batch, before, drawn.float()).backward()
     with torch.no_grad():
-        for parameter in model.router.parameters():
+        for parameter in pattern_choice(model).router.parameters():
             if parameter.grad is not None:
                 parameter -= 0.02 * parameter.grad
-    return log_p(before.detach(), drawn), log_p(model.router.odds(features).detach(), drawn)
+    return log_p(before.detach(), drawn), log_p(pattern_choice(model).router.odds(features).detach(), drawn)
 
 
 @pytest.mark.parametrize("found_by_drawn", [True, False])
@@ -500,7 +528,7 @@ def test_a_drawn_pattern_that_hits_where_the_usual_one_misses_becomes_likelier(
     found_by_drawn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, batch, features = two_blocks()
-    drawn = ~(model.router.odds(features).detach() > 0)
+    drawn = ~(pattern_choice(model).router.odds(features).detach() > 0)
     drawn[:, 1] = ~drawn[:, 1]  # differs from the usual pattern in the first block
     hits(monkeypatch, lambda kept: (kept == drawn).all(1) == found_by_drawn)
     before, after = critical_step(model, batch, features, drawn)
@@ -514,9 +542,9 @@ def test_of_two_patterns_that_hit_the_cheaper_one_becomes_likelier(
 ) -> None:
     model, batch, features = two_blocks()
     with torch.no_grad():  # the usual pattern keeps both blocks, or none
-        model.router.reader.out.bias[0::2] = 5.0 if fewer else -5.0
+        pattern_choice(model).router.reader.out.bias[0::2] = 5.0 if fewer else -5.0
     drawn = torch.tensor([[True, False]]).repeat(4, 1)
-    assert (model.router.odds(features) > 0).unique().tolist() == [fewer]
+    assert (pattern_choice(model).router.odds(features) > 0).unique().tolist() == [fewer]
     hits(monkeypatch, lambda kept: torch.ones(4, dtype=torch.bool))
     before, after = critical_step(model, batch, features, drawn)
     assert (after > before).all() if fewer else (after < before).all()
@@ -525,20 +553,20 @@ def test_of_two_patterns_that_hit_the_cheaper_one_becomes_likelier(
 @pytest.mark.parametrize("hit", [True, False])
 def test_equal_rewards_teach_nothing(hit: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch, features = two_blocks()
-    odds = model.router.odds(features)
+    odds = pattern_choice(model).router.odds(features)
     hits(monkeypatch, lambda kept: torch.full((4,), hit))
     drawn = odds > 0 if hit else torch.rand(4, 2) < 0.5
-    loss = model._critical(batch, odds, drawn.float())
+    loss = policy_loss(model).critical(model, batch, odds, drawn.float())
     loss.backward()
     assert not loss.detach()
-    assert all(p.grad is None or not p.grad.any() for p in model.router.parameters())
+    assert all(p.grad is None or not p.grad.any() for p in pattern_choice(model).router.parameters())
 
 
 def test_rewards_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = make(training="rl", miss=0.7), random_batch(ITEMS, [3, 5, 2, 4, 6])
     bits = torch.tensor([[0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1], [0, 1, 0, 0]]).float()
     hits(monkeypatch, lambda kept: torch.tensor([True, True, True, True, False]))
-    wanted, reward = model._reward(batch, bits)
+    wanted, reward = policy_loss(model).reward(model, batch, bits)
     assert wanted.all()
     assert reward.tolist() == pytest.approx([1.0, 1 - 1 / 16, 1 - 9 / 16, 0.0, -0.7])
 
@@ -546,7 +574,7 @@ def test_rewards_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_reward_asks_for_the_top_5_of_the_pattern_that_is_run() -> None:
     model, batch, bits = make(training="rl"), people(120), some_patterns(120)
     batch = wanting(batch, torch.randint(1, ITEMS + 1, (120,)))
-    _, reward = model._reward(batch, bits.float())
+    _, reward = policy_loss(model).reward(model, batch, bits.float())
     ranks = []
     for user, pattern in enumerate(bits.tolist()):
         alone, target = batch.rows(torch.tensor([user])), int(batch.targets[user].sum())  # type: ignore[index]
@@ -574,7 +602,13 @@ def test_the_self_critical_term_by_hand(monkeypatch: pytest.MonkeyPatch) -> None
 
     hits(monkeypatch, noted)
     term = model.loss(batch)["reward"].item()
-    odds = model.router.odds(model.router.features(model.items, batch)).detach().double().numpy()
+    odds = (
+        pattern_choice(model)
+        .router.odds(pattern_choice(model).router.features(model.items, batch))
+        .detach()
+        .double()
+        .numpy()
+    )
     drawn, usual = patterns
     np.testing.assert_array_equal(usual, odds > 0)
     assert (drawn != usual).any()
@@ -591,18 +625,18 @@ def test_users_without_a_target_at_the_newest_step_get_no_reward() -> None:
     targets[::3] = PAD
     batch, drawn = wanting(batch, targets), some_patterns(24).float()
     rows = (targets > 0).nonzero().squeeze(1)
-    odds = model.router.odds(model.router.features(model.items, batch)).detach()
-    term = model._critical(batch, odds, drawn)
+    odds = pattern_choice(model).router.odds(pattern_choice(model).router.features(model.items, batch)).detach()
+    term = policy_loss(model).critical(model, batch, odds, drawn)
     assert term != 0
-    torch.testing.assert_close(term, model._critical(batch.rows(rows), odds[rows], drawn[rows]))
+    torch.testing.assert_close(term, policy_loss(model).critical(model, batch.rows(rows), odds[rows], drawn[rows]))
     nobody = wanting(batch, torch.zeros(24, dtype=torch.long))
-    assert model._critical(nobody, odds, drawn) == 0
+    assert policy_loss(model).critical(model, nobody, odds, drawn) == 0
 
 
 def test_rewards_are_found_without_dropout_and_training_goes_on() -> None:
     model, batch = make(shape={"dropout": 0.5}, training="rl").train(), people(40)
     bits = some_patterns(40).float()
-    first, second = (model._reward(batch, bits)[1] for _ in range(2))
+    first, second = (policy_loss(model).reward(model, batch, bits)[1] for _ in range(2))
     assert torch.equal(first, second)
     assert all(module.training for module in model.modules())
 
@@ -621,7 +655,7 @@ def held_out(users: int = 80) -> HeldOut:
     return HeldOut(lambda: asked, lambda: current, flops, lambda steps: 5 * steps)
 
 
-def calibrated(backbone: str = "nextitnet", **fields: Any) -> SkipRec:
+def calibrated(backbone: str = "nextitnet", **fields: Any) -> Recommender:
     model = varied(make(backbone, **fields))
     model.calibrate(held_out())
     return model
@@ -638,8 +672,12 @@ def test_routes_are_firm(training: str) -> None:
         torch.manual_seed(99)
         assert model.routes(batch, budget) == routes
         assert set(routes) <= set(model.all_routes())
-        price = model.dial.usual(model.config.budget) if budget is None else model.dial.price(budget)
-        worth = (model.decide(batch) - price * model.costs(batch.lengths)).detach().numpy()
+        price = (
+            pattern_choice(model).dial.usual(pattern_choice(model).config.budget)
+            if budget is None
+            else pattern_choice(model).dial.price(budget)
+        )
+        worth = (model.decide(batch) - price * pattern_choice(model).costs(batch.lengths)).detach().numpy()
         assert routes == [model.all_routes()[k] for k in worth.argmax(1)]
     assert len(set(model.routes(batch, 0.5))) > 1
 
@@ -647,7 +685,7 @@ def test_routes_are_firm(training: str) -> None:
 @joint
 def test_until_it_is_calibrated_a_policy_without_a_target_keeps_what_is_likelier_kept(training: str) -> None:
     model, batch = varied(make(training=training, compute=0.0)), people(40)
-    odds = model.router.odds(model.router.features(model.items, batch)).detach().numpy()
+    odds = pattern_choice(model).router.odds(pattern_choice(model).router.features(model.items, batch)).detach().numpy()
     expected = [route_of(pattern) for pattern in (odds > 0).tolist()]
     assert model.routes(batch) == model.routes(batch, 0.2) == expected
     assert len(set(expected)) > 3
@@ -657,10 +695,10 @@ def test_until_it_is_calibrated_a_policy_without_a_target_keeps_what_is_likelier
 @pytest.mark.parametrize("keep", [0.25, 0.7])
 def test_until_it_is_calibrated_a_policy_with_a_target_keeps_as_many_blocks(training: str, keep: float) -> None:
     model, batch = varied(make(training=training, keep=keep)), people(40)
-    odds = model.router.odds(model.router.features(model.items, batch)).detach()
-    model.price.copy_(odds.quantile(1 - keep))
+    odds = pattern_choice(model).router.odds(pattern_choice(model).router.features(model.items, batch)).detach()
+    pattern_choice(model).price.copy_(odds.quantile(1 - keep))
     kept = np.array([[r.layers is None or i in r.layers for i in range(BLOCKS)] for r in model.routes(batch)])
-    np.testing.assert_array_equal(kept, (odds > model.price).numpy())
+    np.testing.assert_array_equal(kept, (odds > pattern_choice(model).price).numpy())
     assert abs(kept.mean() - keep) < 0.05
     assert model.routes(batch, 0.9) == model.routes(batch)
 
@@ -672,8 +710,8 @@ def test_training_tracks_the_price_at_which_the_target_is_met(training: str) -> 
     batch = wanting(batch, torch.ones(40, dtype=torch.int64))
     for _ in range(150):
         model.loss(batch)
-    odds = model.router.eval().odds(model.router.features(model.items, batch)).detach()
-    assert abs(float((odds > model.price).float().mean()) - 0.25) < 0.2
+    odds = pattern_choice(model).router.eval().odds(pattern_choice(model).router.features(model.items, batch)).detach()
+    assert abs(float((odds > pattern_choice(model).price).float().mean()) - 0.25) < 0.2
 
 
 @pytest.mark.parametrize("training", ["sandwich", "menu", "depth"])
@@ -696,7 +734,7 @@ def test_until_it_is_calibrated_a_policy_that_is_fitted_later_sees_all_patterns(
 def test_a_menu_holds_what_a_trained_policy_favours(training: str) -> None:
     model, sample = varied(make(training=training)), held_out()
     (batch,) = sample.current()
-    odds = model.router.odds(model.router.features(model.items, batch)).detach()
+    odds = pattern_choice(model).router.odds(pattern_choice(model).router.features(model.items, batch)).detach()
     model.calibrate(sample)
     wanted = {route_of(pattern) for pattern in favoured(odds, 5).tolist()}
     assert len(wanted - {FULL}) > 3
@@ -706,9 +744,9 @@ def test_a_menu_holds_what_a_trained_policy_favours(training: str) -> None:
 @joint
 def test_without_a_budget_the_best_pattern_of_the_menu_is_the_policys_own(training: str) -> None:
     model, batch = varied(make(training=training, budget=0.0, patterns=16)), people(60)
-    model.router.bias.data.zero_()  # nothing trains it
+    pattern_choice(model).router.bias.data.zero_()  # nothing trains it
     model.calibrate(held_out())
-    odds = model.router.odds(model.router.features(model.items, batch))
+    odds = pattern_choice(model).router.odds(pattern_choice(model).router.features(model.items, batch))
     assert model.routes(batch) == [route_of(pattern) for pattern in (odds > 0).tolist()]  # all 16 are on the menu
 
 
@@ -718,7 +756,7 @@ def test_a_menu_is_grown_where_the_policy_is_fitted(training: str) -> None:
     chain = grown(model, sample, 5)
     model.calibrate(sample)
     assert {route_of(pattern) for pattern in chain.tolist()} <= set(model.all_routes())
-    gains = read_sample(model, model.router, sample).gains
+    gains = read_sample(model, pattern_choice(model).router, sample).gains
     (batch,) = sample.batches()
     scores = model.decide(batch).detach()
     torch.testing.assert_close(scores.mean(0) - scores.mean(), gains.mean(0) - gains.mean(), atol=1e-5, rtol=0)
@@ -730,10 +768,14 @@ def test_calibration_changes_no_weight_of_the_backbone(training: str) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
     model.calibrate(held_out())
     changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
-    learned = {key for key in changed if key.startswith("router.reader.") or key == "router.bias"}
+    learned = {key for key in changed if key.startswith("choice.router.reader.") or key == "choice.router.bias"}
     assert bool(learned) == (training in ("sandwich", "menu", "depth"))
-    assert changed - learned - {"router.menu"} == {"costs.table", "dial.budgets", "dial.prices"}
-    assert ("router.menu" in changed) == (training != "menu")
+    assert changed - learned - {"choice.router.menu"} == {
+        "choice.costs.table",
+        "choice.dial.budgets",
+        "choice.dial.prices",
+    }
+    assert ("choice.router.menu" in changed) == (training != "menu")
     assert not any(module.training for module in model.modules())
 
 
@@ -747,7 +789,7 @@ def test_calibrated_routes_follow_a_budget(backbone: str, training: str) -> None
     for budget in np.linspace(*ends, 5):
         routes = model.routes(batch, float(budget))
         chosen = torch.tensor([model.all_routes().index(route) for route in routes])
-        spent = float(model.costs(batch.lengths).gather(1, chosen[:, None]).mean())
+        spent = float(pattern_choice(model).costs(batch.lengths).gather(1, chosen[:, None]).mean())
         assert spent == pytest.approx(budget, abs=0.03)
 
 
@@ -793,8 +835,11 @@ def test_every_menu_ends_with_the_whole_model(training: str) -> None:
 
 
 def test_a_policys_table_is_as_wide_as_the_backbones_unless_it_is_told() -> None:
-    assert make(policy="gru").router.reader.items.get_parameter("weight").shape == (ITEMS + 1, 8)
-    assert make(policy="gru", policy_width=5).router.reader.items.get_parameter("weight").shape == (ITEMS + 1, 5)
+    assert pattern_choice(make(policy="gru")).router.reader.items.get_parameter("weight").shape == (ITEMS + 1, 8)
+    assert pattern_choice(make(policy="gru", policy_width=5)).router.reader.items.get_parameter("weight").shape == (
+        ITEMS + 1,
+        5,
+    )
 
 
 @pytest.mark.parametrize(

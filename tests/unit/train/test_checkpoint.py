@@ -91,6 +91,20 @@ def test_a_file_without_progress(path: Path, progress: str | None) -> None:
         checkpoint.read(path)
 
 
+@pytest.mark.parametrize(("version", "got"), [(None, "1"), ("3", "3")])
+def test_a_file_of_another_version(path: Path, version: str | None, got: str) -> None:
+    """Of before versions: it had none, and other names of weights."""
+    told = {"progress": "{}"} | ({} if version is None else {"version": version})
+    save_file({"model.router.out.weight": torch.ones(1)}, path, told)
+    for read in (checkpoint.read, checkpoint.started):
+        with pytest.raises(ArtifactError) as refused:
+            read(path)
+        assert str(refused.value) == (
+            f"expected a checkpoint of version 2, got {got} in {path}; go on with the leanrec that wrote it, or delete it to train "
+            "from the start"
+        )
+
+
 def test_a_file_that_is_not_there(path: Path) -> None:
     with pytest.raises(ArtifactError, match=DAMAGED):
         checkpoint.read(path)

@@ -28,7 +28,7 @@ class Costs:
     """Costs of architectures of an open student.
 
     Args:
-        student: With a `CellStack` that is open; which operations are chosen changes, its weights do not.
+        student: Its backbone is a `CellStack` that is open; which operations are chosen changes, its weights do not.
     """
 
     def __init__(self, student: Recommender) -> None:
@@ -77,14 +77,14 @@ class Costs:
         assert isinstance(body, CellStack)
         chosen = [cell.chosen for cell in body.cells()]
         model = Recommender(body, self.student.objective)
-        was = model.training, self.student.training
+        training = body.training
         items = torch.arange(body.max_length, device=next(model.parameters()).device)[None] % model.items.num_items + 1
         batch = Batch(items, torch.tensor([body.max_length], device=items.device))
         body.choose(architecture)
         model.eval()
         with torch.random.fork_rng():
             timing = measure({"": lambda: _answered(model, batch)}, SECONDS)
-        self.student.train(was[1])
+        body.train(training)
         body.choose(sum(chosen, ()))
         return timing[""].p50_ms
 

@@ -21,35 +21,33 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from leanrec.core.errors import ConfigError
-from leanrec.core.recommender import Objective, Recommender
-from leanrec.core.types import FULL, Batch, Route
+from leanrec.core.recommender import Recommender
+from leanrec.core.types import Batch
 from leanrec.layers.cell_stack import CellStack
 from leanrec.layers.cells import Architecture, edges
+from leanrec.techniques.adarec.config import AdaRecConfig
 from leanrec.techniques.adarec.costs import Costs
 from leanrec.techniques.adarec.distil import Answers
 from leanrec.techniques.adarec.front import front
-from leanrec.techniques.adarec.student import Taught
-
-if TYPE_CHECKING:
-    from leanrec.techniques.adarec.technique import AdaRecConfig
+from leanrec.techniques.adarec.student import Distillation
 
 KEY = "technique.adarec.operations"
 NOISE = 1e-3
 """Of alpha at the start, so that no tie is broken by the order of the names."""
 
 
-class Searching(Taught):
-    """A student with open cells. In training every batch draws an architecture; otherwise it is the one that would be derived.
+class ArchitectureSearch(Distillation):
+    """The loss of a student with open cells. In training every batch draws an architecture; in eval mode the cells run the one that
+    would be derived.
 
     Args:
-        backbone: Is opened.
-        objective: The task.
+        model: Its backbone, a `CellStack`, is opened.
         config: See `AdaRecConfig`.
 
     Raises:
@@ -59,8 +57,9 @@ class Searching(Taught):
     cost_table: Tensor
     budget_table: Tensor
 
-    def __init__(self, backbone: CellStack, objective: Objective, config: AdaRecConfig) -> None:
-        super().__init__(backbone, objective, config)
+    def __init__(self, model: Recommender, config: AdaRecConfig) -> None:
+        super().__init__(config)
+        backbone = cast(CellStack, model.backbone)
         self.config, self.names = config, config.operations
         if len(set(self.names)) != len(self.names) or len(self.names) < 2:
             raise ConfigError(
@@ -70,7 +69,7 @@ class Searching(Taught):
         self.groups = len(backbone.blocks) if config.per_cell else 1
         count = self.groups * len(edges(backbone.nodes))
         self.alpha = nn.Parameter(torch.randn(count * len(self.names)) * NOISE / config.pace)
-        self.costs = Costs(self)
+        self.costs = Costs(model)
         self.budgets_of: dict[str, float] = {
             "flops": config.max_flops,
             "params": config.max_params,
@@ -83,22 +82,23 @@ class Searching(Taught):
             self.register_buffer(name, torch.tensor(self.costs.table(kind, self.names), dtype=torch.float64))
         self.learning, self.temperature = False, config.temperature
         self.derived: tuple[tuple[float, ...], Architecture] | None = None
-        self.advance(0.0)
+        self.advance(model, 0.0)
         self._check_budgets()
+        self.register_load_state_dict_post_hook(lambda module, keys: module._run_best())
 
-    def learn_from(self, teacher: Recommender | None) -> None:
-        """See `Recommender.learn_from`; a budget that is a share becomes a number.
+    def learn_from(self, model: Recommender, teacher: Recommender | None) -> None:
+        """See `Distillation.learn_from`; a budget that is a share becomes a number.
 
         Raises:
             ConfigError: Not even the cheapest architecture is so small.
         """
-        super().learn_from(teacher)
+        super().learn_from(model, teacher)
         share = self.config.max_share
         if not share:
             return
         counts = {name: self.costs.params(self._everywhere(name)) for name in self.names}
         cheapest = min(counts, key=counts.__getitem__)
-        table = held(self.items)
+        table = held(model.items)
         whose = "largest architecture's" if teacher is None else "teacher's"
         whole = max(counts.values()) - table if teacher is None else held(teacher) - held(teacher.items)
         least = counts[cheapest] - table
@@ -116,13 +116,19 @@ class Searching(Taught):
     @property
     def cells(self) -> CellStack:
         """The open backbone."""
-        return cast(CellStack, self.backbone)
+        return cast(CellStack, self.costs.student.backbone)
 
-    def advance(self, share: float) -> None:
-        """See `Recommender.advance`: whether the choice learns yet, and the temperature of the draw."""
+    def train(self, mode: bool = True) -> ArchitectureSearch:
+        """Set the mode of training; in eval mode the cells run the architecture that would be derived now."""
+        super().train(mode)
+        self._run_best()
+        return self
+
+    def advance(self, model: Recommender, progress: float) -> None:
+        """Set whether the choice learns yet, and the temperature of the draw; see `Recommender`."""
         start, end, warm = self.config.temperature, self.config.final_temperature, self.config.warmup
-        self.learning = share >= warm
-        self.temperature = start * (end / start) ** max(0.0, (share - warm) / (1 - warm))
+        self.learning = progress >= warm
+        self.temperature = start * (end / start) ** max(0.0, (progress - warm) / (1 - warm))
 
     def logits(self) -> Tensor:
         """alpha [E, O] of the edges that are searched."""
@@ -139,23 +145,23 @@ class Searching(Taught):
         log_p = logits.log_softmax(-1).gather(-1, chosen[:, None]).sum()
         return tuple(self.names[i] for i in chosen.tolist()), list(1 + p - p.detach()), log_p
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """See `Recommender.loss`: that of a drawn architecture, or the mean of two, and the expected cost."""
-        batch = self.backbone.examples(batch)
+    def terms(self, model: Recommender, batch: Batch) -> dict[str, Tensor]:
+        """See `Criterion.terms`: those of a drawn architecture, or the means of two, and the expected cost."""
+        batch = model.backbone.examples(batch)
         answers = self.ask(batch)
         if self.config.estimator == "gumbel":
             architecture, marks, _ = self.draw()
-            terms = self._of(architecture, batch, answers, marks if self.learning else None)
+            terms = self._of(architecture, model, batch, answers, marks if self.learning else None)
         else:
-            terms = self._of_two(batch, answers)
+            terms = self._of_two(model, batch, answers)
         if self.config.cost_weight and self.learning:
             terms["cost"] = self.config.cost_weight * self.expected_cost()
         return terms
 
-    def _of_two(self, batch: Batch, answers: Answers | None) -> dict[str, Tensor]:
+    def _of_two(self, model: Recommender, batch: Batch, answers: Answers | None) -> dict[str, Tensor]:
         """The mean terms of two drawn architectures, and L_choice."""
         (one, _, log_p), (other, _, log_q) = self.draw(), self.draw()
-        first, second = self._of(one, batch, answers), self._of(other, batch, answers)
+        first, second = self._of(one, model, batch, answers), self._of(other, model, batch, answers)
         terms = {name: (first[name] + second[name]) / 2 for name in first}
         if self.learning:
             lead = torch.stack(list(first.values())).sum() - torch.stack(list(second.values())).sum()
@@ -163,7 +169,12 @@ class Searching(Taught):
         return terms
 
     def _of(
-        self, architecture: Architecture, batch: Batch, answers: Answers | None, marks: Sequence[Tensor] | None = None
+        self,
+        architecture: Architecture,
+        model: Recommender,
+        batch: Batch,
+        answers: Answers | None,
+        marks: Sequence[Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Loss terms of an architecture; gradients of its choice pass through ``marks``."""
         per_cell = len(edges(self.cells.nodes))
@@ -171,7 +182,7 @@ class Searching(Taught):
             first = i * per_cell if self.groups > 1 else 0
             cell.choose(names, None if marks is None else marks[first : first + per_cell])
         try:
-            return self.terms(batch, answers)
+            return self.held_against(model, batch, answers)
         finally:
             self.cells.choose(architecture)
 
@@ -180,12 +191,6 @@ class Searching(Taught):
         share = (self.cost_table / self.cost_table.max().clamp_min(1e-12)).to(self.alpha.dtype)
         return ((self.logits() / self.temperature).softmax(-1) * share).sum(-1).mean()
 
-    def represent(self, batch: Batch, route: Route = FULL, skip: Tensor | None = None) -> Tensor:
-        """See `Recommender.represent`: of the architecture that would be derived now."""
-        if not self.alpha.is_meta:
-            self.cells.choose(self.architecture())
-        return super().represent(batch, route, skip)
-
     @torch.no_grad()
     def architecture(self) -> Architecture:
         """The most probable architecture within the budgets."""
@@ -193,6 +198,11 @@ class Searching(Taught):
         if self.derived is None or self.derived[0] != key:
             self.derived = key, self._best()
         return self.derived[1]
+
+    def _run_best(self) -> None:
+        """In eval mode, let the cells run it."""
+        if not self.training and not self.alpha.is_meta:
+            self.cells.choose(self.architecture())
 
     def derive(self) -> None:
         """Settle on it."""

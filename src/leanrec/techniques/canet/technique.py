@@ -31,29 +31,19 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from leanrec.core.ranges import Amount, Count, Listed, Positive, Whole
-from leanrec.core.recommender import HeldOut, Recommender
+from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Kind, Technique
-from leanrec.core.types import Batch, Route
 from leanrec.layers.elastic import ElasticLinear
 from leanrec.routing.dial import Budget, Mean
-from leanrec.routing.fit import fit_router, newest_hits, read_sample
-from leanrec.routing.routed import Routed
 from leanrec.routing.router import Router, SharedRouter
-from leanrec.routing.sandwich import sandwich
 from leanrec.techniques import techniques
+from leanrec.techniques.canet.choice import GridChoice
 from leanrec.techniques.canet.grid import RouteGrid, shares
+from leanrec.techniques.canet.losses import GridSandwich, GuidedLoss
 from leanrec.techniques.canet.router import OwnRouter
-
-TOP = 10
-"""The smallest route hits if the next item is among so many."""
-SHARPNESS = {"emb": 2.0, "width": 2.0, "depth": 1.0}
-"""beta of L_Guide's targets."""
 
 
 class CANetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -96,7 +86,7 @@ class CANetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 @techniques.register("canet", CANetConfig)
 class CANetTechnique(Technique):
-    """Builds the routed model; see the module.
+    """Adds the choice of a sub-model and the loss that trains all of them; see the module.
 
     Args:
         config: Grid, router and training.
@@ -105,106 +95,49 @@ class CANetTechnique(Technique):
     name = "canet"
     kind: Kind = "adapt"
     needs = frozenset({"width", "depth"})
-    fills = frozenset({"choice", "loss"})
 
     def __init__(self, config: CANetConfig) -> None:
         self.config = config
+        self.fills = frozenset({"choice", "criterion"} | ({"enter", "leave"} if config.project else set[str]()))
 
-    def apply(self, model: Recommender) -> Recommender:
-        """The routed model, on the backbone of ``model``.
+    def apply(self, model: Recommender) -> None:
+        """Fill ``choice`` and ``criterion``, and ``enter`` and ``leave`` of the backbone where it shall ``project``.
 
         Raises:
             ConfigError: The grid does not fit the backbone.
         """
-        return CANet(model, self.config)
+        config, backbone = self.config, model.backbone
+        grid, joint = self._grid(model), config.training == "gumbel"
+        if config.project:
+            dim, width = model.items.dim, backbone.width
+            backbone.enter, backbone.leave = ElasticLinear(dim, width), ElasticLinear(width, dim)
+        router = self._router(model, len(grid.routes))
+        model.choice = GridChoice(grid, router, backbone.max_length, config.budget, config.mean, joint)
+        if joint:
+            model.criterion = GuidedLoss(config.guide, config.uniform, config.temperature)
+        else:
+            model.criterion = GridSandwich(config.random_routes, config.distil, config.candidates)
 
     def stages(self, base: Stage) -> tuple[Stage, ...]:
-        """One stage; the router of a sandwich and the dial are fitted by `CANet.calibrate`."""
+        """One stage; the router of a sandwich and the dial are fitted by `GridChoice.calibrate`."""
         return (base,)
 
     def holds(self, model: Recommender) -> bool:
         """See `Technique.holds`."""
-        return isinstance(model, CANet)
+        return isinstance(model.choice, GridChoice)
 
-
-class CANet(Routed):
-    """A backbone and a grid of its sub-models, routed.
-
-    Args:
-        model: The plain model.
-        config: See `CANetConfig`.
-
-    Raises:
-        ConfigError: The grid does not fit the backbone.
-    """
-
-    def __init__(self, model: Recommender, config: CANetConfig) -> None:
-        backbone, heads = model.backbone, model.backbone.heads
-        blocks, dim = len(backbone.blocks), model.items.dim
-        grid = RouteGrid(
+    def _grid(self, model: Recommender) -> RouteGrid:
+        config, backbone = self.config, model.backbone
+        return RouteGrid(
             backbone,
-            config.widths or shares(backbone.width, heads, (1 / 2, 3 / 4)),
-            config.depths or shares(blocks, 1, (1 / 4, 1 / 2, 3 / 4)),
-            config.embs or shares(dim, 1, (1 / 2, 3 / 4)),
+            config.widths or shares(backbone.width, backbone.heads, (1 / 2, 3 / 4)),
+            config.depths or shares(len(backbone.blocks), 1, (1 / 4, 1 / 2, 3 / 4)),
+            config.embs or shares(model.items.dim, 1, (1 / 2, 3 / 4)),
             config.project,
         )
-        if config.project:
-            backbone.enter, backbone.leave = ElasticLinear(dim, backbone.width), ElasticLinear(backbone.width, dim)
-        count, longest = len(grid.routes), backbone.max_length
-        if config.router == "own":
-            router: Router = OwnRouter(model.items.num_items, count, longest + 1, dropout=backbone.dropout)
-        else:
-            router = SharedRouter(dim, count)
-        super().__init__(model, router, count, config.budget, config.mean)
-        self.config, self.grid = config, grid
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """See `Recommender.loss`."""
-        batch = self.backbone.examples(batch)
-        if self.config.training == "gumbel":
-            return self._joint(batch)
-        others = [self.grid.routes[0], *self._random()]
-        return sandwich(self, batch, others, self.config.distil, self.config.candidates)
-
-    def _random(self) -> list[Route]:
-        """Routes between the smallest and the whole model, drawn for one step."""
-        between = self.grid.routes[1:-1]
-        drawn = torch.randint(max(1, len(between)), (self.config.random_routes,))
-        return [between[i] for i in drawn.tolist()] if between else []
-
-    def _joint(self, batch: Batch) -> dict[str, Tensor]:
-        """The paper's loss; see the module."""
-        logits = self.router(self.items, batch)
-        choice = F.gumbel_softmax(logits, self.config.temperature, hard=True)[:, None]
-        newest = torch.arange(batch.items.shape[1], device=choice.device) == batch.last[:, None]
-        choice = choice.detach() + (choice - choice.detach()) * newest.unsqueeze(-1)
-        terms = self.objective(self.items, *self.scored(batch, gates=self.grid.gates(choice)))
-        terms["guide"] = self.config.guide * self._guide(batch, logits)
-        terms["uniform"] = -self.config.uniform * logits.log_softmax(-1).mean()
-        return terms
-
-    def _guide(self, batch: Batch, logits: Tensor) -> Tensor:
-        """L_Guide over the users whose newest step has a target."""
-        wanted, hit = newest_hits(self, batch, TOP, self.grid.routes[0])
-        total = torch.zeros((), device=logits.device)
-        users = wanted.sum().clamp_min(1)
-        for log_p, beta in zip(self.grid.marginals(logits), SHARPNESS.values(), strict=True):
-            small = soft_labels(log_p.shape[1], beta).to(logits.device)
-            soft = torch.where(hit[:, None], small, small.flip(0))
-            total = total - (soft * log_p).sum(1)[wanted].sum() / users
-        return total
-
-    def all_routes(self) -> tuple[Route, ...]:
-        """See `Recommender.all_routes`."""
-        return self.grid.routes
-
-    def prepare(self, held_out: HeldOut) -> None:
-        """See `Routed.prepare`: after a sandwich the router is fitted, after joint training it is there."""
-        if self.config.training == "sandwich":
-            fit_router(self.router, read_sample(self, self.router, held_out))
-
-
-def soft_labels(sizes: int, beta: float) -> Tensor:
-    """L_Guide's target for a hit, float [sizes]: 2 ** (-beta i) for the i-th smallest size, normalised; reversed for a miss."""
-    weights = 2.0 ** (-beta * torch.arange(sizes))
-    return weights / weights.sum()
+    def _router(self, model: Recommender, routes: int) -> Router:
+        items, longest = model.items, model.backbone.max_length + 1
+        if self.config.router == "own":
+            return OwnRouter(items.num_items, routes, longest, dropout=model.backbone.dropout)
+        return SharedRouter(items.dim, routes)

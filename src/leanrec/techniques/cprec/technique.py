@@ -123,8 +123,8 @@ class CpRecTechnique(Technique):
         table = {"items"} if self._replaces else set[str]()
         self.fills = frozenset(table | ({"layers"} if config.sharing != "none" else set()))
 
-    def apply(self, model: Recommender) -> Recommender:
-        """The same model with another table and tied layers.
+    def apply(self, model: Recommender) -> None:
+        """Fill ``items`` of the backbone with another table, and tie layers of its blocks.
 
         Raises:
             ConfigError: Cuts, dimensions or codes do not fit the table, or integers are asked of one that is left as it is.
@@ -136,14 +136,13 @@ class CpRecTechnique(Technique):
                 "expected no technique.cprec.int8 with parts=whole, which leaves the table as it is; use parts=tied or codes"
             )
         share(model.backbone, self.config.sharing)
-        return model
 
     def stages(self, base: Stage) -> tuple[Stage, ...]:
         """One stage; tables become int8 at its end."""
 
-        def finish(model: Recommender) -> Recommender:
+        def finish(model: Recommender) -> None:
             freeze(model)
-            return base.finish(model)
+            base.finish(model)
 
         return (replace(base, finish=finish),)
 
