@@ -89,7 +89,7 @@ def reweighted(folder: Path, change: Callable[[dict[str, np.ndarray]], object]) 
     path = weights_of(folder)
     arrays = load_file(path)
     change(arrays)
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
     signed(folder)
 
 

@@ -95,7 +95,7 @@ class Criterion(nn.Module, ABC):
 class Recommender(nn.Module):
     """A backbone, what it is trained on, and which route each user takes.
 
-    A technique fills slots, at most one technique each. What fills one may follow training by having one of these methods; most have none:
+    A technique fills slots, at most one technique each. What fills one may follow training by having one of these methods:
 
         begin(model, held_out)      called before the first step, with validation users (`HeldOut`) and the weights that training
                                     starts from

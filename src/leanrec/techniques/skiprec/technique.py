@@ -82,7 +82,7 @@ class SkipRecTechnique(Technique):
         model.criterion = loss_of(config)
 
     def stages(self, base: Stage) -> tuple[Stage, ...]:
-        """One stage; the menu, a policy that is not trained with the weights, and the dial are fitted by `PatternChoice.calibrate`."""
+        """One stage; `PatternChoice.calibrate` fits what is not trained with the weights: menu, policy and dial."""
         return (base,)
 
     def holds(self, model: Recommender) -> bool:

@@ -17,8 +17,8 @@ from torch import Tensor
 from leanrec.backbones.nextitnet import NextItNet, NextItNetConfig
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.types import Batch, Route
+from leanrec.techniques.skiprec import menu
 from leanrec.techniques.skiprec.menu import PRICES, favoured, grown
-from leanrec.techniques.skiprec.technique import menu
 from toys import random_batch, randomise
 
 ITEMS, BLOCKS, LONGEST = 20, 4, 6
