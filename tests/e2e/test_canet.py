@@ -18,7 +18,7 @@ from e2e.conftest import ROUTED, ROUTES, SMALL
 from leanrec.artifact.manifest import encode, read_manifest
 from leanrec.build import open_run
 from leanrec.data.store import Store
-from leanrec.techniques import canet
+from leanrec.techniques.canet import choice
 from leanrec.train.checkpoint import Progress
 from leanrec.train.log import CsvLog
 from toys import batch_of
@@ -307,13 +307,13 @@ def interrupted_in_a_step(patch: pytest.MonkeyPatch) -> None:
 
 
 def interrupted_while_the_router_is_fitted(patch: pytest.MonkeyPatch) -> None:
-    fit = canet.fit_router
+    fit = choice.fit_router
 
     def stop(*arguments: Any) -> None:
         fit(*arguments)
         raise KeyboardInterrupt
 
-    patch.setattr(canet, "fit_router", stop)
+    patch.setattr(choice, "fit_router", stop)
 
 
 @pytest.mark.parametrize("interrupted", [interrupted_in_a_step, interrupted_while_the_router_is_fitted])

@@ -129,7 +129,7 @@ class Recommender(nn.Module):
                 f"expected an empty slot {name!r}, got one that {type(held).__name__} fills, so that {type(value).__name__} "
                 "would drop it; empty it first, or train with one of them"
             )
-        super().__setattr__(name, value)
+        super().__setattr__(name, value)  # pyright: ignore[reportArgumentType]
 
     @property
     def items(self) -> ItemTable:
