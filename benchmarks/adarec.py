@@ -40,7 +40,7 @@ from leanrec.cost.machine import machine
 from leanrec.data.store import Store
 from leanrec.evaluate.controls import difference
 from leanrec.evaluate.metrics import gains
-from leanrec.techniques.adarec.technique import OPERATIONS
+from leanrec.techniques.adarec.config import OPERATIONS
 from routed import LINEAR, SAMPLED, fit, interval, store_of
 from rows import append
 
