@@ -14,7 +14,7 @@ from leanrec.core.errors import ConfigError
 from leanrec.core.types import Batch
 from leanrec.layers.cells import Cell, edges, live
 from leanrec.layers.operations import Convolution, Operation, operation
-from leanrec.techniques.adarec.technique import OPERATIONS
+from leanrec.techniques.adarec.config import OPERATIONS
 from toys import batch_of, random_batch, randomise
 
 WIDTH, STEPS = 8, 9
