@@ -1,4 +1,4 @@
-"""Name -> (Config, build). Backbones and techniques announce themselves here and are found by folder or entry point."""
+"""Registries: backbones, techniques and whatever else can be added, by name. A folder's modules and entry points are found."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -25,9 +25,20 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"{hint}known: {', '.join(names) if names else 'none yet'}"
 
 
+class NoFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The config of things that have nothing to configure."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[T]):
-    """One registered thing: its frozen config type and how to build it from a config."""
+    """One registered thing: its frozen config type and how to build it.
+
+    Attributes:
+        name: Its name in the registry.
+        config: `NoFields` if there is nothing to configure.
+        build: What was registered. Its arguments are the registry's own: a backbone is built from its config and the number of
+            items, a format from nothing.
+    """
 
     name: str
     config: type[msgspec.Struct]
@@ -35,17 +46,21 @@ class Entry(Generic[T]):
 
     @property
     def summary(self) -> str:
-        """First line of the config's docstring."""
-        return (self.config.__doc__ or "").strip().split("\n")[0]
+        """First line of the docstring of the config, or of what was registered if it has none."""
+        documented = self.build if self.config is NoFields else self.config
+        return (documented.__doc__ or "").strip().split("\n")[0]
 
 
 class Registry(Generic[T]):
-    """A namespace of one kind of thing.
+    """The things of one kind that there are, by name.
+
+    A module registers what it defines when it is imported. Registries find the modules: all that lie in their package, and those
+    that other distributions name as entry points in their group. The name of such an entry point is that of the thing it registers.
 
     Args:
         kind: What is registered, in words, for messages ("backbone").
-        package: Dotted module or package whose modules register themselves when imported.
-        group: Entry-point group for things that other distributions add.
+        package: Dotted name of the package, or of the one module, that holds what we ship.
+        group: Entry-point group for what other distributions add.
     """
 
     def __init__(self, kind: str, package: str, group: str) -> None:
@@ -53,12 +68,16 @@ class Registry(Generic[T]):
         self._entries: dict[str, Entry[T]] = {}
         self._discovered = False
 
-    def register(self, name: str, config: type[msgspec.Struct]) -> Callable[[Callable[..., T]], Callable[..., T]]:
-        """Decorator for a build function or class.
+    def register(
+        self, name: str, config: type[msgspec.Struct] = NoFields
+    ) -> Callable[[Callable[..., T]], Callable[..., T]]:
+        """Decorator for a class, or for a function that builds the thing.
 
         Raises:
-            ConfigError: The name is taken.
+            ConfigError: The name is taken, or the config is no msgspec.Struct.
         """
+        if not (isinstance(config, type) and issubclass(config, msgspec.Struct)):
+            raise ConfigError(f"expected a msgspec.Struct as the config of the {self.kind} {name!r}, got {config!r}")
 
         def add(build: Callable[..., T]) -> Callable[..., T]:
             if name in self._entries:
@@ -69,15 +88,39 @@ class Registry(Generic[T]):
         return add
 
     def discover(self) -> None:
-        """Import the module, or every module of the package, and every entry point of the group, once."""
+        """Import the module, or every module of the package, and every entry point of the group, once.
+
+        Raises:
+            ConfigError: An entry point cannot be loaded, or does not register what it names; with its distribution.
+        """
         if self._discovered:
             return
         self._discovered = True
-        package: Any = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
-            importlib.import_module(f"{self.package}.{module.name}")
-        for point in entry_points(group=self.group):
+        try:
+            package: Any = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
+                importlib.import_module(f"{self.package}.{module.name}")
+            for point in entry_points(group=self.group):
+                self._load(point)
+        except BaseException:
+            self._discovered = False
+            raise
+
+    def _load(self, point: EntryPoint) -> None:
+        """Load what another distribution adds."""
+        whose = point.dist.name if point.dist else "an unknown distribution"
+        try:
             point.load()
+        except Exception as error:  # whatever foreign code raises is told in one line
+            why = one_line(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {one_line(error)}"
+            raise ConfigError(
+                f"cannot load the {self.kind} {point.name!r} of {whose} ({point.value}): {why}; mend or uninstall {whose}"
+            ) from error
+        if point.name not in self._entries:
+            raise ConfigError(
+                f"expected {whose} to register the {self.kind} {point.name!r} in {point.value}, got none of that name; "
+                f"mend or uninstall {whose}"
+            )
 
     def names(self) -> list[str]:
         """All registered names, sorted."""

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from leanrec.core import registry as module
 from leanrec.core.errors import ConfigError
 from leanrec.core.registry import Registry, did_you_mean
 
@@ -57,31 +57,88 @@ def test_did_you_mean_sorts_what_is_known() -> None:
     assert did_you_mean("b", ["c", "a"]) == "known: a, c"
 
 
-def test_discovery_imports_the_package_and_the_entry_points_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "toy_shelf"
-    folder.mkdir()
-    (folder / "__init__.py").write_text(
-        "from leanrec.core.registry import Registry\nshelf = Registry('toy', 'toy_shelf', 'toy_shelf.points')\n"
-    )
-    (folder / "inside.py").write_text(
-        "import msgspec\nfrom toy_shelf import shelf\nshelf.register('inside', msgspec.Struct)(lambda config: 1)\n"
-    )
-    loaded: list[str] = []
+def test_a_thing_without_a_config_is_described_by_itself() -> None:
+    registry: Registry[object] = Registry("toy", "leanrec.core", "leanrec.nobody")
 
-    class Point:
-        def load(self) -> None:
-            loaded.append("outside")
+    @registry.register("top")
+    class Top:
+        """It spins."""
 
+    entry = registry.get("top")
+    assert type(entry.build()).__name__ == "Top"
+    assert (entry.config().__struct_fields__, entry.summary) == ((), "It spins.")
+
+
+def test_a_config_is_a_struct() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^expected a msgspec.Struct as the config of the toy 'top', got <class 'dict'>$"
+    ):
+        toys().register("top", dict)  # pyright: ignore[reportArgumentType]
+
+
+SHELF = """
+from leanrec.core.registry import Registry
+shelf = Registry('toy', 'toy_shelf', 'toy_shelf.points')
+"""
+INSIDE = """
+from toy_shelf import shelf
+shelf.register('inside')(lambda: 1)
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Puts a package with one toy on the path, and adds the code of a distribution with an entry point of a name."""
+
+    def write(path: str, text: str) -> None:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+
+    def add(name: str, code: str) -> None:
+        write("outside_shelf.py", code)
+        write("outside_shelf-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: outside-shelf\nVersion: 1.0\n")
+        write("outside_shelf-1.0.dist-info/entry_points.txt", f"[toy_shelf.points]\n{name} = outside_shelf\n")
+
+    write("toy_shelf/__init__.py", SHELF)
+    write("toy_shelf/inside.py", INSIDE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(module, "entry_points", lambda group: [Point()] if group == "toy_shelf.points" else [])
+    yield add
+    for name in ("toy_shelf", "toy_shelf.inside", "outside_shelf"):
+        sys.modules.pop(name, None)
+
+
+def test_a_folder_and_entry_points_are_found(install: Callable[[str, str], None]) -> None:
+    install("outside", INSIDE.replace("inside", "outside"))
     import toy_shelf  # pyright: ignore[reportMissingImports]
 
-    try:
-        assert toy_shelf.shelf.names() == ["inside"]
-        assert toy_shelf.shelf.get("inside").build(None) == 1
-        assert loaded == ["outside"]
-    finally:
-        for name in ("toy_shelf", "toy_shelf.inside"):
-            sys.modules.pop(name, None)
+    assert toy_shelf.shelf.names() == ["inside", "outside"]
+    assert toy_shelf.shelf.get("inside").build() == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (
+            "import nothing_like_it",
+            "cannot load the toy 'outside' of outside-shelf (outside_shelf): ModuleNotFoundError: No module",
+        ),
+        (
+            "1 / 0",
+            "cannot load the toy 'outside' of outside-shelf (outside_shelf): ZeroDivisionError: division by zero; mend or",
+        ),
+        (INSIDE, "outside-shelf (outside_shelf): the toy 'inside' is registered twice; choose another name; mend or"),
+        (
+            "x = 1",
+            "expected outside-shelf to register the toy 'outside' in outside_shelf, got none of that name; mend or",
+        ),
+    ],
+)
+def test_a_plug_in_that_fails_is_named_each_time(install: Callable[[str, str], None], code: str, told: str) -> None:
+    install("outside", code)
+    import toy_shelf  # pyright: ignore[reportMissingImports]
+
+    for _ in range(2):
+        with pytest.raises(ConfigError) as failed:
+            toy_shelf.shelf.names()
+        assert told in str(failed.value)
+        assert str(failed.value).endswith("mend or uninstall outside-shelf")
