@@ -76,7 +76,7 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: The name is taken, or the config is no msgspec.Struct.
         """
-        if not (isinstance(config, type) and issubclass(config, msgspec.Struct)):
+        if not _is_struct(config):
             raise ConfigError(f"expected a msgspec.Struct as the config of the {self.kind} {name!r}, got {config!r}")
 
         def add(build: Callable[..., T]) -> Callable[..., T]:
@@ -140,3 +140,8 @@ class Registry(Generic[T]):
                 f"expected {article} {self.kind}, got {one_line(repr(name))}; {did_you_mean(name, self._entries)}"
             )
         return self._entries[name]
+
+
+def _is_struct(config: object) -> bool:
+    """Whether what a plug-in calls its config is one."""
+    return isinstance(config, type) and issubclass(config, msgspec.Struct)
