@@ -11,7 +11,6 @@ import msgspec
 import typer
 
 from leanrec.cli.output import Json, emit, note, stages, table
-from leanrec.data import sniff
 from leanrec.data.datasets import fetch as fetch_set
 from leanrec.data.datasets import find
 from leanrec.data.describe import describe as describe_store
@@ -43,7 +42,7 @@ MinItem = Annotated[int, typer.Option(help="Drop items with fewer events, until 
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="The log.")],
+    file: Annotated[str, typer.Argument(help="The log: a file, or what a source of a plug-in takes.")],
     out: Out,
     user: Annotated[str | None, typer.Option(help="Column of the users; guessed from its name.")] = None,
     item: Annotated[str | None, typer.Option(help="Column of the items; guessed from its name.")] = None,
@@ -52,7 +51,10 @@ def import_(
     title_item: Annotated[str | None, typer.Option(help="Item column of the titles' table; guessed.")] = None,
     title_column: Annotated[str | None, typer.Option(help="Title column of the titles' table; guessed.")] = None,
     format_: Annotated[
-        str | None, typer.Option("--format", help=f"One of {', '.join(sniff.FORMATS)}; found from the content.")
+        str | None,
+        typer.Option(
+            "--format", help="csv, tsv, inter, parquet, jsonl, pairs, sequences, sessions; found from the content."
+        ),
     ] = None,
     min_user: MinUser = 1,
     min_item: MinItem = 1,

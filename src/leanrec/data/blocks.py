@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
 from leanrec.core.errors import DataError
+from leanrec.data.progress import OnProgress
 
 PIECE = 1 << 20  # bytes that are unpacked at a time
 BLOCK = 8 << 20  # bytes of text that are parsed at a time
 LONGEST = 64 << 20  # bytes without a line end that are taken for an unclosed quote or a binary file
 BOM = b"\xef\xbb\xbf"
 QUOTE = b'"'
-
-Progress = Callable[[int, int], None]
+CUT = "was the file cut in the middle?"
 
 
 def is_gzip(path: Path) -> bool:
@@ -36,7 +36,7 @@ def head(path: Path, size: int) -> tuple[bytes, bool]:
     return first.removeprefix(BOM), True
 
 
-def blocks(path: Path, *, quoted: bool = False, progress: Progress | None = None) -> Iterator[bytes]:
+def blocks(path: Path, *, quoted: bool = False, progress: OnProgress | None = None) -> Iterator[bytes]:
     """The unpacked content in blocks that end where a line ends.
 
     Args:
@@ -60,7 +60,10 @@ def blocks(path: Path, *, quoted: bool = False, progress: Progress | None = None
             lines += buffer.count(b"\n", 0, end)
             yield buffer[:end]
         elif size > LONGEST:
-            raise DataError(f"expected line ends, got none in {size} bytes after line {lines} of {path}; {_QUOTES}")
+            raise DataError(
+                f"expected line ends, got none in {size} bytes after line {lines} of {path}; "
+                "is a quote not closed, or is this no text?"
+            )
         waiting = [buffer[end:]]
         size = len(waiting[0])
     if size:
@@ -80,7 +83,26 @@ def last_line_end(buffer: bytes, quoted: bool) -> int:
     return end + 1
 
 
-_QUOTES = "is a quote not closed, or is this no text?"
+def decode(path: Path, block: bytes, first: int, unit: str) -> str:
+    """A block as text.
+
+    Args:
+        path: Where it is from, for the message.
+        block: Bytes that should be UTF-8.
+        first: Number of its first line.
+        unit: What a line is called.
+
+    Raises:
+        DataError: It is no UTF-8; with the line.
+    """
+    try:
+        return block.decode()
+    except UnicodeDecodeError as error:
+        number = first + block.count(b"\n", 0, error.start)
+        byte = block[error.start]
+        raise DataError(
+            f"expected UTF-8, got byte 0x{byte:02x} in {unit} {number} of {path}; convert the file"
+        ) from None
 
 
 @contextmanager
@@ -93,7 +115,7 @@ def _open(path: Path) -> Iterator[BufferedReader]:
         yield stream
 
 
-def _pieces(path: Path, progress: Progress | None) -> Iterator[bytes]:
+def _pieces(path: Path, progress: OnProgress | None) -> Iterator[bytes]:
     """Unpacked pieces of the file, as they come."""
     packed, total, lines = is_gzip(path), path.stat().st_size, 0
     with _open(path) as raw:

@@ -9,8 +9,7 @@ import polars as pl
 
 from leanrec.core.errors import DataError
 from leanrec.data.columns import resolve
-from leanrec.data.log import read_columns
-from leanrec.data.sniff import sniff
+from leanrec.data.sources import open_source
 
 
 def number_items(keys: pl.Series, counts: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:
@@ -46,15 +45,15 @@ def add_titles(
     Raises:
         DataError: The file is unreadable, lacks a column, or has none of the catalogue's items.
     """
-    layout = sniff(path, format, (item, title))
-    if layout.unit == "line" and layout.format != "jsonl":
+    source = open_source(path, format, (item, title))
+    if not source.has_names:
         raise DataError(f"expected a table with an item and a title column, got words in {path}; add a header")
     asked = (("item", item, "title-item"), ("title", title, "title-column"))
-    columns = {role: resolve(role, name, layout.columns, path, option=option) for role, name, option in asked}
+    columns = {role: resolve(role, name, source.columns, path, option=option) for role, name, option in asked}
     known = catalog.select("item")
     parts = []
-    for batch in read_columns(path, layout, {role: name for role, name in columns.items() if name}, lenient=True):
-        titles = batch.select(pl.col("item").cast(pl.String), pl.col("title").cast(pl.String).str.strip_chars())
+    for frame in source.frames({role: name for role, name in columns.items() if name}, lenient=True):
+        titles = frame.select(pl.col("item").cast(pl.String), pl.col("title").cast(pl.String).str.strip_chars())
         parts.append(titles.filter(pl.col("title") != "").join(known, on="item", how="semi", maintain_order="left"))
     found = pl.concat(parts).unique("item", keep="first", maintain_order=True) if parts else None
     if found is None or found.is_empty():

@@ -17,19 +17,8 @@ GUESSES = {
     "item": (
         *("item", "itemid", "iid", "itemkey", "movie", "movieid", "product", "productid", "parentasin", "asin"),
         *("article", "articleid", "book", "bookid", "isbn", "track", "trackid", "song", "songid", "artistid", "video"),
-        *(
-            "videoid",
-            "game",
-            "gameid",
-            "appid",
-            "business",
-            "businessid",
-            "gmapid",
-            "news",
-            "newsid",
-            "sku",
-            "stockcode",
-        ),
+        *("videoid", "game", "gameid", "appid", "business", "businessid", "gmapid", "news", "newsid", "sku"),
+        "stockcode",
     ),
     "time": (
         *("timestamp", "time", "ts", "datetime", "date", "unixtime", "unixreviewtime", "eventtime", "eventtimestamp"),

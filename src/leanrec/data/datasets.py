@@ -12,8 +12,9 @@ import msgspec
 
 from leanrec.core.errors import DataError
 from leanrec.core.writing import put, scratch
-from leanrec.data.download import Progress, cache_folder, download, extract, verify
+from leanrec.data.download import cache_folder, download, extract, verify
 from leanrec.data.importer import import_log
+from leanrec.data.progress import OnStageProgress
 from leanrec.data.public import DATASETS, Dataset, Table, find
 from leanrec.data.store import META, Store, check_target
 
@@ -30,7 +31,7 @@ def fetch(
     min_user: int | None = None,
     min_item: int | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: OnStageProgress | None = None,
 ) -> Store:
     """Download a named public data set (once; it stays in the cache), check it and import it.
 
@@ -83,7 +84,7 @@ def fetch(
     return Store.open(out)
 
 
-def _table(table: Table, archive: Path, target: Path, progress: Progress | None) -> Path:
+def _table(table: Table, archive: Path, target: Path, progress: OnStageProgress | None) -> Path:
     """A path that `import_log` can read: the download, a member of it, or a tab-separated copy with a header."""
     source = archive
     if table.member:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
+from leanrec.core.digest import file_digest
 from leanrec.core.errors import DataError
 from leanrec.core.writing import reported, scratch
+from leanrec.data.progress import OnStageProgress
 
-BLOCK = 1 << 18
-TIMEOUT = 60.0  # seconds without a byte
-Progress = Callable[[str, int, int], None]
+_BLOCK = 1 << 18
+"""Bytes that are read at a time."""
+_TIMEOUT = 60.0
+"""Seconds without a byte."""
 
 
-def download(url: str, target: Path, progress: Progress | None = None) -> None:
+def download(url: str, target: Path, progress: OnStageProgress | None = None) -> None:
     """Fetch a URL into ``target``, through ``target.part``; a ``.part`` left by an earlier try is continued.
 
     It is continued only if the server says that the file is still the same one (by its ETag or date, kept beside it).
@@ -72,23 +73,17 @@ def verify(path: Path, expected: str | None, url: str) -> str:
         DataError: The checksum differs.
     """
     kind, _, wanted = (expected or "sha256:").partition(":")
-    got = digest(path, kind)
+    got = file_digest(path, kind)
     if wanted and got != wanted.lower():
         path.unlink()
         raise DataError(
             f"expected {kind} {wanted}, got {got} for {path.name} from {url}; the file was removed, run it again; "
             "if that does not help, the publisher has changed it"
         )
-    return got if kind == "sha256" else digest(path, "sha256")
+    return got if kind == "sha256" else file_digest(path, "sha256")
 
 
-def digest(path: Path, kind: str) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest()
-
-
-def extract(archive: Path, member: str, target: Path, progress: Progress | None = None) -> None:
+def extract(archive: Path, member: str, target: Path, progress: OnStageProgress | None = None) -> None:
     """Copy one member of a zip archive to ``target``; names inside the archive never become paths.
 
     Raises:
@@ -103,7 +98,7 @@ def extract(archive: Path, member: str, target: Path, progress: Progress | None 
                 known = ", ".join(opened.namelist()[:5])
                 raise DataError(f"expected {member} in {archive}, got {known}; is it the right archive?") from None
             with opened.open(info) as source, reported(target), target.open("wb") as file:
-                while block := source.read(BLOCK):
+                while block := source.read(_BLOCK):
                     file.write(block)
                     if progress:
                         progress("extract", file.tell(), info.file_size)
@@ -119,7 +114,7 @@ def cache_folder() -> Path:
 
 def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
     try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and "Range" in headers:
             return _open(url, {k: v for k, v in headers.items() if k not in ("Range", "If-Range")})
@@ -134,7 +129,7 @@ def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
 
 def _receive(response: http.client.HTTPResponse, url: str) -> bytes:
     try:
-        return response.read(BLOCK)
+        return response.read(_BLOCK)
     except http.client.IncompleteRead as error:
         return error.partial
     except (OSError, http.client.HTTPException) as error:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-CHUNK = 1 << 21  # events that are sorted at a time
+from leanrec.data.progress import OnProgress
 
-Progress = Callable[[int, int], None]
+CHUNK = 1 << 21  # events that are sorted at a time
 
 
 class Keys:
@@ -113,7 +113,7 @@ class Events:
             first = last
 
 
-def group(spool: Spool, progress: Progress) -> Events:
+def group(spool: Spool, progress: OnProgress) -> Events:
     """Counting sort by user; events of a user keep the order of the log."""
     offsets = np.concatenate([[0], np.cumsum(spool.user_counts)]).astype(np.int64)
     items = disk_array(spool.folder / "grouped-items", spool.events, np.int32)
@@ -136,7 +136,7 @@ def group(spool: Spool, progress: Progress) -> Events:
     return Events(items, ticks, offsets)
 
 
-def sort_by_time(events: Events, progress: Progress) -> None:
+def sort_by_time(events: Events, progress: OnProgress) -> None:
     """Sort every user's events by time in place; equal times keep the order of the log."""
     if events.ticks is None:
         return
@@ -165,7 +165,7 @@ def repeated(events: Events, where: slice, users: np.ndarray) -> np.ndarray:
     return twice
 
 
-def remove(events: Events, keep: Callable[[slice, np.ndarray], np.ndarray], progress: Progress) -> Events:
+def remove(events: Events, keep: Callable[[slice, np.ndarray], np.ndarray], progress: OnProgress) -> Events:
     """Close the gaps, in place, that the events to drop leave.
 
     Args:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,13 +16,13 @@ from leanrec.core.writing import scratch
 from leanrec.data.catalog import add_titles, number_items
 from leanrec.data.columns import resolve
 from leanrec.data.events import Events, Keys, Spool, core, group, remove, repeated, sort_by_time
-from leanrec.data.log import read_columns
-from leanrec.data.sniff import WORDS, Layout, sniff
+from leanrec.data.progress import OnProgress, OnStageProgress
+from leanrec.data.source import Source
+from leanrec.data.sources import open_source
 from leanrec.data.store import SCHEMA_VERSION, Store, StoreMeta, check_target, write_store
 from leanrec.data.times import Times
 
 SHORTEST = 3  # events a user needs for a training part, a validation target and a test target
-Progress = Callable[[str, int, int], None]
 _NO_ID = ("nan", "NaN", "null", "NULL")
 
 
@@ -44,14 +42,16 @@ def import_log(
     duplicates: Literal["keep", "drop", "error"] = "keep",
     name: str | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: OnStageProgress | None = None,
 ) -> Store:
     """Read a log, group it by user in time order, number its items by popularity and write a store.
 
     Memory does not grow with the number of events. Without times the order of the log is the order of the events.
 
     Args:
-        format: One of ``sniff.FORMATS``; found from the content if None.
+        source: A file, or whatever a source takes (`leanrec.data.sources`).
+        out: The store to write.
+        format: Name of a source; found from the content if None.
         user: Column of the users; guessed if None, and so are ``item`` and ``time`` (which may be absent). If the file
             has no header these are positions, counted from 1.
         titles: A table with the items' titles, its columns guessed or named by ``title_item`` and ``title_column``.
@@ -67,23 +67,24 @@ def import_log(
         ForkError: This process is a fork of one in which polars had started its threads.
     """
     check_forked()
-    source, out = Path(source), Path(out)
+    out = Path(out)
     if duplicates not in ("keep", "drop", "error"):
         raise DataError(f"expected duplicates to be keep, drop or error, got {duplicates!r}")
     check_target(out, overwrite)
-    layout = sniff(source, format, (user, item, time))
+    opened = open_source(source, format, (user, item, time))
     columns = {
-        "user": resolve("user", user, layout.columns, source),
-        "item": resolve("item", item, layout.columns, source),
-        "time": resolve("time", time, layout.columns, source, optional=True),
+        "user": resolve("user", user, opened.columns, opened.log.path),
+        "item": resolve("item", item, opened.columns, opened.log.path),
+        "time": resolve("time", time, opened.columns, opened.log.path, optional=True),
     }
     chosen = {role: column for role, column in columns.items() if column is not None}
     report = progress or (lambda stage, done, total: None)
+    file = opened.log.path.name
     with scratch(out) as folder:
-        log = _collect(source, layout, chosen, folder, report)
-        events, dropped, notes = _clean(log, source, duplicates, min_user, min_item, report)
+        log = _collect(opened, chosen, folder, report)
+        events, dropped, notes = _clean(log, duplicates, min_user, min_item, report)
         kept = np.diff(events.offsets) > 0
-        _check_enough(events, log.layout, source, (min_user, min_item) != (1, 1))
+        _check_enough(events, log.source, (min_user, min_item) != (1, 1))
         catalog, ids = number_items(log.items.names(), _item_counts(events, log.items.size))
         if titles is not None:
             catalog, missing = add_titles(catalog, Path(titles), item=title_item, title=title_column)
@@ -97,15 +98,15 @@ def import_log(
             catalog=catalog,
             meta=StoreMeta(
                 schema=SCHEMA_VERSION,
-                name=name or source.name.lstrip(".").split(".")[0] or source.name,
+                name=name or file.lstrip(".").split(".")[0] or file,
                 users=0,
                 items=0,
                 events=0,
                 has_times=False,
-                source=source.name,
-                source_sha256=_sha256(source),
+                source=file,
+                source_sha256=opened.sha256(),
                 dropped=dropped,
-                notes=tuple(_column_notes(layout, chosen) + notes),
+                notes=(*opened.notes(chosen), *notes),
             ),
             overwrite=overwrite,
             part=folder,
@@ -116,57 +117,50 @@ def import_log(
 class _Log:
     """The log as codes on disk."""
 
-    layout: Layout
+    source: str
     spool: Spool
     users: Keys
     items: Keys
     scale: int
 
 
-def _collect(source: Path, layout: Layout, columns: dict[str, str], folder: Path, report: Progress) -> _Log:
+def _collect(source: Source, columns: dict[str, str], folder: Path, report: OnStageProgress) -> _Log:
     """Read everything once, turning names into numbers."""
     users, items, spool = Keys(), Keys(), Spool(folder, "time" in columns)
-    times = Times(source, columns["time"], layout.unit) if "time" in columns else None
-    lines = 0
+    times = Times(source.log.name, columns["time"], source.unit) if "time" in columns else None
     try:
-        for batch in read_columns(source, layout, columns, partial(report, "read")):
-            ids = [_ids(batch, role, columns[role], layout, source) for role in ("user", "item")]
-            ticks = [times.ticks(batch["time"], batch["row"])] if times else []
+        for frame in source.frames(columns, partial(report, "read")):
+            ids = [_ids(frame, role, columns[role], source) for role in ("user", "item")]
+            ticks = [times.ticks(frame["time"], frame["row"])] if times else []
             spool.append(users.codes(ids[0]), items.codes(ids[1]), *ticks)
-            lines += batch["row"].n_unique() if layout.format == "sequences" else 0
     finally:
         spool.close()
     if not spool.events:
-        raise DataError(f"expected an interaction log, got a header and no {layout.unit}s in {source}")
-    if layout.format == "sequences" and layout.notes and users.size < lines:
-        raise DataError(
-            f"expected one line per user, got {lines} lines that start with {users.size} different words in {source}; "
-            "give the format: 'sessions' if the first words are items, 'sequences' if they are users"
-        )
-    return _Log(layout, spool, users, items, times.scale if times else 1)
+        raise DataError(f"expected an interaction log, got a header and no {source.unit}s in {source.log.name}")
+    source.check_users(users.size)
+    return _Log(source.log.name, spool, users, items, times.scale if times else 1)
 
 
-def _ids(batch: pl.DataFrame, role: str, column: str, layout: Layout, source: Path) -> pl.Series:
-    """A batch's user or item ids as strings, none of them missing."""
-    values = batch[role]
-    if not (
-        values.dtype.is_integer() or values.dtype.is_float() or values.dtype in (pl.String, pl.Categorical, pl.Enum)
-    ):
-        raise DataError(f"expected text or numbers as {role} ids, got {values.dtype} in column {column!r} of {source}")
+def _ids(frame: pl.DataFrame, role: str, column: str, source: Source) -> pl.Series:
+    """The user or item ids of a frame as text, none of them missing."""
+    values, where = frame[role], f"column {column!r} of {source.log.name}"
+    textual = (pl.String, pl.Categorical, pl.Enum)
+    if not (values.dtype.is_integer() or values.dtype.is_float() or values.dtype in textual):
+        raise DataError(f"expected text or numbers as {role} ids, got {values.dtype} in {where}")
     ids = values.cast(pl.String)
     missing = ids.is_null() | (ids.str.strip_chars() == "") | ids.is_in(_NO_ID)
     if missing.any():
         place = int(missing.arg_true()[0])
         got = "nothing" if ids[place] is None else repr(ids[place])
         raise DataError(
-            f"expected {'an item' if role == 'item' else 'a user'} id, got {got} in {layout.unit} "
-            f"{batch['row'][place]}, column {column!r} of {source}; drop the {layout.unit} or name the id"
+            f"expected {'an item' if role == 'item' else 'a user'} id, got {got} in {source.unit} {frame['row'][place]}, "
+            f"{where}; drop the {source.unit} or name the id"
         )
     return ids
 
 
 def _clean(
-    log: _Log, source: Path, repeats: str, min_user: int, min_item: int, report: Progress
+    log: _Log, repeats: str, min_user: int, min_item: int, report: OnStageProgress
 ) -> tuple[Events, dict[str, int], list[str]]:
     """Order and filter the events; what was dropped by reason, and what was found."""
     notes, dropped = [], {}
@@ -176,7 +170,7 @@ def _clean(
         notes.append(
             f"{events.unsorted} events are older than the one before them; users' events were put in time order"
         )
-    twice = _count_repeated(events, log, source, repeats)
+    twice = _count_repeated(events, log, repeats)
     if twice and repeats == "drop":
         dropped["duplicates"] = twice
         all_events = events
@@ -195,7 +189,7 @@ def _clean(
     return events, dropped, notes
 
 
-def _count_repeated(events: Events, log: _Log, source: Path, repeats: str) -> int:
+def _count_repeated(events: Events, log: _Log, repeats: str) -> int:
     """How many events repeat an earlier one; refuses the first if they are errors."""
     total = 0
     for where, users in events.chunks():
@@ -206,12 +200,12 @@ def _count_repeated(events: Events, log: _Log, source: Path, repeats: str) -> in
             item, tick = int(events.items[where][place]), int(events.ticks[where][place])
             raise DataError(
                 f"expected every event once, got user {log.users.names()[int(users[place])]!r}, item "
-                f"{log.items.names()[item]!r}, time {tick // log.scale} twice in {source}; keep or drop the duplicates"
+                f"{log.items.names()[item]!r}, time {tick // log.scale} twice in {log.source}; keep or drop the duplicates"
             )
     return total
 
 
-def _check_enough(events: Events, layout: Layout, source: Path, filtered: bool) -> None:
+def _check_enough(events: Events, source: str, filtered: bool) -> None:
     lengths = np.diff(events.offsets)
     users = int((lengths > 0).sum())
     if users == 0:
@@ -238,7 +232,7 @@ def _item_counts(events: Events, num_items: int) -> np.ndarray:
     return counts
 
 
-def _renumber(events: Events, ids: np.ndarray, scale: int, progress: Callable[[int, int], None]) -> np.ndarray:
+def _renumber(events: Events, ids: np.ndarray, scale: int, progress: OnProgress) -> np.ndarray:
     """Item codes to ids and ticks to the store's unit, in place."""
     for where, _ in events.chunks():
         events.items[where] = ids[events.items[where]]
@@ -246,15 +240,3 @@ def _renumber(events: Events, ids: np.ndarray, scale: int, progress: Callable[[i
             events.ticks[where] //= scale
         progress(where.stop, len(events.items))
     return events.items
-
-
-def _column_notes(layout: Layout, columns: dict[str, str]) -> list[str]:
-    if layout.format in WORDS:
-        return list(layout.notes)
-    order = "" if "time" in columns else "; no time column, the order of the log is the order of events"
-    return [f"{layout.format}: " + ", ".join(f"{role} from {name!r}" for role, name in columns.items()) + order]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -29,8 +28,8 @@ class Times:
     Dates without a zone are UTC.
     """
 
-    def __init__(self, path: Path, column: str, unit: str) -> None:
-        self.path, self.column, self.unit = path, column, unit
+    def __init__(self, source: str, column: str, unit: str) -> None:
+        self.source, self.column, self.unit = source, column, unit
         self.scale = 1
         self._convert: Callable[[pl.Series], pl.Series] | None = None
 
@@ -48,7 +47,7 @@ class Times:
             got = "nothing" if values[place] is None else repr(values[place])
             raise DataError(
                 f"expected a time such as 1700000000 or 2023-11-14T22:13:20, got {got} in {self.unit} {rows[place]}, "
-                f"column {self.column!r} of {self.path}; correct it or drop the {self.unit}"
+                f"column {self.column!r} of {self.source}; correct it or drop the {self.unit}"
             )
         return ticks.to_numpy()
 
@@ -60,7 +59,7 @@ class Times:
             return _from_whole
         if values.dtype not in (pl.String, pl.Float32, pl.Float64):
             raise DataError(
-                f"expected numbers, dates or text as times, got {values.dtype} in column {self.column!r} of {self.path}"
+                f"expected numbers, dates or text as times, got {values.dtype} in column {self.column!r} of {self.source}"
             )
         if values.head(1).cast(pl.Int64, strict=False).null_count() == 0 and values.dtype == pl.String:
             return _from_whole

@@ -210,7 +210,7 @@ def test_minimum_counts_that_leave_too_little(tmp_path: Path) -> None:
 
 
 def test_sequences_that_turn_out_to_be_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leanrec.data.sniff.SAMPLE", 30)
+    monkeypatch.setattr("leanrec.data.source.SAMPLE", 30)
     source = put(tmp_path, "".join(f"{number} 1 2 3\n" for number in range(10)) + "1 4 5\n")
     with pytest.raises(
         DataError, match=r"expected one line per user, got 11 lines that start with 10 different words in"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from leanrec.core.errors import DataError
 from leanrec.data import blocks as module
 from leanrec.data.blocks import blocks, last_line_end
-from leanrec.data.log import read_columns
-from leanrec.data.sniff import sniff
+from leanrec.data.sources import open_source
+from leanrec.data.sources.parquet import Parquet
 
 EVENTS = [("ann", "x", 3), ("bob", "y", 1), ("ann", "y", 2), ("bob", "x", 5)]
 TABLE = pl.DataFrame(EVENTS, schema=["user", "item", "time"], orient="row")
@@ -31,9 +31,9 @@ TEXTS = {
 
 
 def read(path: Path, format: str | None = None, **columns: str) -> pl.DataFrame:
-    layout = sniff(path, format, tuple(columns.values()))
-    columns = columns or {name: name for name in ("user", "item", "time") if name in layout.columns}
-    return pl.concat(read_columns(path, layout, columns))
+    source = open_source(path, format, tuple(columns.values()))
+    columns = columns or {name: name for name in ("user", "item", "time") if name in source.columns}
+    return pl.concat(source.frames(columns))
 
 
 def put(tmp_path: Path, content: str | bytes) -> Path:
@@ -72,12 +72,11 @@ def test_every_form_in_every_wrapping(
 
 
 def test_parquet_keeps_its_types_and_counts_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leanrec.data.log.BATCH", 3)
+    monkeypatch.setattr(Parquet, "rows", 3)
     path = tmp_path / "log"
     pl.DataFrame({"user": range(10), "item": ["a"] * 10, "x": [1.0] * 10}).write_parquet(path, row_group_size=4)
     calls: list[tuple[int, int]] = []
-    layout = sniff(path)
-    frame = pl.concat(read_columns(path, layout, {"user": "user", "item": "item"}, lambda *call: calls.append(call)))
+    frame = pl.concat(open_source(path).frames({"user": "user", "item": "item"}, lambda *call: calls.append(call)))
     assert frame["user"].to_list() == list(range(10))
     assert frame["row"].to_list() == list(range(1, 11))
     assert frame["user"].dtype == pl.Int64
@@ -144,7 +143,7 @@ def test_columns_by_position_without_a_header(tmp_path: Path) -> None:
 
 def test_one_column_may_play_two_roles(tmp_path: Path) -> None:
     path = put(tmp_path, "user,item\na,b\n")
-    frame = pl.concat(read_columns(path, sniff(path), {"item": "item", "title": "item"}))
+    frame = pl.concat(open_source(path).frames({"item": "item", "title": "item"}))
     assert frame.rows() == [("b", "b", 1)]
 
 
@@ -217,7 +216,7 @@ def test_damage_far_behind_has_the_right_row(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_gzip_cut_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leanrec.data.sniff.SAMPLE", 50)
+    monkeypatch.setattr("leanrec.data.source.SAMPLE", 50)
     packed = gzip.compress("".join(f"{number} {number * 7919 % 104729}\n" for number in range(300_000)).encode())
     with pytest.raises(
         DataError, match=r"got one cut in the middle after line [1-9]\d+ of .*log; download or pack it again"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -14,7 +13,7 @@ NOON = int(datetime(2014, 4, 7, 12, 0, tzinfo=UTC).timestamp())
 
 
 def seconds(*batches: list[Any]) -> list[int]:
-    times = Times(Path("log.csv"), "ts", "row")
+    times = Times("log.csv", "ts", "row")
     ticks = [times.ticks(pl.Series(values), pl.Series(range(1, len(values) + 1))).tolist() for values in batches]
     return [tick // times.scale for batch in ticks for tick in batch]
 
@@ -60,7 +59,7 @@ def test_mixed_forms_of_dates_are_read() -> None:
 
 @pytest.mark.parametrize("values", [["9.75", "9.5"], ["2014-04-07T10:51:09.75", "2014-04-07T10:51:09.5"]])
 def test_order_within_a_second_is_kept_while_sorting(values: list[str]) -> None:
-    ticks = Times(Path("log"), "ts", "row").ticks(pl.Series(values), pl.Series([1, 2]))
+    ticks = Times("log", "ts", "row").ticks(pl.Series(values), pl.Series([1, 2]))
     assert ticks[0] > ticks[1]
 
 

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from leanrec.core.errors import DataError
-from leanrec.data.sniff import FORMATS, Layout, sniff
+from leanrec.core.errors import ConfigError, DataError
+from leanrec.data.source import Source
+from leanrec.data.sources import open_source, sources
+from leanrec.data.sources.delimited import Delimited
 
 CASES = {
     "csv": b"user_id,item_id,rating,timestamp\n1,2,5,7\n",
@@ -33,20 +36,20 @@ def test_every_format_is_found_from_its_content(tmp_path: Path, form: str, wrap:
         content = content.rstrip()
     path = tmp_path / "misleading.parquet"
     path.write_bytes(gzip.compress(content, mtime=0) if wrap == "gzip" else content)
-    assert sniff(path).format == form
+    assert open_source(path).form == form
 
 
 def test_parquet_is_found_and_has_its_columns(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     pl.DataFrame({"user": [1], "item": ["a"]}).write_parquet(path)
-    assert sniff(path).format == "parquet"
-    assert sniff(path).columns == ("user", "item")
+    assert open_source(path).form == "parquet"
+    assert open_source(path).columns == ("user", "item")
 
 
-def sniff_text(tmp_path: Path, text: str, **options: Any) -> Layout:
+def open_text(tmp_path: Path, text: str, **options: Any) -> Source:
     path = tmp_path / "log"
     path.write_text(text, encoding="utf-8")
-    return sniff(path, **options)
+    return open_source(path, **options)
 
 
 @pytest.mark.parametrize(
@@ -62,34 +65,37 @@ def sniff_text(tmp_path: Path, text: str, **options: Any) -> Layout:
     ],
 )
 def test_tables(tmp_path: Path, text: str, form: str, separator: str, columns: tuple[str, ...]) -> None:
-    layout = sniff_text(tmp_path, text)
-    assert (layout.format, layout.separator, layout.columns) == (form, separator, columns)
-    assert layout.header
+    source = open_text(tmp_path, text)
+    assert isinstance(source, Delimited)
+    assert (source.form, source.separator, source.columns, source.header) == (form, separator, columns, True)
 
 
 def test_named_columns_find_the_separator(tmp_path: Path) -> None:
-    layout = sniff_text(tmp_path, "wer was;dings,bums\n1 1;2,2\n", given=("wer was", None))
-    assert layout.columns == ("wer was", "dings,bums")
+    source = open_text(tmp_path, "wer was;dings,bums\n1 1;2,2\n", wanted=("wer was", None))
+    assert source.columns == ("wer was", "dings,bums")
 
 
 def test_positions_mean_that_there_is_no_header(tmp_path: Path) -> None:
-    layout = sniff_text(tmp_path, "196\t242\t3\t881250949\n", given=("1", "2", "4"))
-    assert (layout.header, layout.columns) == (False, ("1", "2", "3", "4"))
+    source = open_text(tmp_path, "196\t242\t3\t881250949\n", wanted=("1", "2", "4"))
+    assert isinstance(source, Delimited)
+    assert (source.header, source.columns) == (False, ("1", "2", "3", "4"))
 
 
 def test_quotes_in_tsv_count_only_if_they_wrap_fields(tmp_path: Path) -> None:
-    assert not sniff_text(tmp_path, 'item\ttitle\n1\t12" record\n').quoted
-    assert sniff_text(tmp_path, 'user\titem\n1\t"a b"\n').quoted
+    for text, quoted in (('item\ttitle\n1\t12" record\n', False), ('user\titem\n1\t"a b"\n', True)):
+        source = open_text(tmp_path, text)
+        assert isinstance(source, Delimited)
+        assert source.quoted == quoted
 
 
 def test_words_are_explained_and_an_override_is_not(tmp_path: Path) -> None:
     text = "1 1 2\n2 4 5\n"
-    assert "if it is an item, import with the format 'sessions'" in sniff_text(tmp_path, text).notes[0]
-    assert sniff_text(tmp_path, text, format="sessions").notes == ()
+    assert "if it is an item, import with the format 'sessions'" in open_text(tmp_path, text).notes({})[0]
+    assert open_text(tmp_path, text, form="sessions").notes({}) == ()
 
 
 def test_a_line_with_a_single_word_makes_sessions(tmp_path: Path) -> None:
-    assert sniff_text(tmp_path, "1 2 3\n4\n5 6\n").format == "sessions"
+    assert open_text(tmp_path, "1 2 3\n4\n5 6\n").form == "sessions"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +110,6 @@ def test_a_line_with_a_single_word_makes_sessions(tmp_path: Path) -> None:
             r"expected text in UTF-8 or a Parquet file, got binary data in .*; unpack or convert",
         ),
         ("user,item\n".encode("utf-16"), None, r"expected text in UTF-8 or a Parquet file, got binary data"),
-        (b"a b\n", "xls", rf"expected one of the formats {', '.join(FORMATS)}, got 'xls'"),
         (b"a b\n", "parquet", r"expected a Parquet file, got text in .*log; leave the format to be found"),
         (b"PAR1", "csv", r"expected the format 'csv', got a Parquet file at .*; leave the format to be found"),
         (b"PAR1....", None, r"expected a whole Parquet file, got one cut in the middle .* at .*log; copy it again"),
@@ -127,15 +132,51 @@ def test_what_is_no_log_is_refused(tmp_path: Path, content: bytes, format: str |
     path = tmp_path / "log"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
-        sniff(path, format)
+        open_source(path, format)
 
 
 def test_missing_files_and_directories(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected a log, got no file at .*nowhere; check the path"):
-        sniff(tmp_path / "nowhere")
+        open_source(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"expected a log, got a directory at .*; check the path$"):
-        sniff(tmp_path)
+        open_source(tmp_path)
     for name in "gfedcba":
         (tmp_path / name).touch()
     with pytest.raises(DataError, match=r"got a directory at .*; name one of its files: a, b, c, d, e$"):
-        sniff(tmp_path)
+        open_source(tmp_path)
+
+
+def test_a_form_that_no_source_reads(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"expected a log format, got 'cvs'; did you mean 'csv'\? known: csv, inter, jsonl"
+    ):
+        open_text(tmp_path, "a b\n", form="cvs")
+
+
+def test_the_surest_source_reads_a_log_and_a_new_one_is_asked_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Folder(Source):
+        """A folder of CSV files, read one after the other."""
+
+        def sure(self) -> int:
+            return 100 if self.log.path.is_dir() else 0
+
+        def open(self) -> None:
+            self.parts = [open_source(path) for path in sorted(self.log.path.iterdir())]
+            self.columns = self.parts[0].columns
+
+        def frames(self, *args: Any, **options: Any) -> Iterator[pl.DataFrame]:
+            for part in self.parts:
+                yield from part.frames(*args, **options)
+
+    sources.discover()
+    monkeypatch.setattr(sources, "_entries", dict(vars(sources)["_entries"]))
+    sources.register("folder")(Folder)
+    for number, events in enumerate(("a,x\nb,x\n", "a,y\na,z\n")):
+        (tmp_path / f"{number}.csv").write_text("user,item\n" + events)
+    source = open_source(tmp_path)
+    frame = pl.concat(source.frames({"user": "user", "item": "item"}))
+    assert (source.form, source.sha256()) == ("folder", "")
+    assert frame.select("user", "item").rows() == [("a", "x"), ("b", "x"), ("a", "y"), ("a", "z")]
+    assert open_source(tmp_path / "0.csv").form == "csv"

@@ -1,0 +1,164 @@
+"""What a source is: it reads events from something that a user names, whatever that is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import polars as pl
+
+from leanrec.core.digest import file_digest
+from leanrec.core.errors import DataError
+from leanrec.data.blocks import head
+from leanrec.data.progress import OnProgress
+
+SAMPLE = 1 << 20
+"""Bytes of text from which the form of a log is found."""
+PARQUET = b"PAR1"
+_LISTED = 5
+"""Most files of a directory that an error names."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A log as a user names it: a file, or whatever a source takes; and how it begins, if it is a file.
+
+    Attributes:
+        name: As the user wrote it.
+        form: Name of the source that shall read it; None to find one.
+        wanted: Names of columns that the user has given.
+    """
+
+    name: str
+    form: str | None = None
+    wanted: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The name as a path."""
+        return Path(self.name)
+
+    @cached_property
+    def start(self) -> bytes:
+        """The first bytes of the file, unpacked; none if there is no file."""
+        return self._head[0]
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The first lines of the file that are not blank; none if it is no text."""
+        first, whole = self._head
+        if first.startswith(PARQUET) or b"\0" in first:
+            return []
+        lines = first.decode("utf-8", "replace").split("\n")
+        lines = [line.rstrip("\r") for line in (lines if whole or len(lines) == 1 else lines[:-1])]
+        return [line for line in lines if line.strip()]
+
+    @cached_property
+    def _head(self) -> tuple[bytes, bool]:
+        return head(self.path, SAMPLE) if self.path.is_file() else (b"", True)
+
+    def check_file(self) -> None:
+        """Refuse what is no file, or an empty one.
+
+        Raises:
+            DataError: It is.
+        """
+        if self.path.is_dir():
+            inside = sorted(file.name for file in self.path.iterdir() if file.is_file())
+            advice = f"name one of its files: {', '.join(inside[:_LISTED])}" if inside else "check the path"
+            raise DataError(f"expected a log, got a directory at {self.name}; {advice}")
+        if not self.path.is_file():
+            raise DataError(f"expected a log, got no file at {self.name}; check the path")
+        if not self.start.strip():
+            raise DataError(f"expected an interaction log, got the empty file {self.name}")
+
+    def text(self) -> list[str]:
+        """`lines` of a file that has some.
+
+        Raises:
+            DataError: It is no file of text.
+        """
+        self.check_file()
+        if self.start.startswith(PARQUET):
+            raise DataError(
+                f"expected the format {self.form!r}, got a Parquet file at {self.name}; leave the format to be found"
+            )
+        if b"\0" in self.start:
+            raise DataError(
+                f"expected text in UTF-8 or a Parquet file, got binary data in {self.name}; unpack or convert it"
+            )
+        return self.lines or [""]
+
+
+class Source(ABC):
+    """Reads the events of one log, a frame of rows at a time.
+
+    A class is registered under the name of its form (`leanrec.data.sources`) and built from what the user has named.
+    `open` is called once, before `frames`.
+
+    Args:
+        log: What the user has named.
+
+    Attributes:
+        form: Name under which it is registered.
+        unit: What messages count: "row" or "line".
+        has_names: Whether the log names its columns. The others have the columns "user" and "item".
+        columns: Names of the columns, known after `open`.
+    """
+
+    form: str = ""
+    unit: ClassVar[str] = "row"
+    has_names: ClassVar[bool] = True
+
+    def __init__(self, log: Named) -> None:
+        self.log = log
+        self.columns: tuple[str, ...] = ("user", "item")
+
+    def sure(self) -> int:
+        """How sure the log has this form, from 0 (not at all) to 100; the surest source reads it. Opens nothing but files."""
+        return 0
+
+    @abstractmethod
+    def open(self) -> None:
+        """Find the columns.
+
+        Raises:
+            DataError: The log is missing, empty, or of another form.
+        """
+
+    @abstractmethod
+    def frames(
+        self, columns: Mapping[str, str], progress: OnProgress | None = None, *, lenient: bool = False
+    ) -> Iterator[pl.DataFrame]:
+        """Rows in the order of the log: the asked columns under new names, and "row" (int64, from 1), its number for messages.
+
+        Ids are text or numbers, times are text, numbers or dates; null where there is none. A frame has to fit into memory.
+
+        Args:
+            columns: New name -> name in the log, for instance {"user": "userId"}.
+            progress: Called with (done, total), in any unit.
+            lenient: Cut off fields that a row has too many, as titles with a stray separator make them.
+
+        Raises:
+            DataError: The log is cut, damaged or not of its form.
+        """
+
+    def notes(self, columns: Mapping[str, str]) -> tuple[str, ...]:
+        """What was assumed, for the store, a line each; ``columns`` as in `frames`."""
+        order = "" if "time" in columns else "; no time column, the order of the log is the order of events"
+        return (f"{self.form}: " + ", ".join(f"{role} from {name!r}" for role, name in columns.items()) + order,)
+
+    def check_users(self, users: int) -> None:  # noqa: B027 (for sources that can tell)
+        """Called after the last row with the number of distinct users.
+
+        Raises:
+            DataError: So many show that the log has another form.
+        """
+
+    def sha256(self) -> str:
+        """Checksum of the log, hex; empty if it is no file."""
+        return file_digest(self.log.path) if self.log.path.is_file() else ""

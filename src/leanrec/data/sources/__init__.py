@@ -1,0 +1,44 @@
+"""Sources of events, by the form of log that they read. Importing a module registers its sources.
+
+The form of a log is found from its content, never from its name: of all sources, the one that is surest reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from leanrec.core.registry import Registry
+from leanrec.data.source import Named, Source
+
+sources: Registry[Source] = Registry("log format", "leanrec.data.sources", "leanrec.sources")
+
+
+def open_source(log: str | Path, form: str | None = None, wanted: Sequence[str | None] = ()) -> Source:
+    """Find the source that reads a log, and open it.
+
+    Args:
+        log: A file, or whatever a source takes.
+        form: Name of the source; found from the content if None.
+        wanted: Column names that the caller will ask for. If all are numbers that the first line of a table does not have, the
+            table has no header and they are positions, counted from 1.
+
+    Raises:
+        ConfigError: There is no source of that name.
+        DataError: The log is missing, empty, or of no known form.
+    """
+    named = Named(str(log), form, tuple(name for name in wanted if name is not None))
+    if form is not None:
+        source = _built(form, named)
+    else:
+        source = max((_built(name, named) for name in sources.names()), key=lambda source: source.sure())
+        if not source.sure():
+            named.text()  # says what is wrong with the file
+    source.open()
+    return source
+
+
+def _built(form: str, log: Named) -> Source:
+    source = sources.get(form).build(log)
+    source.form = form
+    return source
