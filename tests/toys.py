@@ -10,7 +10,10 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from leanrec.core.types import Batch, Catalog
+from leanrec.core.by_route import by_route
+from leanrec.core.grouping import WORTH_A_GROUP
+from leanrec.core.recommender import Recommender
+from leanrec.core.types import Batch, Catalog, Route
 from leanrec.data.store import Store, StoreMeta, write_store
 
 
@@ -63,6 +66,14 @@ def random_batch(items: int, lengths: Sequence[int]) -> Batch:
     batch = batch_of([torch.randint(1, items + 1, (length,)).tolist() for length in lengths])
     targets = torch.randint(1, items + 1, batch.items.shape) * (batch.items > 0)
     return Batch(batch.items, batch.lengths, targets)
+
+
+def scores_by_route(model: Recommender, batch: Batch, routes: Sequence[Route], worth: int = WORTH_A_GROUP) -> Tensor:
+    """Scores [B, N] of every user on its own route."""
+    parts = [(torch.arange(batch.size)[rows], states) for rows, _, states in by_route(model, batch, routes, worth)]
+    rows, states = zip(*parts, strict=True)
+    assert sorted(torch.cat(rows).tolist()) == list(range(batch.size))
+    return torch.cat([model.items.score(some) for some in states])[torch.cat(rows).argsort()]
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from conformance.settings import BACKBONES, TECHNIQUES, changed, shape, taught
 from leanrec import build as composition
 from leanrec.backbones import backbones
 from leanrec.config import Choice, DataConfig, RunConfig
-from leanrec.core.recommender import Recommender, by_route
+from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.tied import spread, stored
 from leanrec.core.types import Batch
@@ -33,7 +33,7 @@ from leanrec.tasks.training import held_out
 from leanrec.techniques import techniques
 from leanrec.train import checkpoint
 from leanrec.train.loop import TrainConfig, train_stages
-from toys import catalog, chain_store, random_batch, randomise, same
+from toys import catalog, chain_store, random_batch, randomise, same, scores_by_route
 
 ITEMS = 40
 
@@ -104,7 +104,7 @@ def ready(backbone: str, chosen: Sequence[str]) -> Recommender:
 
 def scores(model: Recommender, batch: Batch) -> Tensor:
     """As in use: every user on its own route."""
-    return by_route(model, batch, model.routes(batch), lambda states, rows: (model.items.score(states),))[0]
+    return scores_by_route(model, batch, model.routes(batch))
 
 
 @models

@@ -15,7 +15,7 @@ from conformance.settings import BACKBONES, TECHNIQUES, changed, shape, taught
 from leanrec.backbones import backbones
 from leanrec.build import build
 from leanrec.config import Choice, RunConfig, parse, parse_toml
-from leanrec.core.recommender import Recommender, by_route
+from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch
 from leanrec.data.batches import Limits, TrainingData, ask, everyone
 from leanrec.data.split import Split
@@ -24,7 +24,7 @@ from leanrec.objectives import objectives
 from leanrec.tasks.training import held_out
 from leanrec.techniques import techniques
 from leanrec.techniques.adarec.costs import Costs
-from toys import randomise
+from toys import randomise, scores_by_route
 
 HEADINGS = ["## Idea", "## Paper", "## Use", "## What we measured", "## When not to use it"]
 DOCS = Path(__file__).parents[2] / "docs"
@@ -134,7 +134,7 @@ def repeatable_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def routed_scores(model: Recommender, batch: Batch) -> Tensor:
     """As in use: every user on its own route."""
-    return by_route(model, batch, model.routes(batch), lambda states, rows: (model.items.score(states),))[0]
+    return scores_by_route(model, batch, model.routes(batch))
 
 
 @cache

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from leanrec.core.backbone import Backbone, ItemTable
@@ -15,10 +14,6 @@ from leanrec.core.errors import CompositionError, ConfigError
 from leanrec.core.pricing import Pricing
 from leanrec.core.types import FULL, Batch, Gates, Route
 
-WORTH_A_GROUP = 16
-"""Mean users of a pattern of blocks from which its users run together; with fewer, block by block is faster. Measured by hand
-with NextItNet (d = 64, 16 blocks, histories of 30, one core): block by block 1.8 to 7 times as fast at 1 to 3 users, and 0.5 to 0.9
-times at 43 to 85."""
 ONCE = ("choice", "criterion")
 """Slots of a recommender that refuse to be filled while they are."""
 
@@ -230,58 +225,3 @@ def refuse_teacher(teacher: Recommender | None) -> None:
         raise ConfigError(
             "expected no train.teacher, since no technique of this run learns from one; drop it, or add one that distils"
         )
-
-
-def grouped(batch: Batch, routes: list[Route]) -> Iterator[tuple[Route, Tensor, Batch]]:
-    """Split a batch into one dense sub-batch per distinct route.
-
-    Yields:
-        The route, the rows of the batch that take it (int64 [B']), and their sub-batch.
-    """
-    members: dict[Route, list[int]] = {}
-    for row, route in enumerate(routes):
-        members.setdefault(route, []).append(row)
-    for route, rows in members.items():
-        if len(rows) == batch.size:
-            yield route, torch.arange(batch.size, device=batch.items.device), batch
-        else:
-            index = torch.tensor(rows, device=batch.items.device)
-            yield route, index, batch.rows(index)
-
-
-def by_route(
-    model: Recommender, batch: Batch, routes: list[Route], answer: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
-) -> tuple[Tensor, ...]:
-    """Run every user on its own route and put the answers back in order.
-
-    Users of one route run together as a dense slice. Where routes differ in their blocks only and few users share one, the blocks
-    run one by one, each on all users that keep it.
-
-    Args:
-        model: The recommender.
-        batch: Histories of B users.
-        routes: The B users' routes.
-        answer: From states [B', e] and rows int64 [B'] to tensors [B', ...].
-    """
-    distinct = set(routes)
-    sizes = {(route.emb, route.width) for route in distinct}
-    if len(sizes) == 1 < len(distinct) and len(routes) < WORTH_A_GROUP * len(distinct):
-        rows = torch.arange(batch.size, device=batch.items.device)
-        emb, width = sizes.pop()
-        skip = skipped(routes, len(model.backbone.blocks)).to(rows.device)
-        return answer(model.represent(batch, Route(emb, width), skip), rows)
-    parts: list[tuple[Tensor, ...]] = []
-    order: list[Tensor] = []
-    for route, rows, part in grouped(batch, routes):
-        parts.append(answer(model.represent(part, route), rows))
-        order.append(rows)
-    if len(parts) == 1:
-        return parts[0]
-    back = torch.cat(order).argsort()
-    return tuple(torch.cat(column)[back] for column in zip(*parts, strict=True))
-
-
-def skipped(routes: list[Route], blocks: int) -> Tensor:
-    """Which of the L blocks every route leaves out, bool [B, L]."""
-    every = range(blocks)
-    return torch.tensor([[r.layers is not None and i not in r.layers for i in every] for r in routes])

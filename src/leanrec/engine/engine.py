@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -197,11 +197,10 @@ class Engine:
         scores = np.full((len(histories), k), -np.inf, np.float32)
         taken = [Route()] * len(histories)
         for rows, items, lengths in by_length(histories, self.runner.max_length, self.length_batching):
-            routes = self.runner.routes(items, lengths, budget)
-            for row, route in zip(rows.tolist(), routes, strict=True):
-                taken[row] = route
-            for members, states in self._states(items, lengths, routes):
-                at = rows if members is None else rows[members]
+            for members, routes, states in self.runner.by_route(items, lengths, budget):
+                at = rows[members]
+                for row, route in zip(at.tolist(), routes, strict=True):
+                    taken[row] = route
                 for some, gone in _NOTHING if exclude is None else left_out([exclude[row] for row in at]):
                     here = at[some]
                     best, score = self._top(states[some], k, gone, allowed)
@@ -223,25 +222,6 @@ class Engine:
         if not fine.all():
             raise ArtifactError("expected finite scores, got others; weights are damaged or far too large")
         return ids, scores
-
-    def _states(
-        self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route]
-    ) -> Iterator[tuple[np.ndarray | None, Any]]:
-        """Which users of a batch, None for all, and what scores their next items."""
-        if routes.count(routes[0]) == len(routes):
-            yield None, self.runner.states(items, lengths, routes[0])
-            return
-        together = self.runner.mixed(items, lengths, routes)
-        if together is not None:
-            yield None, together
-            return
-        members: dict[Route, list[int]] = {}
-        for row, route in enumerate(routes):
-            members.setdefault(route, []).append(row)
-        for route, chosen in members.items():
-            rows = np.array(chosen)
-            cut = lengths[rows]
-            yield rows, self.runner.states(items[rows, : cut.max()], cut, route)
 
     def _answer(self, ids: list[int], scores: list[float], route: Route, unknown: list[str]) -> Recommendation:
         keys, titles = self.catalog.keys, self.catalog.titles

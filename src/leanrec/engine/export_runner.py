@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 from leanrec.artifact.export_checks import check_export
 from leanrec.artifact.exported import ROUTING, WEIGHTS, Exported, read_export
 from leanrec.core.errors import ArtifactError
+from leanrec.core.grouping import grouped
 from leanrec.core.plain import PAD, Route
 from leanrec.core.pricing import Pricing
 from leanrec.engine.codes import CodedItems
@@ -96,9 +97,14 @@ class ExportRunner:
             raise ArtifactError(f"expected {[len(items), width]} of {part}, got {list(whole.shape)}; export again")
         return whole
 
-    def mixed(self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route]) -> None:
-        """See `Runner.mixed`: a graph per route is always faster."""
-        return
+    def by_route(
+        self, items: np.ndarray, lengths: np.ndarray, budget: float | None
+    ) -> Iterator[tuple[np.ndarray | slice, Sequence[Route], np.ndarray]]:
+        """See `Runner.by_route`."""
+        for group in grouped(self.routes(items, lengths, budget)):
+            rows = slice(None) if group.rows is None else group.rows
+            own, longest = lengths[rows], None if group.rows is None else lengths[rows].max()
+            yield rows, group.routes, self.states(items[rows, :longest], own, group.route)
 
     def layout(self, route: Route) -> Layout | None:
         """See `StepRunner.layout`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,8 +32,19 @@ class Runner(Protocol):
         """What scores the next item, [B, e] in the runner's own form, all users on one route."""
         ...
 
-    def mixed(self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route]) -> Any | None:
-        """As ``states`` with a route per user, where that is faster than a dense slice per route; else None."""
+    def by_route(
+        self, items: np.ndarray, lengths: np.ndarray, budget: float | None
+    ) -> Iterable[tuple[np.ndarray | slice, Sequence[Route], Any]]:
+        """Run every user on the route that is chosen for it.
+
+        Args:
+            items: Histories int64 [B, T].
+            lengths: int64 [B].
+            budget: Mean cost wanted, as a share of the full model's FLOPs; None for the model's usual one.
+
+        Yields:
+            Some of the users by their places in the batch, their routes, and their states as of ``states``.
+        """
         ...
 
     def best(
@@ -42,7 +53,7 @@ class Runner(Protocol):
         """Ids int64 and scores float32 of the best items, best first, exact; k columns, or fewer where fewer are allowed.
 
         Args:
-            states: What ``states`` or ``mixed`` returned for B users.
+            states: What ``states`` or ``by_route`` gave for B users.
             k: At most N.
             exclude: int64 [B, S] ids that may not be returned, padded with 0. Missing answers have the score -inf.
             allowed: int64 [K], ascending ids that alone may be returned, or None for all.

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from leanrec.core import stepping
-from leanrec.core.recommender import WORTH_A_GROUP, Recommender, skipped
+from leanrec.core.by_route import by_route
+from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Route
 from leanrec.engine.memories import Layout
 from leanrec.items import bfloat16
@@ -61,14 +62,13 @@ class TorchRunner:
         return self.encoder.represent(self._batch(items, lengths), route).float()
 
     @torch.inference_mode()
-    def mixed(self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route]) -> Tensor | None:
-        """See `Runner.mixed`: block by block, where routes differ in their blocks only and few users share one."""
-        distinct = set(routes)
-        sizes = {(route.emb, route.width) for route in distinct}
-        if len(sizes) > 1 or len(routes) >= WORTH_A_GROUP * len(distinct):
-            return None
-        skip = skipped(list(routes), len(self.model.backbone.blocks)).to(self.device)
-        return self.encoder.represent(self._batch(items, lengths), Route(*sizes.pop()), skip).float()
+    def by_route(
+        self, items: np.ndarray, lengths: np.ndarray, budget: float | None
+    ) -> list[tuple[np.ndarray | slice, Sequence[Route], Tensor]]:
+        """See `Runner.by_route`."""
+        batch = self._batch(items, lengths)
+        found = by_route(self.encoder, batch, self.model.routes(batch, budget))
+        return [(rows, routes, states.float()) for rows, routes, states in found]
 
     def layout(self, route: Route) -> Layout | None:
         """See `StepRunner.layout`."""

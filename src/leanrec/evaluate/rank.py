@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from leanrec.core.backbone import ItemTable
-from leanrec.core.recommender import Recommender, by_route
+from leanrec.core.by_route import by_route
+from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Route
 from leanrec.data.batches import Asked, Seen
 
@@ -58,15 +59,12 @@ def rank(
         batch = question.batch.to(device)
         wanted = torch.from_numpy(targets[question.rows]).to(device)
         seen = question.seen if exclude_seen else None
-        chosen = (routes or model.routes)(batch)
-
-        def answer(states: Tensor, rows: Tensor, wanted: Tensor = wanted, seen: Seen | None = seen) -> tuple[Tensor]:
-            gone = None if seen is None else seen.of(rows.cpu().numpy())
-            return (ranks_of(model.items, states, wanted[rows], gone),)
-
-        ranks[question.rows] = by_route(model, batch, chosen, answer)[0].cpu().numpy()
-        for row, route in zip(question.rows, chosen, strict=True):
-            taken[row] = route
+        for some, on, states in by_route(model, batch, (routes or model.routes)(batch)):
+            rows = question.rows[some]
+            gone = None if seen is None else seen.of(some)
+            ranks[rows] = ranks_of(model.items, states, wanted[some], gone).cpu().numpy()
+            for row, route in zip(rows.tolist(), on, strict=True):
+                taken[row] = route
     return Ranking(ranks, taken)
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from leanrec.backbones import backbones
-from leanrec.core import recommender
-from leanrec.core.recommender import Recommender, by_route, skipped
+from leanrec.core.grouping import grouped, skipped
+from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL, Batch, Route
-from toys import random_batch, randomise
+from toys import random_batch, randomise, scores_by_route
 
 ITEMS, BLOCKS, LONGEST = 20, 3, 6
 SHAPES: dict[str, dict[str, Any]] = {
@@ -49,13 +49,11 @@ def make(name: str = "nextitnet") -> Counted:
 
 def answers(
     model: Counted, batch: Batch, routes: list[Route], worth: int
-) -> tuple[Tensor, Tensor, list[tuple[int, Route, bool]]]:
-    """Scores and rows of all users, and what was run."""
+) -> tuple[Tensor, list[tuple[int, Route, bool]]]:
+    """Scores of all users, and what was run."""
     model.runs.clear()
-    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
-        patch.setattr(recommender, "WORTH_A_GROUP", worth)
-        scores, rows = by_route(model, batch, routes, lambda states, rows: (model.items.score(states), rows))
-    return scores, rows, [*model.runs]
+    with torch.inference_mode():
+        return scores_by_route(model, batch, routes, worth), [*model.runs]
 
 
 @names
@@ -63,12 +61,11 @@ def answers(
 def test_block_by_block_and_in_groups_the_answers_are_the_same(name: str, kinds: tuple[Route, ...]) -> None:
     model, batch = make(name), random_batch(ITEMS, [1 + user % LONGEST for user in range(14)])
     routes = [kinds[(user * 3) % 4] for user in range(14)]
-    grouped, rows, runs = answers(model, batch, routes, 0)
+    apart, runs = answers(model, batch, routes, 0)
     assert sorted(runs, key=str) == sorted(((routes.count(kind), kind, False) for kind in kinds), key=str)
-    together, same_rows, once = answers(model, batch, routes, 10**9)
+    together, once = answers(model, batch, routes, 10**9)
     assert once == [(14, Route(kinds[0].emb, kinds[0].width), True)]
-    assert rows.tolist() == same_rows.tolist() == list(range(14))
-    torch.testing.assert_close(together, grouped, atol=1e-5, rtol=0)
+    torch.testing.assert_close(together, apart, atol=1e-5, rtol=0)
     for user, route in enumerate(routes):
         alone = model.score(batch.rows(torch.tensor([user])), route)[0].detach()
         torch.testing.assert_close(together[user], alone, atol=1e-5, rtol=0)
@@ -80,8 +77,7 @@ def test_block_by_block_and_in_groups_the_answers_are_the_same(name: str, kinds:
 def test_answers_come_back_in_order(users: list[tuple[Route, int]], one_by_one: bool) -> None:
     model, routes = make(), [route for route, _ in users]
     batch = random_batch(ITEMS, [length for _, length in users])
-    scores, rows, runs = answers(model, batch, routes, 10**9 if one_by_one else 0)
-    assert rows.tolist() == list(range(len(users)))
+    scores, runs = answers(model, batch, routes, 10**9 if one_by_one else 0)
     assert len(runs) == (1 if one_by_one else len(set(routes)))
     for user, route in enumerate(routes):
         alone = model.score(batch.rows(torch.tensor([user])), route)[0].detach()
@@ -100,7 +96,7 @@ def test_answers_come_back_in_order(users: list[tuple[Route, int]], one_by_one: 
 def test_routes_of_different_channels_are_always_grouped(kinds: tuple[Route, ...]) -> None:
     model, batch = make(), random_batch(ITEMS, [3, 6, 2, 5, 1, 4])
     routes = [*kinds, *kinds]
-    scores, _, runs = answers(model, batch, routes, 10**9)
+    scores, runs = answers(model, batch, routes, 10**9)
     assert runs == [(2, kind, False) for kind in kinds]
     for user, route in enumerate(routes):
         alone = model.score(batch.rows(torch.tensor([user])), route)[0].detach()
@@ -110,7 +106,7 @@ def test_routes_of_different_channels_are_always_grouped(kinds: tuple[Route, ...
 @pytest.mark.parametrize("route", APART, ids=str)
 def test_users_who_all_agree_skip_nothing_one_by_one(route: Route) -> None:
     model, batch = make(), random_batch(ITEMS, [3, 6, 2])
-    scores, _, runs = answers(model, batch, [route] * 3, 10**9)
+    scores, runs = answers(model, batch, [route] * 3, 10**9)
     assert runs == [(3, route, False)]
     assert torch.equal(scores, model.score(batch, route))
 
@@ -118,7 +114,7 @@ def test_users_who_all_agree_skip_nothing_one_by_one(route: Route) -> None:
 @pytest.mark.parametrize(("users", "blocks_first"), [(4, True), (5, True), (6, False), (7, False)])
 def test_groups_are_worth_it_from_a_mean_size(users: int, blocks_first: bool) -> None:
     routes = [APART[0], APART[1]] + [APART[1]] * (users - 2)
-    _, _, runs = answers(make(), random_batch(ITEMS, [3] * users), routes, 3)
+    _, runs = answers(make(), random_batch(ITEMS, [3] * users), routes, 3)
     assert len(runs) == (1 if blocks_first else 2)
     assert runs[0][2] == blocks_first
 
@@ -132,6 +128,19 @@ def test_a_block_runs_on_the_users_that_keep_it_and_on_no_others(name: str) -> N
         block.register_forward_hook(lambda block, given, out, index=index: seen.update({index: len(given[0])}))
     answers(model, batch, routes, 10**9)
     assert seen == {0: 3, 2: 1}
+
+
+def test_users_of_one_route_are_not_copied() -> None:
+    (group,) = grouped([FULL] * 3, BLOCKS)
+    assert (group.rows, group.routes, group.route, group.skip) == (None, [FULL] * 3, FULL, None)
+
+
+def test_a_model_that_is_a_graph_per_route_never_runs_block_by_block() -> None:
+    routes = [APART[0], APART[1], APART[0]]
+    assert [(group.route, group.rows.tolist()) for group in grouped(routes) if group.rows is not None] == [
+        (APART[0], [0, 2]),
+        (APART[1], [1]),
+    ]
 
 
 def test_blocks_that_routes_leave_out() -> None:
@@ -149,5 +158,5 @@ def test_blocks_that_routes_leave_out() -> None:
 def test_a_route_skips_what_it_does_not_keep(patterns: list[list[bool]]) -> None:
     routes = [Route(layers=tuple(i for i, keep in enumerate(pattern) if keep)) for pattern in patterns]
     found = skipped(routes, 5)
-    assert found.dtype == torch.bool
+    assert found.dtype == bool
     assert (~found).tolist() == patterns

@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from leanrec.backbones.sasrec import SASRec, SASRecConfig
 from leanrec.core.backbone import ItemTable
 from leanrec.core.errors import CompositionError, ConfigError
-from leanrec.core.recommender import Criterion, HeldOut, Recommender, by_route, grouped
+from leanrec.core.recommender import Criterion, HeldOut, Recommender
 from leanrec.core.types import FULL, Batch, Gates, Route
 from toys import random_batch, randomise
 
@@ -143,29 +141,3 @@ def test_a_slot_that_is_filled_is_not_filled_again() -> None:
     assert model.criterion is first
     model.criterion = None
     model.criterion = Plain()
-
-
-def test_a_batch_of_one_route_is_not_copied() -> None:
-    batch = random_batch(20, [1, 6, 3])
-    [(route, rows, part)] = grouped(batch, [FULL] * 3)
-    assert (route, rows.tolist()) == (FULL, [0, 1, 2])
-    assert part is batch
-
-
-@given(st.lists(st.tuples(st.sampled_from(ROUTES), st.integers(1, 6)), min_size=1, max_size=8))
-def test_answers_come_back_in_order(users: list[tuple[Route, int]]) -> None:
-    model = make()
-    batch = random_batch(20, [length for _, length in users])
-    routes = [route for route, _ in users]
-    calls: list[int] = []
-
-    def answer(states: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        calls.append(len(rows))
-        return model.items.score(states), rows
-
-    scores, rows = by_route(model, batch, routes, answer)
-    assert rows.tolist() == list(range(len(users)))
-    assert len(calls) == len(set(routes)) and sum(calls) == len(users)
-    for row, (route, length) in enumerate(users):
-        alone = Batch(batch.items[row : row + 1, :length], batch.lengths[row : row + 1])
-        torch.testing.assert_close(scores[row], model.score(alone, route)[0], atol=1e-5, rtol=0)

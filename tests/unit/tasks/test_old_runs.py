@@ -12,10 +12,10 @@ import torch
 from forging import edited, reweighted
 from leanrec.build import open_run
 from leanrec.config import parse
-from leanrec.core.recommender import Recommender, by_route
+from leanrec.core.recommender import Recommender
 from leanrec.data.store import Store
 from leanrec.tasks import run_training
-from toys import random_batch
+from toys import random_batch, scores_by_route
 
 FITTED = ["costs.table", "dial.budgets", "dial.prices"]
 """Names of weights as they were."""
@@ -62,7 +62,7 @@ def answers(model: Recommender, budget: float | None) -> torch.Tensor:
     batch = random_batch(30, [1 + user % 10 for user in range(40)])
     routes = model.routes(batch, budget)
     assert len(set(routes)) > 1 or budget is not None
-    return by_route(model, batch, routes, lambda states, rows: (model.items.score(states),))[0]
+    return scores_by_route(model, batch, routes)
 
 
 @pytest.mark.parametrize("name", WERE)

@@ -15,7 +15,7 @@ from leanrec.backbones.sasrec import SASRec, SASRecConfig
 from leanrec.build import build, open_run
 from leanrec.config import parse
 from leanrec.core.errors import CompositionError, ConfigError
-from leanrec.core.recommender import HeldOut, Recommender, by_route
+from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import compose
 from leanrec.core.types import FULL, PAD, Batch, Route
@@ -29,7 +29,7 @@ from leanrec.routing.sandwich import among
 from leanrec.tasks import run_training
 from leanrec.techniques.canet.choice import GridChoice, grid_choice
 from leanrec.techniques.canet.technique import CANetConfig, CANetTechnique
-from toys import catalog, chain_store, random_batch, same, store_of
+from toys import catalog, chain_store, random_batch, same, scores_by_route, store_of
 from unit.techniques.canets import ITEMS, JOINT, LONGEST, PAPER, SHAPES, make, random_routes, wanting
 
 backbones = pytest.mark.parametrize("backbone", ["sasrec", "nextitnet"])
@@ -231,7 +231,7 @@ def test_grouping_by_route_changes_no_answer(backbone: str) -> None:
     routes = model.routes(batch, 0.4)
     assert len(set(routes)) > 3
     price = grid_choice(model).dial.price(0.4)
-    (together,) = by_route(model, batch, routes, lambda states, rows: (model.items.score(states),))
+    together = scores_by_route(model, batch, routes)
     for user in range(batch.size):
         alone = batch.rows(torch.tensor([user]))
         assert model.routes(alone, 0.4) == [routes[user]]

@@ -14,7 +14,7 @@ from torch import Tensor
 from leanrec.build import build
 from leanrec.config import parse
 from leanrec.core.errors import CompositionError, ConfigError
-from leanrec.core.recommender import HeldOut, Recommender, by_route
+from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.types import FULL, MASK, PAD, Batch, Gates, Route
 from leanrec.layers.gates import ReZero
 from leanrec.routing.fit import read_sample
@@ -24,7 +24,7 @@ from leanrec.techniques.skiprec.config import JOINT
 from leanrec.techniques.skiprec.losses import TOP, PatternSandwich, PolicyLoss, gumbel_like
 from leanrec.techniques.skiprec.menu import favoured, grown
 from leanrec.techniques.skiprec.policy import READERS, route_of
-from toys import catalog, random_batch, randomise, same
+from toys import catalog, random_batch, randomise, same, scores_by_route
 
 ITEMS, LONGEST, BLOCKS = 30, 8, 4
 SHAPES: dict[str, dict[str, Any]] = {
@@ -810,7 +810,7 @@ def test_running_patterns_together_changes_no_answer(backbone: str) -> None:
     model, batch = calibrated(backbone, training="gumbel", patterns=12), people(24)
     routes = model.routes(batch, 0.5)
     assert len(set(routes)) > 3
-    (together,) = by_route(model, batch, routes, lambda states, rows: (model.items.score(states),))
+    together = scores_by_route(model, batch, routes)
     for user, route in enumerate(routes):
         alone = batch.rows(torch.tensor([user]))
         assert model.routes(alone, 0.5) == [route]
