@@ -246,6 +246,6 @@ def test_replicas_need_sessions_that_they_share(run: Path) -> None:
 
 
 def test_an_open_door_is_said(run: Path) -> None:
-    with mock.patch("leanrec.server.running.run"):
+    with mock.patch("leanrec.server.running.serve_until_stopped"):
         told = leanrec("serve", run, "--host", "0.0.0.0", "--port", "0")
     assert told.code == 0 and "warning: everybody who reaches 0.0.0.0 may ask; set LEANREC_API_KEY" in told.err

@@ -1,7 +1,7 @@
 """Micro-batching: questions that come while others are being answered are answered together.
 
 One worker thread answers; the loop does not wait for it. A question that finds the worker idle and nobody else about is answered
-at once, by the loop itself where that takes less than `BLINK`: waking a thread twice would take longer than that. While several
+at once, by the loop itself where that takes less than `_BLINK`: waking a thread twice would take longer than that. While several
 clients ask, the worker waits at most ``gather`` seconds for as many users as the last batch had. Nothing is answered late: a
 question leaves with a refusal when its deadline comes, or at the door if the queue is so long that it would.
 """
@@ -21,22 +21,22 @@ from typing import Generic, Protocol, TypeVar
 from leanrec.server.pace import Pace
 from leanrec.server.problems import Refusal
 
-BLINK = 0.002
+_BLINK = 0.002
 """Seconds for which the loop may be kept from everything else."""
 IN_TIME = 0.7
 """Share of its time after which a question is refused: the reply has a way to go yet."""
-LIKELY = 0.4
+_LIKELY = 0.4
 """Share of its time that a question may have to wait to be let in: what is foreseen was learned in calmer moments."""
-HASTY = 0.3
+_HASTY = 0.3
 """The same for a client that asks again sooner than it was told to: the rest of the queue is for others."""
-RISES = 1.05
+_RISES = 1.05
 """How much longer one user alone may be thought to take, with every one that did take longer."""
 
-Question = TypeVar("Question")
-Answered = TypeVar("Answered")
+_Question = TypeVar("_Question")
+_Answered = TypeVar("_Answered")
 
 
-class Watch(Protocol):
+class BatchWatcher(Protocol):
     """Told what the batcher does, on the loop's thread."""
 
     def started(self, users: int, waited: float, waiting: int) -> None:
@@ -45,9 +45,9 @@ class Watch(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting(Generic[Question, Answered]):
-    questions: Sequence[Question]
-    future: asyncio.Future[list[Answered]]
+class _Waiting(Generic[_Question, _Answered]):
+    questions: Sequence[_Question]
+    future: asyncio.Future[list[_Answered]]
     came: float
     within: float
     hasty: bool
@@ -58,13 +58,13 @@ class _Waiting(Generic[Question, Answered]):
         return self.came + IN_TIME * self.within
 
 
-class Batcher(Generic[Question, Answered]):
+class Batcher(Generic[_Question, _Answered]):
     """Answers questions in batches. All methods are called on one event loop.
 
     Args:
         answer: From questions to as many answers, on the worker's thread. An exception among them, or raised for a request alone,
             is raised to whoever asked.
-        watch: Told of every batch.
+        watch: Is told of every batch.
         gather: Seconds.
         most: Users of a batch.
         queue: Users that may wait.
@@ -74,8 +74,8 @@ class Batcher(Generic[Question, Answered]):
 
     def __init__(
         self,
-        answer: Callable[[list[Question]], list[Answered | Exception]],
-        watch: Watch,
+        answer: Callable[[list[_Question]], list[_Answered | Exception]],
+        watch: BatchWatcher,
         gather: float,
         most: int,
         queue: int,
@@ -87,8 +87,8 @@ class Batcher(Generic[Question, Answered]):
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._worker = ThreadPoolExecutor(1, "leanrec-answers")
-        self._waiting: deque[_Waiting[Question, Answered]] = deque()
-        self._last_ones: deque[_Waiting[Question, Answered]] = deque()
+        self._waiting: deque[_Waiting[_Question, _Answered]] = deque()
+        self._last_ones: deque[_Waiting[_Question, _Answered]] = deque()
         self._begins: asyncio.Handle | None = None
         self._running, self._last, self._since = 0, 0, 0.0
         self._idle = asyncio.Event()
@@ -97,13 +97,13 @@ class Batcher(Generic[Question, Answered]):
         self.waiting, self._hasty, self.pace = 0, 0, Pace()
         self.single = math.inf
 
-    async def ask(self, questions: Sequence[Question], within: float, hasty: bool = False) -> list[Answered]:
+    async def ask(self, questions: Sequence[_Question], within: float, hasty: bool = False) -> list[_Answered]:
         """Answers to the questions of one request, one user each.
 
         Args:
             questions: At least one.
             within: Seconds until the reply must have arrived.
-            hasty: See `admit`.
+            hasty: As in `admit`.
 
         Raises:
             Refusal: There is no room, or no time.
@@ -122,15 +122,15 @@ class Batcher(Generic[Question, Answered]):
             timer.cancel()
 
     def admit(self, users: int, within: float, hasty: bool = False) -> None:
-        """Refuse whom the queue has no room for, or no time.
+        """Decide whether a request may join the queue: the one admission of the server, before and after a request is read.
 
         Args:
-            users: Of the request.
+            users: How many the request asks for.
             within: Seconds until the reply must have arrived.
-            hasty: Whether the client asks again sooner than it was told to. Such ones are answered after all others.
+            hasty: Whether the client asks again sooner than it was told to. Such requests are answered after all others.
 
         Raises:
-            Refusal: So it is.
+            Refusal: The queue is full, or so long that the reply would come too late.
         """
         if not self.waiting:
             return
@@ -138,7 +138,7 @@ class Batcher(Generic[Question, Answered]):
             self._overloaded(f"expected at most {self._queue} users to wait, got more")
         before = self.waiting if hasty else self.waiting - self._hasty
         ahead = self._left() + self.pace.foresees(before + users, self.size)
-        if ahead > (HASTY if hasty else LIKELY) * within:
+        if ahead > (_HASTY if hasty else _LIKELY) * within:
             self._overloaded(
                 f"expected an answer within {within:.3g} s, got a queue of about {ahead:.3g} s, too long to be sure"
             )
@@ -185,15 +185,15 @@ class Batcher(Generic[Question, Answered]):
         now, users = self._loop.time(), sum(len(one.questions) for one in batch)
         self._running, self._since = users, now
         self._watch.started(users, now - batch[0].came, self.waiting)
-        if users == 1 >= self._last and self.single < BLINK:
+        if users == 1 >= self._last and self.single < _BLINK:
             self._done(batch, *self._timed(batch))
         else:
             self._idle.clear()
             self._worker.submit(self._work, batch)
 
-    def _next(self) -> list[_Waiting[Question, Answered]]:
+    def _next(self) -> list[_Waiting[_Question, _Answered]]:
         """Whoever is next. Who would be late is told now: time spent on that answer would make others late."""
-        batch: list[_Waiting[Question, Answered]] = []
+        batch: list[_Waiting[_Question, _Answered]] = []
         users, now = 0, self._loop.time()
         ready = now + self.pace.foresees(min(self.waiting, self.size), self.size)
         while (queue := self._waiting or self._last_ones) and (
@@ -209,11 +209,11 @@ class Batcher(Generic[Question, Answered]):
                 users += len(one.questions)
         return batch
 
-    def _work(self, batch: list[_Waiting[Question, Answered]]) -> None:
+    def _work(self, batch: list[_Waiting[_Question, _Answered]]) -> None:
         """On the worker's thread."""
         self._loop.call_soon_threadsafe(self._done, batch, *self._timed(batch))
 
-    def _timed(self, batch: list[_Waiting[Question, Answered]]) -> tuple[list[list[Answered | Exception]], float]:
+    def _timed(self, batch: list[_Waiting[_Question, _Answered]]) -> tuple[list[list[_Answered | Exception]], float]:
         """Answers, and the seconds that they took.
 
         How long the loop was busy before it hears of them is not counted. Counted, a loop full of refusals would make batches look
@@ -223,26 +223,26 @@ class Batcher(Generic[Question, Answered]):
         results = self._answered(batch)
         return results, self._clock() - started
 
-    def _answered(self, batch: list[_Waiting[Question, Answered]]) -> list[list[Answered | Exception]]:
+    def _answered(self, batch: list[_Waiting[_Question, _Answered]]) -> list[list[_Answered | Exception]]:
         """If a batch fails, each request is tried alone, so that only the guilty one does."""
         try:
             started = self._clock()
             found = self._answer([question for one in batch for question in one.questions])
             if len(found) == 1:  # the least of late, for what else the machine does is not the answer's fault
-                self.single = min(self._clock() - started, RISES * self.single)
+                self.single = min(self._clock() - started, _RISES * self.single)
             answers = iter(found)
             return [[next(answers) for _ in one.questions] for one in batch]
         except Exception as error:
             return [[error]] if len(batch) == 1 else [self._alone(one) for one in batch]
 
-    def _alone(self, one: _Waiting[Question, Answered]) -> list[Answered | Exception]:
+    def _alone(self, one: _Waiting[_Question, _Answered]) -> list[_Answered | Exception]:
         try:
             return self._answer(list(one.questions))
         except Exception as error:
             return [error]
 
     def _done(
-        self, batch: list[_Waiting[Question, Answered]], results: list[list[Answered | Exception]], took: float
+        self, batch: list[_Waiting[_Question, _Answered]], results: list[list[_Answered | Exception]], took: float
     ) -> None:
         """Back on the loop: learn from the time that the batch took, hand out its answers, start the next one."""
         self._last, self._running = self._running, 0
@@ -264,7 +264,7 @@ class Batcher(Generic[Question, Answered]):
             self._start()
 
 
-def _expire(future: asyncio.Future[list[Answered]], within: float) -> None:
+def _expire(future: asyncio.Future[list[_Answered]], within: float) -> None:
     if not future.done():
         future.set_exception(
             Refusal("deadline", f"expected an answer within {within:.3g} s, got none; ask again later", 1)

@@ -1,15 +1,34 @@
-"""Close a connection without losing the reply that was just written to it."""
+"""End without resetting clients: a connection whose reply is on its way, and a listening socket that clients have connected to."""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import select
+import socket
+import struct
+import sys
+from contextlib import suppress
 from typing import Any
 
-PATIENCE = 2.0
+_PATIENCE = 2.0
 """Seconds until a client that was told of the end must have closed its side."""
-IGNORED = 2**20
+_IGNORED = 2**20
 """Bytes that such a client may still send; they are not kept."""
+
+_SO_ATTACH_FILTER = 26
+"""Of Linux; the socket module does not name it."""
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # load the byte with the flags of the TCP header
+    (0x45, 0, 1, 0x02),  # SYN?
+    (0x06, 0, 0, 0),  # then drop the packet
+    (0x06, 0, 0, 0xFFFFFFFF),  # else take it whole
+)
+"""A packet filter that drops requests for new connections."""
+_MOMENT = 0.02
+"""Seconds in which a connection that was begun is complete."""
+_LONGEST = 1.0
+"""Seconds after which the socket is closed all the same."""
 
 
 class PoliteTransport:
@@ -41,7 +60,7 @@ class PoliteTransport:
         """Send what was written, then say that nothing follows."""
         if self.is_closing():
             return
-        self._end = self._loop.call_later(PATIENCE, self._transport.abort)
+        self._end = self._loop.call_later(_PATIENCE, self._transport.abort)
         self._transport.resume_reading()
         self._transport.write_eof()
 
@@ -58,10 +77,34 @@ class PoliteTransport:
     def ignore(self, data: bytes) -> None:
         """Bytes that came after the end."""
         self._ignored += len(data)
-        if self._ignored > IGNORED:
+        if self._ignored > _IGNORED:
             self._transport.abort()
 
     def lost(self) -> None:
         """The connection is gone."""
         if self._end is not None:
             self._end.cancel()
+
+
+async def wait_for_backlog(listening: socket.socket) -> None:
+    """Keep new clients out, and wait until the loop has accepted those that have connected.
+
+    Closing a listening socket resets whoever is in its queue. New clients try again after a second, and then find the port closed;
+    none of them has sent a request. Only Linux can keep them out; elsewhere some may still connect while the socket is closed.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):
+            _drop_new(listening)
+    poll = select.poll()
+    poll.register(listening, select.POLLIN)
+    for _ in range(int(_LONGEST / _MOMENT)):
+        await asyncio.sleep(_MOMENT)
+        if not poll.poll(0):
+            return
+
+
+def _drop_new(listening: socket.socket) -> None:
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN))
+    listening.setsockopt(
+        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,28 +71,8 @@ def serve(
 
     Example: leanrec serve exported --adaptive-budget 0.3 --sessions sqlite:sessions.db
     """
-    settings = Settings(
-        gather_ms=gather_ms,
-        batch=batch,
-        queue=queue,
-        deadline_ms=deadline_ms,
-        adaptive_budget=adaptive_budget,
-        adaptive_wait_ms=adaptive_wait_ms,
-        users=users,
-        k=k,
-        history=history,
-        body_bytes=body_bytes,
-        header_bytes=header_bytes,
-        header_s=header_s,
-        body_s=body_s,
-        connections=connections,
-        session_mb=session_mb,
-        expand=expand,
-        trust=trust,
-        drain_s=drain_s,
-        api_key=api_key,
-        admin_key=admin_key,
-    )
+    given = locals()
+    settings = Settings(**{field.name: given[field.name] for field in fields(Settings)})
     if host not in LOCAL and not api_key:
         _note(f"warning: everybody who reaches {host} may ask; set LEANREC_API_KEY, or listen at 127.0.0.1")
     if ray:
@@ -107,8 +88,7 @@ def serve(
 def _serve(run: Path, host: str, port: int, sessions: str, settings: Settings, as_json: bool, hangup: Hangup) -> None:
     _needed()
     from leanrec.server.live import open_live
-    from leanrec.server.running import listen
-    from leanrec.server.running import run as serve_until_stopped
+    from leanrec.server.running import listen, serve_until_stopped
     from leanrec.server.service import Service
     from leanrec.server.stores import open_store
 

@@ -20,17 +20,17 @@ from leanrec.server.service import Service
 if TYPE_CHECKING:
     import asyncio
 
-FIELD = 32
+_FIELD = 32
 """Bytes that a header counts for beside its text, so that many empty ones have a limit, too."""
-CHUNKING = 8
+_CHUNKING = 8
 """A chunked body may be so many times larger than what it holds."""
-MOMENT = 0.02
+_MOMENT = 0.02
 """Seconds in which bytes that have arrived are read."""
-QUIET = 0.25
+_QUIET = 0.25
 """Seconds without a request after which a connection is closed while the server stops."""
 
 
-class Stage(Enum):
+class NextPart(Enum):
     """What is read next: the head of a request, its body, or nothing that was begun."""
 
     HEAD = "headers"
@@ -51,7 +51,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, service: Service, **options: Any) -> None:
         super().__init__(**options)
         self._service, self._settings = service, service.settings
-        self._stage, self._since = Stage.HEAD, self.loop.time()
+        self._next, self._since = NextPart.HEAD, self.loop.time()
         self._read = self._fields = 0
         self._stuck = math.inf
         self._stopping = False
@@ -77,8 +77,8 @@ class Connection(HttpToolsProtocol):
             self.transport.ignore(data)
             return
         self._unset_keepalive_if_required()
-        if self._stage is Stage.IDLE and self.idle:
-            self._enter(Stage.HEAD)  # empty lines may come before a request, but not for ever
+        if self._next is NextPart.IDLE and self.idle:
+            self._enter(NextPart.HEAD)  # empty lines may come before a request, but not for ever
         assert self.parser is not None
         try:
             self.parser.feed_data(data)
@@ -88,11 +88,11 @@ class Connection(HttpToolsProtocol):
             self._refuse(self._broken or Refusal("not-http", f"expected HTTP/1.1, got something else: {error!s:.80}"))
             return
         self._read += len(data)
-        if self._stage is Stage.HEAD and self._read > self._settings.header_bytes:
+        if self._next is NextPart.HEAD and self._read > self._settings.header_bytes:
             self._refuse(self._too_many_fields())
         elif (
-            self._stage is Stage.BODY
-            and self._read > CHUNKING * self._settings.body_bytes + self._settings.header_bytes
+            self._next is NextPart.BODY
+            and self._read > _CHUNKING * self._settings.body_bytes + self._settings.header_bytes
         ):
             self._refuse(
                 Refusal("too-large", f"expected a body of at most {self._settings.body_bytes} bytes, got more")
@@ -100,7 +100,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins; of the bytes that came with its first ones only the complete headers are counted."""
-        self._enter(Stage.HEAD)
+        self._enter(NextPart.HEAD)
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -110,19 +110,19 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer after a chunked body."""
-        self._count(len(name) + len(value) + FIELD)
+        self._count(len(name) + len(value) + _FIELD)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """A request has its headers."""
         super().on_headers_complete()
-        self._enter(Stage.BODY)
+        self._enter(NextPart.BODY)
         if not self._service.ready:
             self.cycle.keep_alive = False  # the next request goes to another server
 
     def on_message_complete(self) -> None:
         """A request was read."""
-        self._enter(Stage.IDLE)
+        self._enter(NextPart.IDLE)
         super().on_message_complete()
 
     def pause_writing(self) -> None:
@@ -150,14 +150,14 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
         elif self.transport.is_closing():
             return
-        elif self._stage is Stage.HEAD and took > own.header_s:
+        elif self._next is NextPart.HEAD and took > own.header_s:
             if self._read:
                 self._refuse(
                     Refusal("slow", f"expected headers within {own.header_s:g} s, got only some; send them at once")
                 )
             else:
                 self.transport.close_now()
-        elif self._stage is Stage.BODY and took > own.body_s:
+        elif self._next is NextPart.BODY and took > own.body_s:
             self._refuse(
                 Refusal("slow", f"expected a body within {own.body_s:g} s, got a part of one; send it at once")
             )
@@ -166,14 +166,14 @@ class Connection(HttpToolsProtocol):
         """Answer what is under way, or comes soon, and end."""
         self._stopping = True
         if self.idle:
-            self.loop.call_later(QUIET, self._end_if_quiet)
+            self.loop.call_later(_QUIET, self._end_if_quiet)
         elif self.cycle is not None:
             self.cycle.keep_alive = False
 
     @property
     def idle(self) -> bool:
         """Whether nothing is being read, answered or sent."""
-        begun = self._stage is Stage.BODY or (self._stage is Stage.HEAD and self._read > 0)
+        begun = self._next is NextPart.BODY or (self._next is NextPart.HEAD and self._read > 0)
         return not (begun or self.pipeline) and (self.cycle is None or self.cycle.response_complete)
 
     def _end_if_quiet(self) -> None:
@@ -181,13 +181,13 @@ class Connection(HttpToolsProtocol):
         if not self.idle or self.transport.is_closing():
             return
         if self.transport.unread():
-            self.loop.call_later(MOMENT, self._end_if_quiet)
+            self.loop.call_later(_MOMENT, self._end_if_quiet)
         else:
             self.transport.close_now()
 
-    def _enter(self, stage: Stage) -> None:
-        self._stage, self._since, self._read = stage, self.loop.time(), 0
-        if stage is Stage.HEAD:
+    def _enter(self, part: NextPart) -> None:
+        self._next, self._since, self._read = part, self.loop.time(), 0
+        if part is NextPart.HEAD:
             self._fields = 0
 
     def _count(self, bytes_: int) -> None:
@@ -204,7 +204,7 @@ class Connection(HttpToolsProtocol):
         """Say what is wrong, if it is this request's turn to be answered, and end."""
         self._service.metrics.refused.labels(refused.kind).inc()
         answering = self.cycle is not None and not self.cycle.response_complete
-        first = answering and not self.cycle.response_started if self._stage is Stage.BODY else not answering
+        first = answering and not self.cycle.response_started if self._next is NextPart.BODY else not answering
         if first and not self.pipeline:
             self.transport.write(as_bytes(refused, close=True))
         if answering:

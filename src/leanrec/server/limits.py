@@ -7,7 +7,7 @@ from leanrec.server.problems import Refusal
 from leanrec.server.settings import Settings, option
 
 
-class Limits:
+class RequestLimits:
     """Checks what the schema of a body cannot say."""
 
     def __init__(self, settings: Settings) -> None:
@@ -18,7 +18,7 @@ class Limits:
         most = self.settings.deadline_ms
         return (most if asked is None else min(asked, most)) / 1000
 
-    def check(self, body: schemas.Recommend | schemas.Events) -> None:
+    def check(self, body: schemas.Recommend | schemas.AddEvents) -> None:
         """Refuse what is too much, or not one question.
 
         Raises:
@@ -27,7 +27,7 @@ class Limits:
         self._at_most("k", body.k, self.settings.k, "k")
         for name in ("items", "history", "allow", "deny"):
             self._at_most(name, len(getattr(body, name, None) or ()), self.settings.history, "history")
-        if isinstance(body, schemas.Events):
+        if isinstance(body, schemas.AddEvents):
             return
         given = [name for name in ("history", "user", "histories", "users") if getattr(body, name) is not None]
         if len(given) != 1:

@@ -12,13 +12,13 @@ from leanrec.engine.answers import Recommendation
 from leanrec.engine.asking import Asked, Terms
 from leanrec.engine.engine import Engine
 from leanrec.engine.sessions import Sessions
-from leanrec.server.dial import Dial, dial_of
+from leanrec.server.adaptive import AdaptiveBudget, adaptive_budget
 from leanrec.server.schemas import Answer, RouteShare
 from leanrec.server.search import TitleSearch
 from leanrec.server.selfcheck import self_check
 from leanrec.server.settings import Settings
 
-DIGITS = 12
+_DIGITS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Live:
         engine: Answers.
         sessions: What makes an event cost one step.
         search: Its titles.
-        dial: What load makes of its budgets; None if it makes nothing.
+        adaptive: What load makes of its budgets; None if it makes nothing.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class Live:
     engine: Engine
     sessions: Sessions
     search: TitleSearch
-    dial: Dial | None = None
+    adaptive: AdaptiveBudget | None = None
 
     def routes(self) -> list[RouteShare]:
         """Every route and its share of the full model's cost."""
@@ -95,15 +95,15 @@ def answered(questions: Sequence[Question]) -> list[Answer | Exception]:
 
 def _under_load(questions: Sequence[Question]) -> Iterator[Asked]:
     """What is asked, at the budgets of the moment; requests of equal terms keep equal terms."""
-    changed: dict[tuple[Dial, Terms], Terms] = {}
+    changed: dict[tuple[AdaptiveBudget, Terms], Terms] = {}
     for question in questions:
-        dial, asked = question.live.dial, question.asked
-        if dial is None:
+        adaptive, asked = question.live.adaptive, question.asked
+        if adaptive is None:
             yield asked
             continue
-        terms = changed.get((dial, asked.terms))
+        terms = changed.get((adaptive, asked.terms))
         if terms is None:
-            terms = changed[dial, asked.terms] = replace(asked.terms, budget=dial.of(asked.terms.budget))
+            terms = changed[adaptive, asked.terms] = replace(asked.terms, budget=adaptive.of(asked.terms.budget))
         yield replace(asked, terms=terms)
 
 
@@ -138,9 +138,9 @@ def open_live(path: Path, settings: Settings) -> Live:
         run = open_run(path)
         engine, digest = run.engine(), run.manifest.sha256
     self_check(engine, path)
-    dial = dial_of(engine, path, settings.adaptive_budget, settings.adaptive_wait_ms)
+    adaptive = adaptive_budget(engine, path, settings.adaptive_budget, settings.adaptive_wait_ms)
     sessions = Sessions(engine, settings.session_mb * 2**20)
-    return Live(path, digest[:DIGITS], engine, sessions, TitleSearch(engine.catalog), dial)
+    return Live(path, digest[:_DIGITS], engine, sessions, TitleSearch(engine.catalog), adaptive)
 
 
 def settle() -> None:

@@ -12,11 +12,11 @@ from leanrec.server.schemas import Answer
 if TYPE_CHECKING:
     from leanrec.server.live import Live
 
-MEDIA = "text/plain; version=0.0.4; charset=utf-8"
-MOST_ROUTES = 64
+METRICS_MEDIA = "text/plain; version=0.0.4; charset=utf-8"
+_MOST_ROUTES = 64
 """Routes with a series of their own; the others share one."""
-SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.125, 0.25, 0.5, 1, 2, 5)
-USERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.125, 0.25, 0.5, 1, 2, 5)
+_USERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
@@ -27,14 +27,14 @@ class Metrics:
         own = {"registry": self.registry, "namespace": "leanrec"}
         self.requests = Counter("requests", "Requests by path and status.", ("path", "status"), **own)
         self.seconds = Histogram(
-            "request_seconds", "Time from a request to its reply.", ("path",), buckets=SECONDS, **own
+            "request_seconds", "Time from a request to its reply.", ("path",), buckets=_SECONDS, **own
         )
         self.route_seconds = Histogram(
-            "answer_seconds", "Time to answer a user, by the route taken.", ("route",), buckets=SECONDS, **own
+            "answer_seconds", "Time to answer a user, by the route taken.", ("route",), buckets=_SECONDS, **own
         )
         self.flops = Counter("flops_ratio", "Sum of the users' FLOPs as shares of the full model's.", **own)
-        self.batch = Histogram("batch_users", "Users answered together.", buckets=USERS, **own)
-        self.wait = Histogram("queue_seconds", "Wait of the first user of a batch.", buckets=SECONDS, **own)
+        self.batch = Histogram("batch_users", "Users answered together.", buckets=_USERS, **own)
+        self.wait = Histogram("queue_seconds", "Wait of the first user of a batch.", buckets=_SECONDS, **own)
         self.refused = Counter("refused", "Requests refused, by type of problem.", ("problem",), **own)
         self.events = Counter("events", "Events accepted.", **own)
         self.reloads = Counter("reloads", "Models that took over, or failed to.", ("result",), **own)
@@ -59,7 +59,7 @@ class Metrics:
         """A user was answered."""
         route = self._routes.get(answer.route)
         if route is None:
-            name = answer.route if len(self._routes) < MOST_ROUTES else "other"
+            name = answer.route if len(self._routes) < _MOST_ROUTES else "other"
             route = self._routes[answer.route] = self.route_seconds.labels(name)
         route.observe(seconds)
         self.flops.inc(answer.flops_ratio)

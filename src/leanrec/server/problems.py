@@ -9,7 +9,7 @@ import msgspec
 
 from leanrec.core.errors import LeanrecError, UnknownItemError
 
-MEDIA = "application/problem+json"
+PROBLEM_MEDIA = "application/problem+json"
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ def as_bytes(refused: Refusal, close: bool = False) -> bytes:
         close: Whether the connection ends with it.
     """
     body = msgspec.json.encode(refused.problem())
-    headers = {"content-type": MEDIA, "content-length": str(len(body)), **refused.headers}
+    headers = {"content-type": PROBLEM_MEDIA, "content-length": str(len(body)), **refused.headers}
     if close:
         headers["connection"] = "close"
     lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items())

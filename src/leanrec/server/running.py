@@ -15,23 +15,23 @@ import uvicorn
 
 from leanrec.core.errors import ConfigError
 from leanrec.server.app import make_app
-from leanrec.server.backlog import last_ones
+from leanrec.server.closing import wait_for_backlog
 from leanrec.server.hangup import Hangup
 from leanrec.server.live import settle
 from leanrec.server.problems import Refusal
 from leanrec.server.service import Service
 from leanrec.server.turnstile import turnstile
 
-SWITCH = 0.0005
+_SWITCH = 0.0005
 """Seconds for which the worker may keep the loop from running Python."""
 
-OTHER_FILES = 128
+_OTHER_FILES = 128
 """Files that a server opens beside its connections."""
 
-ACCEPTED = 256
+_ACCEPTED = 256
 """Connections that are accepted before the loop does something else."""
 
-log = logging.getLogger("leanrec.server")
+_log = logging.getLogger("leanrec.server")
 
 
 class Server(uvicorn.Server):
@@ -80,7 +80,7 @@ class Server(uvicorn.Server):
     def _accept(self) -> None:
         """Accept those who have connected; the loop itself accepts one in a turn, and under load its turns are long."""
         for listening in self._listening:
-            for _ in range(ACCEPTED):
+            for _ in range(_ACCEPTED):
                 try:
                     line, _ = listening.accept()
                 except OSError:
@@ -100,11 +100,11 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept whoever has connected, and answer."""
         for listening in sockets or ():
-            await last_ones(listening)
+            await wait_for_backlog(listening)
         await super().shutdown(sockets)
 
     async def _drain(self) -> None:
-        log.warning("draining: requests are taken for %g s more", self.service.settings.drain_s)
+        _log.warning("draining: requests are taken for %g s more", self.service.settings.drain_s)
         await asyncio.sleep(self.service.settings.drain_s)
         self.should_exit = True
 
@@ -145,15 +145,17 @@ def room(connections: int) -> None:
     except ImportError:  # not on Windows
         return
     least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + OTHER_FILES
+    wanted = connections + _OTHER_FILES
     if least != resource.RLIM_INFINITY and least < wanted:
         allowed = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
         if allowed < wanted:
-            log.warning("expected %d open files for --connections %d, got at most %d", wanted, connections, allowed)
+            _log.warning("expected %d open files for --connections %d, got at most %d", wanted, connections, allowed)
 
 
-def run(service: Service, at: socket.socket, started: Callable[[], None], hangup: Hangup | None = None) -> None:
+def serve_until_stopped(
+    service: Service, at: socket.socket, started: Callable[[], None], hangup: Hangup | None = None
+) -> None:
     """Serve until a signal says to stop.
 
     Args:
@@ -173,6 +175,6 @@ def run(service: Service, at: socket.socket, started: Callable[[], None], hangup
         timeout_graceful_shutdown=max(1, -(-service.settings.deadline_ms // 1000) + 1),
     )
     room(service.settings.connections)
-    sys.setswitchinterval(SWITCH)
+    sys.setswitchinterval(_SWITCH)
     settle()
     Server(config, service, started, hangup).run(sockets=[at])

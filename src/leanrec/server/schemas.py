@@ -1,8 +1,8 @@
-"""Bodies of requests and replies, and their JSON schemas for OpenAPI."""
+"""Bodies of requests and replies. The schemas of /openapi.json are made from these types."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -10,11 +10,13 @@ from msgspec import Meta
 from leanrec.engine.answers import ScoredItem
 from leanrec.server.problems import Problem
 
-Key = Annotated[str, Meta(min_length=1, max_length=512)]
-Keys = Annotated[list[Key], Meta(max_length=100_000)]
+KEY_LENGTH = 512
+"""Characters of the longest key of a user or an item."""
+Key = Annotated[str, Meta(min_length=1, max_length=KEY_LENGTH)]
+ItemKeys = Annotated[list[Key], Meta(max_length=100_000)]
 
 
-class Terms(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class RecommendOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What may be asked of a recommendation.
 
     Attributes:
@@ -28,13 +30,13 @@ class Terms(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     k: Annotated[int, Meta(ge=1, le=2**31)] = 10
     exclude_seen: bool = False
-    allow: Keys | None = None
-    deny: Keys | None = None
+    allow: ItemKeys | None = None
+    deny: ItemKeys | None = None
     budget: Annotated[float, Meta(gt=0)] | None = None
     deadline_ms: Annotated[int, Meta(ge=1, le=2**31)] | None = None
 
 
-class Recommend(Terms, kw_only=True):
+class Recommend(RecommendOptions, kw_only=True):
     """Exactly one of history, user, histories and users; the latter two are answered with a list.
 
     Attributes:
@@ -44,13 +46,13 @@ class Recommend(Terms, kw_only=True):
         users: Many users.
     """
 
-    history: Keys | None = None
+    history: ItemKeys | None = None
     user: Key | None = None
-    histories: list[Keys] | None = None
+    histories: list[ItemKeys] | None = None
     users: list[Key] | None = None
 
 
-class Events(Terms, kw_only=True):
+class AddEvents(RecommendOptions, kw_only=True):
     """New events of a user, oldest first.
 
     Attributes:
@@ -77,7 +79,7 @@ class Answer(msgspec.Struct, frozen=True):
         items: Best first; fewer than k where too few items remain.
         route: The route the user took.
         flops_ratio: Its FLOPs as a share of the full model's.
-        unknown: Keys that the catalogue does not have; they were skipped.
+        unknown: ItemKeys that the catalogue does not have; they were skipped.
         model: The first digits of the checksum of the model that answered.
         budget: The budget it was answered at, which under load is below the one asked for; null for the model's usual one.
     """
@@ -96,7 +98,7 @@ class Accepted(msgspec.Struct, frozen=True):
     Attributes:
         user: Whose.
         events: Of this user, all in all.
-        unknown: Keys that the catalogue does not have; they were skipped.
+        unknown: ItemKeys that the catalogue does not have; they were skipped.
         answer: What may follow, if that was asked for and could be answered in time; the events are stored either way.
         problem: Why there is no answer, if one was asked for.
     """
@@ -152,16 +154,7 @@ class Model(msgspec.Struct, frozen=True):
     budgets: Budgets | None
 
 
-class State(msgspec.Struct, frozen=True):
+class Health(msgspec.Struct, frozen=True):
     """How the server is."""
 
     status: str
-
-
-BODIES: tuple[type[msgspec.Struct], ...] = (Recommend, Events, Reload)
-REPLIES: tuple[type[msgspec.Struct], ...] = (Answer, Accepted, Found, Model, State, Problem)
-
-
-def components() -> dict[str, Any]:
-    """JSON schemas of all bodies by name, for OpenAPI."""
-    return msgspec.json.schema_components((*BODIES, *REPLIES), ref_template="#/components/schemas/{name}")[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from leanrec.core.plain import Catalog
 
-BLOCK = 256
+_BLOCK = 256
 """Items whose text is looked through at once: most blocks lack a word of a query, and are passed over without looking at items."""
 
 
@@ -21,7 +21,7 @@ class TitleSearch:
             for key, title in zip(catalog.keys, catalog.titles, strict=True)
         ]
         self._items = len(lines)
-        self._blocks = ["\n".join(lines[at : at + BLOCK]) for at in range(0, len(lines), BLOCK)]
+        self._blocks = ["\n".join(lines[at : at + _BLOCK]) for at in range(0, len(lines), _BLOCK)]
 
     def find(self, query: str, limit: int) -> list[int]:
         """Rows of at most ``limit`` items that have all words of the query; the first rows for an empty one."""
@@ -32,7 +32,7 @@ class TitleSearch:
         for number, block in enumerate(self._blocks):
             if not all(word in block for word in words):
                 continue
-            for row, line in enumerate(block.split("\n"), number * BLOCK):
+            for row, line in enumerate(block.split("\n"), number * _BLOCK):
                 if all(word in line for word in words):
                     found.append(row)
                     if len(found) == limit:

@@ -15,12 +15,12 @@ from leanrec.engine.answers import Recommendation
 from leanrec.engine.engine import Engine
 from leanrec.engine.sessions import StepRunner, remembered
 
-CLOSE = 1e-3
+_CLOSE = 1e-3
 """Largest difference of a score, over the largest magnitude or 1, between a user alone and among others."""
-STEPPED = 0.1
+_STEPPED = 0.1
 """Likewise, over the largest magnitude, between an event that is computed from memories and a whole history. int8 weights are
 rounded apart in the graphs of both, which then differ by a hundredth; memories of another model are off by far more."""
-LONGEST = 2048
+_LONGEST = 2048
 """Longest history that is tried."""
 
 
@@ -46,7 +46,7 @@ def self_check(engine: Engine, path: object) -> None:
 
 def _answers(engine: Engine) -> None:
     keys, k = engine.catalog.keys, min(10, engine.num_items)
-    longest = min(engine.runner.max_length, LONGEST)
+    longest = min(engine.runner.max_length, _LONGEST)
     histories = [[keys[(at * 7 + length) % len(keys)] for at in range(length)] for length in {1, 2, longest}]
     for budget in {None, *(engine.budgets or ())}:
         whole = engine.recommend(histories, k, budget=budget)
@@ -73,7 +73,7 @@ def _route(engine: Engine, route: Route) -> None:
     states, rows = stepping.step(items[:, -1], at, memories.read(at), route)
     memories.write(at, rows)
     _, stepped = runner.best(states, k, None, None)
-    if not np.abs(stepped - scores).max() <= STEPPED * np.abs(scores).max():
+    if not np.abs(stepped - scores).max() <= _STEPPED * np.abs(scores).max():
         raise _failed(f"the same scores from memories as from the whole history on the route {route}, got others")
 
 
@@ -92,7 +92,7 @@ def _equal(one: Recommendation, other: Recommendation) -> None:
 
 def _near(first: Sequence[float], second: Sequence[float]) -> bool:
     size = max(1.0, *map(abs, first))
-    return len(first) == len(second) and all(abs(a - b) <= CLOSE * size for a, b in zip(first, second, strict=True))
+    return len(first) == len(second) and all(abs(a - b) <= _CLOSE * size for a, b in zip(first, second, strict=True))
 
 
 def _scores(answer: Recommendation) -> Sequence[float]:

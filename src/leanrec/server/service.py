@@ -16,37 +16,44 @@ from weakref import WeakValueDictionary
 from leanrec.core.errors import LeanrecError
 from leanrec.engine.sessions import BehindError
 from leanrec.server import schemas
-from leanrec.server.batcher import IN_TIME, Batcher
-from leanrec.server.limits import Limits
+from leanrec.server.batcher import IN_TIME, Batcher, BatchWatcher
+from leanrec.server.limits import RequestLimits
 from leanrec.server.live import Follows, Live, Question, answered, open_live
 from leanrec.server.metrics import Metrics
 from leanrec.server.problems import Refusal, refusal
 from leanrec.server.seldom import Seldom
 from leanrec.server.settings import Settings
-from leanrec.server.stores import MemoryStore, Past, Store, Unavailable
+from leanrec.server.stores import HistoryStore, MemoryStore, Past, Unavailable
 from leanrec.server.tarpit import Tarpit
 
-BATCHES = 4
+_BATCHES = 4
 """A deadline is that of so many batches at least, so that nobody is late for the size of one."""
-SEARCHES = 64
+_SEARCHES = 64
 """Searches for items that may wait; more are refused."""
 
-T = TypeVar("T")
-log = logging.getLogger("leanrec.server")
+_T = TypeVar("_T")
+_log = logging.getLogger("leanrec.server")
 
 
-class Service:
+class Service(BatchWatcher):
     """One model, its queue and its sessions. All methods but the constructor are called on one event loop.
 
     Args:
         live: What is served first.
         store: Histories of users.
         settings: Limits.
+        opener: Opens and tries the model of a reload.
     """
 
-    def __init__(self, live: Live, store: Store, settings: Settings) -> None:
-        self.live, self.store, self.settings = live, store, settings
-        self.limits, self.metrics = Limits(settings), Metrics()
+    def __init__(
+        self,
+        live: Live,
+        store: HistoryStore,
+        settings: Settings,
+        opener: Callable[[Path, Settings], Live] = open_live,
+    ) -> None:
+        self.live, self.store, self.settings, self._open_live = live, store, settings, opener
+        self.limits, self.metrics = RequestLimits(settings), Metrics()
         self.ready = False
         self._reloading, self._reload_waits = asyncio.Lock(), False
         self._searcher, self._searches = ThreadPoolExecutor(1, "leanrec-search"), 0
@@ -69,8 +76,8 @@ class Service:
     async def open(self) -> None:
         """Take requests, on the loop that this is called on."""
         own = self.settings
-        longest = own.deadline_ms / 1000 / BATCHES
-        self._tarpit = Tarpit(asyncio.get_running_loop())
+        longest = own.deadline_ms / 1000 / _BATCHES
+        self.tarpit = Tarpit(asyncio.get_running_loop())
         self._batcher = Batcher(answered, self, own.gather_ms / 1000, own.batch, own.queue, longest)
         self._seldom.start()
         self.ready = True
@@ -82,29 +89,28 @@ class Service:
         return self._batcher
 
     def started(self, users: int, waited: float, waiting: int) -> None:
-        """See `batcher.Watch`."""
         self.metrics.batch.observe(users)
         self.metrics.wait.observe(waited)
-        if self.live.dial is not None:
-            self.live.dial.waited(waited)
+        if self.live.adaptive is not None:
+            self.live.adaptive.waited(waited)
 
-    def admit(self, hasty: bool = False) -> None:
-        """Refuse a request before it is read, where there is no time for it; under load reading costs as much as answering.
+    def check_unread(self, hasty: bool = False) -> None:
+        """Ask the queue's admission about a request that has not been read yet; under load reading costs as much as answering.
 
         Args:
-            hasty: Whether it is of a client that asks again sooner than it was told to.
+            hasty: As in `Batcher.admit`.
 
         Raises:
-            Refusal: So it is.
+            Refusal: There is no room for it, or no time.
         """
         self.batcher.admit(1, self.limits.seconds(None), hasty)
 
-    def refuse(self, send: Callable[[], None], hasty: bool) -> None:
-        """Send a refusal of a request that was not read, now or late; see `Tarpit`."""
-        self._tarpit.refuse(self.limits.seconds(None), send, hasty)
+    def refuse_unread(self, send: Callable[[], None], hasty: bool) -> None:
+        """Send the refusal of a request that was not read: at once, or late where the `Tarpit` says so."""
+        self.tarpit.refuse(self.limits.seconds(None), send, hasty)
 
     async def recommend(self, body: schemas.Recommend, hasty: bool = False) -> schemas.Answer | list[schemas.Answer]:
-        """Answer one user, or many with a list; ``hasty`` as in `admit`."""
+        """Answer one user, or many with a list; ``hasty`` as in `Batcher.admit`."""
         live, many = self.live, body.histories is not None or body.users is not None
         due = self._due(body)
         async with self._in_turn(due):
@@ -118,7 +124,7 @@ class Service:
         answers = await self._ask(questions, due, hasty) if questions else []
         return answers if many else answers[0]
 
-    async def events(self, body: schemas.Events) -> schemas.Accepted:
+    async def events(self, body: schemas.AddEvents) -> schemas.Accepted:
         """Keep events, and answer with what may follow.
 
         Whatever is wrong with the request is said before anything is kept; what goes wrong afterwards is told beside the events.
@@ -150,8 +156,8 @@ class Service:
     async def items(self, query: str, limit: int) -> schemas.Found:
         """Items whose title or key has all words of a query. Searches take turns, beside the loop."""
         live, within = self.live, self.limits.seconds(None)
-        if self._searches >= SEARCHES:
-            raise Refusal("overloaded", f"expected at most {SEARCHES} searches to wait, got more; try again in 1 s", 1)
+        if self._searches >= _SEARCHES:
+            raise Refusal("overloaded", f"expected at most {_SEARCHES} searches to wait, got more; try again in 1 s", 1)
         self._searches += 1
         try:
             async with asyncio.timeout(IN_TIME * within):
@@ -166,7 +172,7 @@ class Service:
     def model(self) -> schemas.Model:
         """What is served."""
         live, span = self.live, self.live.engine.budgets
-        budgets = None if span is None else schemas.Budgets(*span, live.dial.of(None) if live.dial else None)
+        budgets = None if span is None else schemas.Budgets(*span, live.adaptive.of(None) if live.adaptive else None)
         engine = live.engine
         return schemas.Model(
             live.digest, live.path.name, engine.num_items, engine.runner.max_length, live.routes(), budgets
@@ -196,17 +202,17 @@ class Service:
 
     async def _reload(self, path: Path) -> None:
         try:
-            live = await asyncio.to_thread(open_live, path, self.settings)
+            live = await asyncio.to_thread(self._open_live, path, self.settings)
         except Exception as error:
             self.metrics.reloads.labels("failed").inc()
             expected = isinstance(error, LeanrecError)
-            log.error("reload failed, %s is still served: %s", self.live.digest, error, exc_info=not expected)
+            _log.error("reload failed, %s is still served: %s", self.live.digest, error, exc_info=not expected)
             detail = str(error) if expected else f"a fault of leanrec at {path}; the log of the server says more"
             raise Refusal("reload-failed", f"{detail}; {self.live.digest} is still served") from error
         self.live = live
         self.metrics.reloads.labels("done").inc()
         self.metrics.serves(live)
-        log.warning("serving %s from %s", live.digest, path)
+        _log.warning("serving %s from %s", live.digest, path)
 
     async def close(self) -> None:
         """Let go of the worker and the store."""
@@ -218,10 +224,12 @@ class Service:
         self._seldom.stop()
 
     def _budget(self) -> float:
-        under_load = self.live.dial.of(None) if self.live.dial else None
+        under_load = self.live.adaptive.of(None) if self.live.adaptive else None
         return under_load if under_load is not None else (self.live.engine.budgets or (1.0, 1.0, 1.0))[1]
 
-    def _questions(self, live: Live, histories: Sequence[Sequence[str]], body: schemas.Terms) -> list[Question]:
+    def _questions(
+        self, live: Live, histories: Sequence[Sequence[str]], body: schemas.RecommendOptions
+    ) -> list[Question]:
         """Checked."""
         asked = live.engine.ask(
             histories,
@@ -234,7 +242,7 @@ class Service:
         )
         return [Question(live, one) for one in asked]
 
-    def _due(self, body: schemas.Terms) -> float:
+    def _due(self, body: schemas.RecommendOptions) -> float:
         """When the reply to a request must have arrived, by `time.monotonic`."""
         return time.monotonic() + self.limits.seconds(body.deadline_ms)
 
@@ -279,15 +287,15 @@ class Service:
             answers = await self.batcher.ask(questions, _left(due), hasty)
         except Refusal as refused:
             if refused.kind == "overloaded":
-                await self._tarpit.hold(_left(due), hasty)
+                await self.tarpit.hold(_left(due), hasty)
             raise
         took = time.perf_counter() - started
-        self._tarpit.answered(len(answers))
+        self.tarpit.answered(len(answers))
         for answer in answers:
             self.metrics.answered(answer, took)
         return answers
 
-    async def _follow(self, question: Question, body: schemas.Events, events: int, due: float) -> schemas.Answer:
+    async def _follow(self, question: Question, body: schemas.AddEvents, events: int, due: float) -> schemas.Answer:
         """By one step where what is kept ends where the new events begin, else by the history that the store has."""
         live, new = question.live, len(question.asked.ids)
         if live.sessions.knows(body.user, events - new):
@@ -316,11 +324,11 @@ class Service:
     async def _past(self, user: str, due: float) -> Past:
         return await self._reached(self.store.past(user, IN_TIME * _left(due)))
 
-    async def _reached(self, call: Awaitable[T]) -> T:
+    async def _reached(self, call: Awaitable[_T]) -> _T:
         try:
             return await call
         except Unavailable as error:
-            log.error("sessions are unavailable: %s", error)
+            _log.error("sessions are unavailable: %s", error)
             raise Refusal(
                 "sessions-unavailable",
                 f"the store of sessions {error.reason}; requests with a history are answered",

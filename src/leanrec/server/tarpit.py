@@ -15,15 +15,15 @@ from collections.abc import Callable
 
 WINDOW = 0.1
 """Seconds over which refusals are counted."""
-FEW = 25
+FEW_REFUSALS = 25
 """Refusals in a window that hasty clients are sent at once, even if nobody is answered."""
-MANY = 400
+MANY_REFUSALS = 400
 """Refusals in a window that are sent at once to others."""
 LATE = 0.7
 """Share of a deadline after which the others are sent; as a question that was not answered in time."""
 SHARE = 0.25
 """Refusals of hasty clients for every answer."""
-MOST = 256
+MOST_AT_ONCE = 256
 """Refusals that are sent before the loop does something else."""
 
 
@@ -32,10 +32,11 @@ class Tarpit:
 
     Args:
         loop: Has the time, and calls later.
+        window: Seconds over which refusals are counted.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, window: float = WINDOW) -> None:
+        self._loop, self.window = loop, window
         self._from, self._count, self._before = 0.0, 0, 0
         self._kept: deque[tuple[float, Callable[[], None]]] = deque()
         self._credit = 0.0
@@ -50,7 +51,7 @@ class Tarpit:
             hasty: Whether the client asks again sooner than it was told to.
         """
         now = self._loop.time()
-        if not self._more_than(FEW if hasty else MANY, now):
+        if not self._more_than(FEW_REFUSALS if hasty else MANY_REFUSALS, now):
             send()
         elif not hasty:
             self._loop.call_at(now + LATE * within, send)
@@ -72,8 +73,8 @@ class Tarpit:
     def _more_than(self, most: int, now: float) -> bool:
         """Whether there are more refusals than that in this window, with this one, or were in the last."""
         passed = now - self._from
-        if passed > WINDOW:
-            self._before = self._count if passed < 2 * WINDOW else 0
+        if passed > self.window:
+            self._before = self._count if passed < 2 * self.window else 0
             self._from, self._count = now, 0
         self._count += 1
         return max(self._before, self._count) > most
@@ -81,7 +82,7 @@ class Tarpit:
     def _send(self) -> None:
         """Send what is due and allowed, in the order of coming; ten times in a window, as long as any are kept."""
         now = self._loop.time()
-        self._credit = min(self._credit + FEW / 10, MOST)
+        self._credit = min(self._credit + FEW_REFUSALS / 10, MOST_AT_ONCE)
         while self._kept and self._kept[0][0] <= now and self._credit >= 1:
             self._credit -= 1
             self._kept.popleft()[1]()

@@ -1,8 +1,14 @@
-"""Refusals at the socket, so that those whom a server has no time for take none of its time.
+"""Refuse requests before they are parsed, so that refusals leave time for answers.
 
-Reading a request, starting its task and sending a reply through the application costs as much as answering it with a small
-model. At three times the load that a server can take, most requests are refused: then refusals alone would fill the loop, and
-whoever is answered would be late for them.
+To parse a request, start its task and reply through the application costs about as much as to answer it with a small model. At
+three times the load that a server can take, two of three requests are refused. If each refusal went the usual way, refusals alone
+would fill the event loop, and those who are answered would be answered late.
+
+uvicorn has a limit of its own (``limit_concurrency``), but applies it after a request was parsed, and knows nothing of deadlines.
+So `Turnstile` and `Connection` subclass its protocol for HTTP/1.1, `HttpToolsProtocol`, and depend on attributes of it that are not
+documented (``cycle``, ``pipeline``, ``flow``, ``_unset_keepalive_if_required``). The tests of the server run against the installed
+uvicorn and fail where a new version changes them. ``benchmarks/serving.py storm`` measures what this is for: 1,500 clients that ask
+again as soon as they are refused leave the server most of its capacity.
 """
 
 from __future__ import annotations
@@ -11,18 +17,18 @@ import re
 from functools import partial
 from typing import Any
 
-from leanrec.server.connection import Connection, Stage
-from leanrec.server.endpoint import HASTY, REFUSED
+from leanrec.server.app import HASTY, REFUSED
+from leanrec.server.connection import Connection, NextPart
 from leanrec.server.metrics import Metrics
 from leanrec.server.problems import Refusal, as_bytes
 from leanrec.server.service import Service
 
-PATH = "/v1/recommend"
+_PATH = "/v1/recommend"
 """Questions may be turned away unread. Events may not: the reply to them says whether they are kept."""
-START = f"POST {PATH} HTTP/1.1\r\n".encode()
-LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*(?=\r\n)", re.IGNORECASE)
-UNUSUAL = re.compile(rb"\r\n(connection|expect|upgrade|transfer-encoding):", re.IGNORECASE)
-OWN_TIME = b'"deadline_ms"'
+_START = f"POST {_PATH} HTTP/1.1\r\n".encode()
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*(?=\r\n)", re.IGNORECASE)
+_UNUSUAL = re.compile(rb"\r\n(connection|expect|upgrade|transfer-encoding):", re.IGNORECASE)
+_OWN_TIME = b'"deadline_ms"'
 """Whoever has a deadline of its own is refused after it was read."""
 REST = 1.0
 """Seconds for which a client that was refused should ask nothing; the least ``Retry-After``."""
@@ -33,29 +39,29 @@ def turnstile(service: Service) -> Any:
     return partial(Turnstile, service)
 
 
-def whole(data: bytes) -> bool:
+def is_whole_question(data: bytes) -> bool:
     """Whether these bytes are one question from its first to its last, over a connection that is kept."""
-    if not data.startswith(START):
+    if not data.startswith(_START):
         return False
     end = data.find(b"\r\n\r\n")
-    lengths = LENGTH.findall(data, 0, end + 2) if end > 0 else []
+    lengths = _LENGTH.findall(data, 0, end + 2) if end > 0 else []
     if len(lengths) != 1 or end + 4 + int(lengths[0]) != len(data):
         return False
-    return not UNUSUAL.search(data, 0, end) and OWN_TIME not in data
+    return not _UNUSUAL.search(data, 0, end) and _OWN_TIME not in data
 
 
 def turned_away(refused: Refusal, metrics: Metrics, close: bool) -> bytes:
     """A reply to a request that was not read."""
     metrics.refused.labels(refused.kind).inc()
-    metrics.replied(PATH, refused.status, 0.0)
+    metrics.replied(_PATH, refused.status, 0.0)
     return as_bytes(refused, close)
 
 
 class Turnstile(Connection):
     """Asks the service whether there is time for a question before it is parsed.
 
-    Whatever is not plainly one whole question, on a connection where nothing else is under way, goes the usual way, where the same
-    is asked again. Clients that ask again sooner than they were told to get in after those that do not.
+    Only one whole question, on a connection where nothing else is under way, can be refused here. Everything else goes the usual
+    way, where the same admission is asked. Clients that ask again sooner than they were told to get in after those that do not.
 
     Args:
         service: Knows its queue.
@@ -73,10 +79,10 @@ class Turnstile(Connection):
             self._early += data
             self.flow.pause_reading()
             return
-        if self._stands() and whole(data):
+        if self._stands() and is_whole_question(data):
             self._unset_keepalive_if_required()
             try:
-                self._service.admit(self._in_haste())
+                self._service.check_unread(self._in_haste())
             except Refusal as refused:
                 self._turn_away(refused)
                 return
@@ -112,9 +118,9 @@ class Turnstile(Connection):
         return self._hasty
 
     def _turn_away(self, refused: Refusal) -> None:
-        self._enter(Stage.IDLE)
+        self._enter(NextPart.IDLE)
         self._held = True
-        self._service.refuse(partial(self._answer, refused), self._hasty)
+        self._service.refuse_unread(partial(self._answer, refused), self._hasty)
 
     def _answer(self, refused: Refusal) -> None:
         """Refuse, and keep the connection as long as after any other reply."""

@@ -1,4 +1,4 @@
-"""Models to serve: one with a choice of routes and a dial, one without; and a client that needs no socket."""
+"""Models to serve: one with a choice of routes and a budget that load lowers, one without; and a client that needs no socket."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from leanrec.build import open_run
 from leanrec.config import parse
 from leanrec.engine.engine import Engine
 from leanrec.engine.sessions import Sessions
+from leanrec.server.adaptive import adaptive_budget
 from leanrec.server.app import make_app
-from leanrec.server.dial import dial_of
-from leanrec.server.live import Live
+from leanrec.server.live import Live, open_live
 from leanrec.server.search import TitleSearch
 from leanrec.server.service import Service
 from leanrec.server.settings import Settings
-from leanrec.server.stores import MemoryStore, Store
+from leanrec.server.stores import HistoryStore, MemoryStore
 from leanrec.tasks import run_training
 from toys import chain_store
 
@@ -29,8 +29,8 @@ ITEMS = 40
 
 def live_of(engine: Engine, settings: Settings | None = None) -> Live:
     own = settings or Settings()
-    dial = dial_of(engine, "model", own.adaptive_budget, own.adaptive_wait_ms)
-    return Live(Path("model"), "0123456789ab", engine, Sessions(engine), TitleSearch(engine.catalog), dial)
+    adaptive = adaptive_budget(engine, "model", own.adaptive_budget, own.adaptive_wait_ms)
+    return Live(Path("model"), "0123456789ab", engine, Sessions(engine), TitleSearch(engine.catalog), adaptive)
 
 
 @pytest.fixture(scope="session")
@@ -78,14 +78,15 @@ class Client:
 def talk(
     engine: Engine,
     what: Callable[[Client], Awaitable[None]],
-    store: Store | None = None,
+    store: HistoryStore | None = None,
+    opener: Callable[[Path, Settings], Live] = open_live,
     **settings: Any,
 ) -> None:
     """Serve an engine on a loop of its own while a test speaks to it."""
 
     async def whole() -> None:
         own = Settings(**{"deadline_ms": 20_000, **settings})  # no busy machine is too slow
-        service = Service(live_of(engine, own), MemoryStore() if store is None else store, own)
+        service = Service(live_of(engine, own), MemoryStore() if store is None else store, own, opener)
         await service.open()
         client = Client(service)
         try:

@@ -165,11 +165,11 @@ def test_load_lowers_the_budget_and_only_that(routed: Engine) -> None:
     floor = least + 0.1 * (largest - least)
 
     async def what(client: Client) -> None:
-        dial = client.service.live.dial
-        assert dial is not None
+        adaptive = client.service.live.adaptive
+        assert adaptive is not None
         for asked in (None, largest, least):
             for _ in range(40):
-                dial.waited(9.0)
+                adaptive.waited(9.0)
             found = (await client.post("/v1/recommend", {"history": ["i1"], "budget": asked})).json()
             wanted = usual if asked is None else asked
             assert found["budget"] == pytest.approx(min(wanted, floor)) or (asked is None and usual <= floor)

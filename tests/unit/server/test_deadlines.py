@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from leanrec.engine.engine import Engine
-from leanrec.server.stores import MemoryStore, Past, Store, Unavailable, open_store
+from leanrec.server.stores import HistoryStore, MemoryStore, Past, Unavailable, open_store
 from leanrec.server.stores import writer as writing
-from leanrec.server.stores.base import MOST
+from leanrec.server.stores.base import MOST_CALLS
 from leanrec.server.stores.sqlite import SqliteStore
 from leanrec.server.stores.writer import Writer
 from unit.server.conftest import Client, problem, talk
@@ -142,12 +142,12 @@ def test_one_change_that_fails_does_not_take_others_with_it(tmp_path: Path) -> N
 def test_those_who_wait_are_bounded(tmp_path: Path) -> None:
     async def what(store: SqliteStore) -> None:
         with held(tmp_path / "s.db"):
-            waiting = [asyncio.create_task(store.append(f"u{n}", ["i"], LATE)) for n in range(MOST)]
+            waiting = [asyncio.create_task(store.append(f"u{n}", ["i"], LATE)) for n in range(MOST_CALLS)]
             await asyncio.sleep(0)
             with pytest.raises(Unavailable) as refused:
                 await store.append("more", ["i"], LATE)
-            assert refused.value.reason == f"has {MOST} calls that wait already; nothing was stored"
-        assert await asyncio.gather(*waiting) == [1] * MOST
+            assert refused.value.reason == f"has {MOST_CALLS} calls that wait already; nothing was stored"
+        assert await asyncio.gather(*waiting) == [1] * MOST_CALLS
 
     on(tmp_path / "s.db", what)
 
@@ -207,7 +207,7 @@ def test_what_an_event_waited_for_its_store_is_not_given_again_to_its_answer(pla
 def test_a_redis_that_never_replies(plain: Engine) -> None:
     pytest.importorskip("redis")
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and says nothing
-        store: Store = open_store(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        store: HistoryStore = open_store(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
 
         async def what(client: Client) -> None:
             started = time.monotonic()

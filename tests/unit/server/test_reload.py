@@ -19,7 +19,7 @@ from unit.server.conftest import Client, problem, talk
 ADMIN = {"X-API-Key": "secret"}
 
 
-def test_one_reload_runs_and_one_waits(plain: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_reload_runs_and_one_waits(plain: Engine) -> None:
     go, opened, threads = threading.Event(), [], set()
 
     def slow(path: Path, settings: Any) -> Any:
@@ -27,8 +27,6 @@ def test_one_reload_runs_and_one_waits(plain: Engine, monkeypatch: pytest.Monkey
         threads.add(threading.current_thread())
         assert go.wait(30)
         raise ArtifactError(f"{path} is none")
-
-    monkeypatch.setattr("leanrec.server.service.open_live", slow)
 
     async def what(client: Client) -> None:
         asking = [asyncio.create_task(client.post("/v1/reload", {"path": f"p{n}"}, headers=ADMIN)) for n in range(100)]
@@ -46,7 +44,7 @@ def test_one_reload_runs_and_one_waits(plain: Engine, monkeypatch: pytest.Monkey
         again = await client.post("/v1/reload", {"path": "later"}, headers=ADMIN)
         problem(again, "reload-failed", 409, "later is none")
 
-    talk(plain, what, admin_key="secret")
+    talk(plain, what, opener=slow, admin_key="secret")
     assert threading.main_thread() not in threads
 
 

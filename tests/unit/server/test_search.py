@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrec.core.plain import Catalog
-from leanrec.server.search import BLOCK, TitleSearch
+from leanrec.server.search import TitleSearch
 
 text = st.text(st.sampled_from("aAbBßÉé \n\t"), max_size=6)
 
@@ -28,8 +28,8 @@ def test_keys_are_found_too_and_the_popular_come_first() -> None:
 
 
 def test_many_items_are_found_across_blocks() -> None:
-    titles = tuple(f"item {'rare' if n % 300 == 299 else 'usual'} {n}" for n in range(3 * BLOCK))
+    titles = tuple(f"item {'rare' if n % 300 == 299 else 'usual'} {n}" for n in range(900))
     search = TitleSearch(Catalog(titles, titles, (1,) * len(titles)))
-    assert search.find("item rare", 100) == [299, 599] and search.find("RARE item", 1) == [299]
-    assert search.find("item", 1000) == list(range(3 * BLOCK)) and search.find("767", 5) == [767]
+    assert search.find("item rare", 100) == [299, 599, 899] and search.find("RARE item", 1) == [299]
+    assert search.find("item", 1000) == list(range(900)) and search.find("767", 5) == [767]
     assert search.find("usual rare", 5) == []

@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 from leanrec.core.errors import ConfigError
-from leanrec.server.stores import MemoryStore, Past, Store, Unavailable, open_store
+from leanrec.server.stores import HistoryStore, MemoryStore, Past, Unavailable, open_store
 from leanrec.server.stores.base import KEPT
 from redis_server import RedisServer
 
@@ -36,7 +36,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return "memory" if request.param == "memory" else f"sqlite:{tmp_path / 'sessions.db'}"
 
 
-def stored(address: str, what: Callable[[Store], Awaitable[Any]]) -> Any:
+def stored(address: str, what: Callable[[HistoryStore], Awaitable[Any]]) -> Any:
     async def whole() -> Any:
         store = open_store(address)
         try:
@@ -48,7 +48,7 @@ def stored(address: str, what: Callable[[Store], Awaitable[Any]]) -> Any:
 
 
 def test_what_is_appended_is_known(address: str) -> None:
-    async def what(store: Store) -> None:
+    async def what(store: HistoryStore) -> None:
         assert await store.past("nobody", WAIT) == Past(0, [])
         for number, user in enumerate(AWKWARD):
             assert await store.append(user, AWKWARD[: number + 1], WAIT) == number + 1
@@ -66,7 +66,7 @@ def test_what_is_appended_is_known(address: str) -> None:
 
 
 def test_the_newest_items_are_kept(address: str) -> None:
-    async def what(store: Store) -> None:
+    async def what(store: HistoryStore) -> None:
         assert await store.append("u", [f"i{n}" for n in range(KEPT)], WAIT) == KEPT
         assert await store.append("u", ["x", "y"], WAIT) == KEPT + 2
         past = await store.past("u", WAIT)
@@ -77,7 +77,7 @@ def test_the_newest_items_are_kept(address: str) -> None:
 
 
 def test_nothing_is_lost_between_many(address: str) -> None:
-    async def what(store: Store) -> None:
+    async def what(store: HistoryStore) -> None:
         totals = await asyncio.gather(*(store.append(f"m{n % 3}", [f"i{n}"], WAIT) for n in range(60)))
         assert sorted(totals) == sorted(list(range(1, 21)) * 3)
         for user in range(3):
@@ -103,7 +103,7 @@ def test_memory_is_bounded() -> None:
 def test_a_file_outlives_the_process_and_is_shared(tmp_path: Path) -> None:
     address = f"sqlite:{tmp_path / 'sessions.db'}"
 
-    async def both(store: Store) -> None:
+    async def both(store: HistoryStore) -> None:
         other = open_store(address)
         await asyncio.gather(*(one.append("u", ["x"], WAIT) for one in (store, other) for _ in range(20)))
         await other.close()
@@ -137,7 +137,7 @@ def test_redis_goes_and_comes_back(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
     server.start()
 
-    async def what(store: Store) -> None:
+    async def what(store: HistoryStore) -> None:
         assert await store.append("u", ["a"], WAIT) == 1
         server.kill()
         for call in (store.append("u", ["lost"], WAIT), store.past("u", WAIT), store.forget("u", WAIT)):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from leanrec.server.tarpit import FEW, LATE, MANY, MOST, SHARE, WINDOW, Tarpit
+from leanrec.server.tarpit import FEW_REFUSALS, LATE, MANY_REFUSALS, MOST_AT_ONCE, SHARE, WINDOW, Tarpit
 
 
 class Clock:
@@ -50,26 +50,26 @@ class Clients:
 
 def test_only_what_is_more_than_a_few_is_late() -> None:
     clients = Clients()
-    clients.ask(MANY + 2)
-    assert clients.times == [100.0] * MANY
+    clients.ask(MANY_REFUSALS + 2)
+    assert clients.times == [100.0] * MANY_REFUSALS
     clients.clock.until(101.0)
-    assert clients.times[MANY:] == pytest.approx([100.0 + LATE * 0.5] * 2, abs=WINDOW / 5)
+    assert clients.times[MANY_REFUSALS:] == pytest.approx([100.0 + LATE * 0.5] * 2, abs=WINDOW / 5)
 
 
 def test_many_are_late_until_they_are_few_again() -> None:
     clients = Clients()
-    clients.ask(MANY + 1)
+    clients.ask(MANY_REFUSALS + 1)
     clients.clock.until(100.0 + 1.5 * WINDOW)
     clients.ask(1)
-    assert len(clients.times) == MANY  # there were many just now
+    assert len(clients.times) == MANY_REFUSALS  # there were many just now
     clients.clock.until(101.0)
     clients.ask(1)
-    assert len(clients.times) == MANY + 3
+    assert len(clients.times) == MANY_REFUSALS + 3
 
 
 def test_who_has_less_time_is_told_first() -> None:
     clients, first = Clients(), list[str]()
-    clients.ask(MANY)
+    clients.ask(MANY_REFUSALS)
     for name, within in (("long", 1.0), ("short", 0.5)):
         clients.tarpit.refuse(within, lambda name=name: first.append(name))
     clients.clock.until(102.0)
@@ -78,12 +78,12 @@ def test_who_has_less_time_is_told_first() -> None:
 
 def test_hasty_clients_are_refused_a_quarter_as_often_as_others_are_answered() -> None:
     clients, answers = Clients(), 40
-    clients.ask(100 * FEW, hasty=True)
+    clients.ask(100 * FEW_REFUSALS, hasty=True)
     for turn in range(1, 60):
         clients.clock.until(101.0 + turn * WINDOW)
         clients.tarpit.answered(answers)
     late = [at for at in clients.times if at > 101.0]
-    each = FEW + SHARE * answers
+    each = FEW_REFUSALS + SHARE * answers
     assert len(late) == pytest.approx(59 * each, rel=0.05)
     for first in range(len(late) - int(2 * each)):  # never many in a row
         assert late[first + int(2 * each)] - late[first] >= WINDOW
@@ -91,16 +91,16 @@ def test_hasty_clients_are_refused_a_quarter_as_often_as_others_are_answered() -
 
 def test_who_rests_does_not_wait_for_those_who_do_not() -> None:
     clients = Clients()
-    clients.ask(100 * FEW, hasty=True)
+    clients.ask(100 * FEW_REFUSALS, hasty=True)
     before = len(clients.times)
     clients.tarpit.refuse(0.5, lambda: clients.times.append(-1.0))
     clients.clock.until(100.0 + 0.5)
-    assert -1.0 in clients.times and len(clients.times) < before + 10 * FEW
+    assert -1.0 in clients.times and len(clients.times) < before + 10 * FEW_REFUSALS
 
 
 def test_where_many_are_answered_each_refusal_is_sent_when_it_is_due() -> None:
     clients = Clients()
-    clients.tarpit.answered(int(MOST / SHARE))
-    clients.ask(FEW + MOST, hasty=True)
+    clients.tarpit.answered(int(MOST_AT_ONCE / SHARE))
+    clients.ask(FEW_REFUSALS + MOST_AT_ONCE, hasty=True)
     clients.clock.until(200.0)
     assert max(clients.times) == pytest.approx(100.0 + LATE * 0.5, abs=WINDOW / 5)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 from leanrec.core.errors import ConfigError
-from leanrec.server.stores.base import Past, Store, Unavailable
+from leanrec.server.stores.base import HistoryStore, Past, Unavailable
 from leanrec.server.stores.memory import MemoryStore
 
-__all__ = ["MemoryStore", "Past", "Store", "Unavailable", "open_store"]
+__all__ = ["HistoryStore", "MemoryStore", "Past", "Unavailable", "open_store"]
 
 
-def open_store(address: str) -> Store:
+def open_store(address: str) -> HistoryStore:
     """The store at ``memory``, ``sqlite:FILE`` or ``redis://HOST:PORT/DB``.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 KEPT = 4096
 """Newest items of a user that are kept."""
-MOST = 4096
+MOST_CALLS = 4096
 """Calls that may wait for a store; more are refused at once."""
 UNKNOWN = "whether the events were stored is not known"
 NOTHING = "nothing was stored"
@@ -39,7 +39,8 @@ def foreign(user: str, inside: object) -> Unavailable:
 def crowded() -> Unavailable:
     """Too many wait already."""
     return Unavailable(
-        f"expected at most {MOST} calls that wait, got more", f"has {MOST} calls that wait already; {NOTHING}"
+        f"expected at most {MOST_CALLS} calls that wait, got more",
+        f"has {MOST_CALLS} calls that wait already; {NOTHING}",
     )
 
 
@@ -56,7 +57,7 @@ class Past:
     items: list[str]
 
 
-class Store(Protocol):
+class HistoryStore(Protocol):
     """Histories by user.
 
     Every method but `close` takes ``within``, the seconds that it may take, and raises `Unavailable` when they are over, or where

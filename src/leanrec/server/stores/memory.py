@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from leanrec.server.stores.base import KEPT, Past
+from leanrec.server.stores.base import KEPT, HistoryStore, Past
 
-MOST = 5_000_000
+_MOST_ITEMS = 5_000_000
 """Items of all users; about 60 bytes each, unless keys are long."""
 
 
-class MemoryStore:
-    """See `stores.base.Store`. Users that were not seen for the longest time are forgotten when there are too many items.
+class MemoryStore(HistoryStore):
+    """Keeps histories in a dictionary. While there are too many items, the users who were seen last the longest ago are forgotten.
 
     Args:
         most: Items of all users.
     """
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = _MOST_ITEMS) -> None:
         self.most, self.held = most, 0
         self._users: OrderedDict[str, Past] = OrderedDict()
 
@@ -25,7 +25,6 @@ class MemoryStore:
         return len(self._users)
 
     async def append(self, user: str, items: list[str], within: float) -> int:
-        """See `Store.append`."""
         before = self._users.pop(user, None) or Past(0, [])
         after = Past(before.events + len(items), [*before.items, *items][-KEPT:])
         self._users[user] = after
@@ -35,12 +34,10 @@ class MemoryStore:
         return after.events
 
     async def past(self, user: str, within: float) -> Past:
-        """See `Store.past`."""
         return self._users.get(user) or Past(0, [])
 
     async def forget(self, user: str, within: float) -> None:
-        """See `Store.forget`."""
         self.held -= len((self._users.pop(user, None) or Past(0, [])).items)
 
     async def close(self) -> None:
-        """See `Store.close`."""
+        pass

@@ -11,14 +11,14 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from leanrec.core.errors import ConfigError
-from leanrec.server.stores.base import KEPT, MOST, UNKNOWN, Past, Unavailable, crowded, foreign
+from leanrec.server.stores.base import KEPT, MOST_CALLS, UNKNOWN, HistoryStore, Past, Unavailable, crowded, foreign
 
-T = TypeVar("T")
-CONNECTIONS = 16
+_T = TypeVar("_T")
+_CONNECTIONS = 16
 """To Redis at once."""
-DAYS = 30
+_DAYS = 30
 """A user without events for so long is forgotten."""
-APPEND = f"""
+_APPEND = f"""
 local function is(key, kind)
   local found = redis.call('TYPE', key).ok
   return found == kind or found == 'none'
@@ -31,15 +31,15 @@ redis.call('RPUSH', KEYS[1], unpack(ARGV, 2))
 redis.call('LTRIM', KEYS[1], {-KEPT}, -1)
 local events = redis.call('INCRBY', KEYS[2], ARGV[1])
 for _, key in ipairs(KEYS) do
-  redis.call('EXPIRE', key, {DAYS * 86400})
+  redis.call('EXPIRE', key, {_DAYS * 86400})
 end
 return events
 """
 """Adds items, all or none: nothing is changed where something else is found under a key."""
 
 
-class RedisStore:
-    """See `stores.base.Store`. It connects when it is first asked, and again when a connection is lost.
+class RedisStore(HistoryStore):
+    """Keeps histories in Redis. It connects when it is first asked, and again when a connection is lost.
 
     Args:
         url: As the client of Redis reads it.
@@ -62,7 +62,7 @@ class RedisStore:
         try:
             # a command is sent once: sent again after a lost reply, it might be done twice
             pool = client.BlockingConnectionPool.from_url(
-                url, max_connections=CONNECTIONS, timeout=None, retry=Retry(NoBackoff(), 0)
+                url, max_connections=_CONNECTIONS, timeout=None, retry=Retry(NoBackoff(), 0)
             )
         except ValueError:  # says parts of the address, which may be a password
             raise ConfigError(
@@ -70,11 +70,11 @@ class RedisStore:
                 "got an address of Redis that cannot be read"
             ) from None
         self._client: Any = client.Redis.from_pool(pool)
-        self._append: Any = self._client.register_script(APPEND)
+        self._append: Any = self._client.register_script(_APPEND)
         self._asking = 0
 
     async def append(self, user: str, items: list[str], within: float) -> int:
-        """See `Store.append`. Where the reply of Redis is lost it is not known whether the events are kept."""
+        """As `HistoryStore.append`. Where the reply of Redis is lost it is not known whether the events are kept."""
         call = self._append(keys=_names(user), args=[len(items), *items[-KEPT:]])
         events = await self._reached(call, within, f"cannot be reached; {UNKNOWN}")
         if events is None:
@@ -82,7 +82,6 @@ class RedisStore:
         return events
 
     async def past(self, user: str, within: float) -> Past:
-        """See `Store.past`."""
         names = _names(user)
         asked = self._client.pipeline(transaction=True).get(names[1]).lrange(names[0], -KEPT, -1)
         events, items = await self._reached(asked.execute(raise_on_error=False), within)
@@ -98,20 +97,18 @@ class RedisStore:
             raise foreign(user, error) from error
 
     async def forget(self, user: str, within: float) -> None:
-        """See `Store.forget`."""
         await self._reached(self._client.delete(*_names(user)), within, f"cannot be reached; {UNKNOWN}")
 
     async def close(self) -> None:
-        """See `Store.close`."""
         await self._client.aclose()
 
-    async def _reached(self, call: Awaitable[T], within: float, reason: str = "cannot be reached") -> T:
+    async def _reached(self, call: Awaitable[_T], within: float, reason: str = "cannot be reached") -> _T:
         """What Redis replies.
 
         Raises:
             Unavailable: With this reason, if it does not in time.
         """
-        if self._asking >= MOST:
+        if self._asking >= MOST_CALLS:
             raise crowded()
         self._asking += 1
         try:

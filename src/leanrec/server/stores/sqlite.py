@@ -10,25 +10,23 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import msgspec
 
 from leanrec.core.errors import ConfigError
-from leanrec.server.stores.base import KEPT, MOST, Past, Unavailable, crowded, foreign
+from leanrec.server.stores.base import KEPT, MOST_CALLS, HistoryStore, Past, Unavailable, crowded, foreign
 from leanrec.server.stores.writer import POLL, Writer
 
-T = TypeVar("T")
-OPENING = 5.0
+_OPENING = 5.0
 """Seconds that another process may hold the file while it is opened."""
-READING = 0.25
+_READING = 0.25
 """Seconds that another process may keep a read from the file, which it can only while it opens or closes it."""
-COLUMNS = [("user", 1), ("events", 0), ("items", 0)]
+_COLUMNS = [("user", 1), ("events", 0), ("items", 0)]
 """Of the table ``users``, and whether they are its key."""
 
 
-class SqliteStore:
-    """See `stores.base.Store`. One thread reads from the file, another one writes to it.
+class SqliteStore(HistoryStore):
+    """Keeps histories in an SQLite file. One thread reads from the file, another one writes to it.
 
     Args:
         path: Of the file; made if there is none.
@@ -41,14 +39,12 @@ class SqliteStore:
         self._reader, self._reading = ThreadPoolExecutor(1, "leanrec-sessions"), 0
         try:
             self._writer = Writer(_opened(path))
-            self._file = _connected(path, READING)
+            self._file = _connected(path, _READING)
             self._file.text_factory = bytes  # as for writing
         except sqlite3.Error as error:
             raise ConfigError(f"cannot keep sessions in {path}: {error}; name another file with --sessions") from error
 
     async def append(self, user: str, items: list[str], within: float) -> int:
-        """See `Store.append`."""
-
         def write(file: sqlite3.Connection) -> int:
             before = _read(file, user)
             after = msgspec.json.encode([*before.items, *items][-KEPT:])
@@ -59,8 +55,7 @@ class SqliteStore:
         return await self._writer.write(write, within)
 
     async def past(self, user: str, within: float) -> Past:
-        """See `Store.past`."""
-        if self._reading >= MOST:
+        if self._reading >= MOST_CALLS:
             raise crowded()
         self._reading += 1
         try:
@@ -74,11 +69,9 @@ class SqliteStore:
             self._reading -= 1
 
     async def forget(self, user: str, within: float) -> None:
-        """See `Store.forget`."""
         await self._writer.write(lambda file: file.execute("DELETE FROM users WHERE user = ?", (user,)), within)
 
     async def close(self) -> None:
-        """See `Store.close`."""
         await asyncio.to_thread(self._reader.shutdown)
         await asyncio.to_thread(self._writer.close)
         self._file.close()
@@ -104,7 +97,7 @@ def _connected(path: str, patience: float) -> sqlite3.Connection:
 
 def _opened(path: str) -> sqlite3.Connection:
     """A connection for writing, to a file with our table."""
-    file = _connected(path, OPENING)
+    file = _connected(path, _OPENING)
     try:
         file.execute("PRAGMA journal_mode=WAL")
         file.execute("PRAGMA synchronous=NORMAL")
@@ -112,7 +105,7 @@ def _opened(path: str) -> sqlite3.Connection:
             "CREATE TABLE IF NOT EXISTS users (user TEXT PRIMARY KEY, events INTEGER, items BLOB) WITHOUT ROWID"
         )
         found = [(name, key) for _, name, _, _, _, key in file.execute("PRAGMA table_info(users)")]
-        if found != COLUMNS:
+        if found != _COLUMNS:
             raise sqlite3.DatabaseError(
                 f"expected a table users with the columns user (its key), events, items, got {', '.join(name for name, _ in found)}"
             )

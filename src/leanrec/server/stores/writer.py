@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from leanrec.server.stores.base import MOST, NOTHING, UNKNOWN, Unavailable, crowded
+from leanrec.server.stores.base import MOST_CALLS, NOTHING, UNKNOWN, Unavailable, crowded
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 Change = Callable[[sqlite3.Connection], Any]
 POLL = 0.02
 """Seconds between two looks whether a file that another process holds is free."""
@@ -43,7 +43,7 @@ class Writer:
         self._waiting: deque[_Write] = deque()
         self._lock, self._working = threading.Lock(), False
 
-    async def write(self, change: Callable[[sqlite3.Connection], T], within: float) -> T:
+    async def write(self, change: Callable[[sqlite3.Connection], _T], within: float) -> _T:
         """What a change of the file returns, once it is kept.
 
         Args:
@@ -53,7 +53,7 @@ class Writer:
         Raises:
             Unavailable: The time is over, too many wait, or SQLite fails.
         """
-        if len(self._waiting) >= MOST:
+        if len(self._waiting) >= MOST_CALLS:
             raise crowded()
         one = _Write(change, asyncio.get_running_loop().create_future())
         with self._lock:

@@ -8,22 +8,22 @@ from hypothesis import strategies as st
 
 from leanrec.core.errors import ConfigError
 from leanrec.engine.engine import Engine
-from leanrec.server.dial import Dial, dial_of
+from leanrec.server.adaptive import AdaptiveBudget, adaptive_budget
 from leanrec.server.settings import Settings
 
 waits = st.lists(st.floats(0, 2), max_size=30)
 SPAN = (0.1, 0.5, 1.0)
 
 
-def dial() -> Dial:
-    return Dial(SPAN, 0.2, 0.05)
+def lowered() -> AdaptiveBudget:
+    return AdaptiveBudget(SPAN, 0.2, 0.05)
 
 
 @given(waits=waits, more=st.floats(0, 1), asked=st.none() | st.floats(0.01, 2))
 def test_it_stays_within_its_bounds_and_falls_with_the_wait(
     waits: list[float], more: float, asked: float | None
 ) -> None:
-    calm, busy = dial(), dial()
+    calm, busy = lowered(), lowered()
     for wait in waits:
         calm.waited(wait)
         busy.waited(wait + more)
@@ -34,7 +34,7 @@ def test_it_stays_within_its_bounds_and_falls_with_the_wait(
 
 
 def test_it_comes_back() -> None:
-    one = dial()
+    one = lowered()
     assert one.of(None) is None and one.of(0.5) == 0.5 and one.of(3.0) == 3.0
     for _ in range(40):
         one.waited(1.0)
@@ -50,19 +50,19 @@ def test_it_comes_back() -> None:
 def test_floors_that_cannot_be(routed: Engine, plain: Engine) -> None:
     least, usual, largest = routed.budgets or (0, 0, 0)
     assert least <= usual <= largest and least < largest
-    assert dial_of(routed, "model", None, 50) is None
-    made = dial_of(routed, "model", (least + largest) / 2, 50)
+    assert adaptive_budget(routed, "model", None, 50) is None
+    made = adaptive_budget(routed, "model", (least + largest) / 2, 50)
     assert made is not None and (made.floor, made.usual, made.full) == ((least + largest) / 2, usual, 0.05)
     with pytest.raises(ConfigError, match=r"expected a budget of at least .*, got 0\.0001"):
-        dial_of(routed, "model", 0.0001, 50)
+        adaptive_budget(routed, "model", 0.0001, 50)
     with pytest.raises(
         ConfigError, match=r"expected --adaptive-budget below .*, the largest budget of model, got 2\.0"
     ):
-        dial_of(routed, "model", 2.0, 50)
+        adaptive_budget(routed, "model", 2.0, 50)
     with pytest.raises(
         ConfigError, match="expected a model with a choice of routes for --adaptive-budget, got model with one"
     ):
-        dial_of(plain, "model", 0.5, 50)
+        adaptive_budget(plain, "model", 0.5, 50)
 
 
 @pytest.mark.parametrize("name", ["batch", "queue", "deadline_ms", "adaptive_budget", "users", "history", "body_bytes"])

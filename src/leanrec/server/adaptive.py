@@ -5,13 +5,13 @@ from __future__ import annotations
 from leanrec.core.errors import ConfigError
 from leanrec.engine.engine import Engine
 
-SMOOTH = 0.3
+_SMOOTH = 0.3
 """Weight of the newest wait."""
-STILL = 0.05
+_STILL = 0.05
 """Strain below which budgets are left alone."""
 
 
-class Dial:
+class AdaptiveBudget:
     """What load makes of a budget.
 
     Every budget falls in proportion to how long requests wait: untouched while nobody does, at the floor from a wait of ``full``
@@ -30,13 +30,13 @@ class Dial:
 
     def waited(self, seconds: float) -> None:
         """The first request of a batch waited so long."""
-        self._wait = (1 - SMOOTH) * self._wait + SMOOTH * seconds
+        self._wait = (1 - _SMOOTH) * self._wait + _SMOOTH * seconds
 
     @property
     def strain(self) -> float:
         """0 while nobody waits, 1 at the floor."""
         strain = min(1.0, self._wait / self.full)
-        return strain if strain >= STILL else 0.0
+        return strain if strain >= _STILL else 0.0
 
     def of(self, asked: float | None) -> float | None:
         """The budget of a request that asked for one, or for none; never above it, nor below the floor unless it was."""
@@ -45,7 +45,7 @@ class Dial:
         return asked if strain == 0 or wanted <= self.floor else wanted - (wanted - self.floor) * strain
 
 
-def dial_of(engine: Engine, path: object, floor: float | None, wait_ms: float) -> Dial | None:
+def adaptive_budget(engine: Engine, path: object, floor: float | None, wait_ms: float) -> AdaptiveBudget | None:
     """What lowers the budgets of a model under load, if that is wanted.
 
     Raises:
@@ -63,4 +63,4 @@ def dial_of(engine: Engine, path: object, floor: float | None, wait_ms: float) -
         raise ConfigError(
             f"expected --adaptive-budget below {span[2]:.3g}, the largest budget of {path}, got {floor}; nothing could fall"
         )
-    return Dial(span, floor, wait_ms / 1000)
+    return AdaptiveBudget(span, floor, wait_ms / 1000)
