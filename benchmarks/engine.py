@@ -409,7 +409,7 @@ def built(name: str, width: int, layers: int, length: int, items: int) -> Recomm
     torch.manual_seed(0)
     entry = backbones.get(name)
     backbone = entry.build(entry.config(width=width, layers=layers, max_length=length), items)
-    return frozen(Recommender(backbone, lambda items, states, targets: {}))
+    return frozen(Recommender(backbone, lambda model, batch, states, targets: {}))
 
 
 def exported(model: Recommender, folder: Path, sessions: bool = False) -> dict[str, Callable[..., Any]]:

@@ -57,7 +57,7 @@ def built(name: str, layers: int, options: argparse.Namespace) -> Recommender:
     """A model with random weights."""
     entry = backbones.get(name)
     backbone = entry.build(entry.config(width=options.width, layers=layers, max_length=options.length), ITEMS)
-    return Recommender(backbone, lambda items, states, targets: {})
+    return Recommender(backbone, lambda model, batch, states, targets: {})
 
 
 def histories(users: int, length: int) -> Batch:

@@ -19,7 +19,7 @@ from leanrec.backbones.sasrec import SASRecConfig
 from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Catalog
-from leanrec.objectives import Softmax, build_softmax
+from leanrec.objectives.softmax import Softmax, build_softmax
 from leanrec.techniques.adarec.technique import AdaRecConfig
 from leanrec.techniques.canet.technique import CANetConfig
 from leanrec.techniques.cprec.technique import CpRecConfig

@@ -87,7 +87,7 @@ def test_shapes_and_types(name: str, config: msgspec.Struct) -> None:
     newest = backbone.encode(batch, last_only=True)
     assert newest.states.shape == (users, backbone.items.dim)
     assert newest.layers == ()
-    scores = Recommender(backbone, lambda items, states, targets: {}).score(histories)
+    scores = Recommender(backbone, lambda model, batch, states, targets: {}).score(histories)
     assert scores.shape == (users, ITEMS)
     assert whole.states.dtype == newest.states.dtype == scores.dtype == torch.float32
 
@@ -249,7 +249,7 @@ def test_gates_pass_gradients_to_a_router(name: str, config: msgspec.Struct) -> 
 @variants
 def test_every_parameter_learns(name: str, config: msgspec.Struct) -> None:
     backbone = make(name, config).train()
-    model = Recommender(backbone, lambda items, states, targets: {"nll": items.nll(states, targets)})
+    model = Recommender(backbone, lambda model, batch, states, targets: {"nll": model.items.nll(states, targets)})
     model.loss(some_histories(backbone))["nll"].backward()
     for key, parameter in backbone.named_parameters():
         assert parameter.grad is not None, key
@@ -261,7 +261,7 @@ def test_every_parameter_learns(name: str, config: msgspec.Struct) -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_less_width_or_depth_costs_less(name: str) -> None:
     backbone = make(name, BACKBONES[name].config)
-    model = Recommender(backbone, lambda items, states, targets: {})
+    model = Recommender(backbone, lambda model, batch, states, targets: {})
     cost = {route: flops_per_user(model, backbone.max_length, route) for route in grid(backbone)}
     for route, flops in cost.items():
         for whole in {Route(None, route.width, route.layers), Route(route.emb, None, route.layers)} & cost.keys():

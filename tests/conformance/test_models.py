@@ -28,7 +28,7 @@ from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.evaluate.metrics import summarise
 from leanrec.evaluate.rank import rank
-from leanrec.objectives import Softmax
+from leanrec.objectives.softmax import Softmax
 from leanrec.tasks.training import held_out
 from leanrec.techniques import techniques
 from leanrec.train import checkpoint

@@ -63,6 +63,13 @@ def test_all_cards_are_listed_in_one_place() -> None:
     ]
 
 
+def test_all_objectives_are_listed_in_one_place() -> None:
+    lines = (DOCS / "objectives.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("| ")][1:] == [
+        f"| {name} | {objectives.get(name).summary} |" for name in objectives.names()
+    ]
+
+
 @pytest.mark.parametrize("name", BACKBONES | TECHNIQUES)
 def test_a_config_survives_a_file(name: str) -> None:
     config = run_config(name, (BACKBONES | TECHNIQUES)[name].config)

@@ -89,7 +89,7 @@ def theirs(model: type[nn.Module], **config: Any) -> Any:
 def compare(ours: Backbone, recbole: Any) -> None:
     batch = batch_of(HISTORIES, STEPS)
     expected = recbole.full_sort_predict({"item_list": batch.items, "length": batch.lengths})
-    found = Recommender(ours.eval(), lambda items, states, targets: {}).score(batch)
+    found = Recommender(ours.eval(), lambda model, batch, states, targets: {}).score(batch)
     torch.testing.assert_close(found, expected[:, 1:], atol=1e-5, rtol=0)
 
 

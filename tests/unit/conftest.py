@@ -22,4 +22,4 @@ def catalog() -> Catalog:
 def model() -> Recommender:
     torch.manual_seed(0)
     backbone = backbones.get("sasrec").build(SASRecConfig(width=8, layers=1, heads=1, max_length=8), len(KEYS))
-    return Recommender(backbone, lambda items, states, targets: {})
+    return Recommender(backbone, lambda model, batch, states, targets: {})

@@ -124,7 +124,7 @@ def test_every_configuration_survives_being_written(
         ({"backbone": {"name": 7}}, r"expected a backbone, got '7'; known: "),
         (
             {**SASREC, "objective": {"name": "gbse"}},
-            r"expected an? objective, got 'gbse'; did you mean 'gbce'\? known: gbce, sampled-softmax",
+            r"expected an? objective, got 'gbse'; did you mean 'gbce'\? known: contrastive, gbce, sampled-softmax",
         ),
         ({**SASREC, "technique": {"thin": {}}}, r"expected a technique, got 'thin'; "),
         (

@@ -21,8 +21,16 @@ ONCE = ("choice", "criterion")
 class Objective(Protocol):
     """A training loss for next-item prediction."""
 
-    def __call__(self, items: ItemTable, states: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Named, weighted scalar terms of states [M, e] and the items int64 [M] wanted of them."""
+    def __call__(self, model: Recommender, batch: Batch, states: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Named, weighted scalar loss terms.
+
+        Args:
+            model: The recommender that is trained.
+            batch: Training examples [B, T].
+            states: The model's states [M, e] of the M steps of ``batch`` that have a target, in the order of `Batch.scored`; e is
+                smaller than D where a narrower sub-model made them.
+            targets: int64 [M], the items wanted of them.
+        """
         ...
 
 
@@ -135,7 +143,11 @@ class Recommender(nn.Module):
         """Named, weighted loss terms of a batch with targets; the trainer adds them up."""
         if self.criterion is not None:
             return self.criterion.terms(self, batch)
-        return self.objective(self.items, *self.scored(self.backbone.examples(batch)))
+        return self.objective_of(self.backbone.examples(batch))
+
+    def objective_of(self, examples: Batch, route: Route = FULL, gates: Gates | None = None) -> dict[str, Tensor]:
+        """The objective's terms of training examples, run as in `Backbone.encode`."""
+        return self.objective(self, examples, *self.scored(examples, route, gates))
 
     def scored(self, batch: Batch, route: Route = FULL, gates: Gates | None = None) -> tuple[Tensor, Tensor]:
         """States [M, e] and targets int64 [M] of the steps of training examples that have a target."""

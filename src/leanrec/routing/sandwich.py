@@ -57,13 +57,13 @@ def sandwich(
         candidates: Items over which these are compared, drawn from the batch's targets.
     """
     states, targets = model.scored(batch)
-    terms = model.objective(model.items, states, targets)
+    terms = model.objective(model, batch, states, targets)
     drawn = targets[torch.randperm(len(targets), device=targets.device)[:candidates]]
     teacher = among(model.items, states.detach(), targets, drawn)
     rest: dict[str, list[Tensor]] = {}
     for route in others:
         small, _ = model.scored(batch, route)
-        for name, term in model.objective(model.items, small, targets).items():
+        for name, term in model.objective(model, batch, small, targets).items():
             rest.setdefault(f"{name} of routes", []).append(term)
         if distil:
             student = among(model.items, small, targets, drawn)

@@ -30,7 +30,7 @@ def test_starts_as_the_identity(name: str) -> None:
 @pytest.mark.parametrize("name", backbones.names())
 def test_trains(name: str) -> None:
     backbone = deep(name).train()
-    model = Recommender(backbone, lambda items, states, targets: {"nll": items.nll(states, targets)})
+    model = Recommender(backbone, lambda model, batch, states, targets: {"nll": model.items.nll(states, targets)})
     batch = random_batch(ITEMS, [10] * 4)
     optimizer = torch.optim.Adam(backbone.parameters(), lr=1e-2)
     losses = []

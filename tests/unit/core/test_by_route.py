@@ -41,7 +41,7 @@ def make(name: str = "nextitnet") -> Counted:
     entry = backbones.get(name)
     config = entry.config(width=8, layers=BLOCKS, max_length=LONGEST, **SHAPES[name])
     torch.manual_seed(0)
-    model = Counted(entry.build(config, ITEMS), lambda items, states, targets: {})
+    model = Counted(entry.build(config, ITEMS), lambda model, batch, states, targets: {})
     randomise(model, 0.3)
     model.runs = list[tuple[int, Route, bool]]()
     return model.eval()

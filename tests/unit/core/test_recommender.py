@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from leanrec.backbones.sasrec import SASRec, SASRecConfig
-from leanrec.core.backbone import ItemTable
 from leanrec.core.errors import CompositionError, ConfigError
 from leanrec.core.recommender import Criterion, HeldOut, Recommender
 from leanrec.core.types import FULL, Batch, Gates, Route
@@ -18,7 +17,7 @@ def make() -> Recommender:
     torch.manual_seed(0)
     backbone = SASRec(SASRecConfig(width=8, layers=2, max_length=6), 20)
     randomise(backbone)
-    return Recommender(backbone, lambda items, states, targets: {"zero": torch.zeros(())}).eval()
+    return Recommender(backbone, lambda model, batch, states, targets: {"zero": torch.zeros(())}).eval()
 
 
 def test_the_plain_model_has_one_route() -> None:
@@ -51,18 +50,18 @@ def test_scored_states_pass_gates_on() -> None:
 
 def test_the_loss_is_the_objective_of_the_scored_states() -> None:
     batch = random_batch(20, [1, 6, 3])
-    asked: list[tuple[ItemTable, Tensor, Tensor]] = []
+    asked: list[tuple[Recommender, Batch, Tensor, Tensor]] = []
 
-    def objective(items: ItemTable, states: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        asked.append((items, states, targets))
+    def objective(model: Recommender, batch: Batch, states: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        asked.append((model, batch, states, targets))
         return {"size": states.sum()}
 
     plain = make()
     model = Recommender(plain.backbone, objective).eval()
     terms = model.loss(batch)
-    [(items, states, targets)] = asked
+    [(its, examples, states, targets)] = asked
     expected, wanted = plain.scored(plain.backbone.examples(batch))
-    assert items is plain.items
+    assert its is model and examples is batch
     assert torch.equal(states, expected) and torch.equal(targets, wanted)
     assert terms.keys() == {"size"} and torch.equal(terms["size"], expected.sum())
 

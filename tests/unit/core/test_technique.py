@@ -61,7 +61,7 @@ BASE = Stage("train", 7)
 
 
 def plain(backbone: Backbone | None = None) -> Recommender:
-    return Recommender(backbone or Toy(), lambda items, states, targets: {})
+    return Recommender(backbone or Toy(), lambda model, batch, states, targets: {})
 
 
 def test_without_techniques_nothing_changes() -> None:

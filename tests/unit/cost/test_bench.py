@@ -33,7 +33,7 @@ def build(kind: type[Recommender] = Recommender, items: int = ITEMS) -> Engine:
     torch.manual_seed(0)
     entry = backbones.get("sasrec")
     backbone = entry.build(entry.config(width=8, max_length=MAX_LENGTH, std=1.0), items)
-    model = kind(backbone, lambda items, states, targets: {})
+    model = kind(backbone, lambda model, batch, states, targets: {})
     return Engine(TorchRunner(model), catalog(items), {FULL: 1}, 1)
 
 

@@ -36,7 +36,7 @@ ROUTES = [
 def build(name: str, **changes: object) -> Recommender:
     entry = backbones.get(name)
     shape = {"width": WIDTH, "layers": LAYERS, "max_length": 50, **changes}
-    return Recommender(entry.build(entry.config(**shape), ITEMS), lambda items, states, targets: {})
+    return Recommender(entry.build(entry.config(**shape), ITEMS), lambda model, batch, states, targets: {})
 
 
 def sasrec(**changes: object) -> Recommender:
@@ -154,7 +154,7 @@ def test_the_copy_holds_no_weights_and_keeps_ties() -> None:
 def test_a_model_larger_than_memory_is_counted() -> None:
     entry = backbones.get("sasrec")
     with torch.device("meta"):
-        model = Recommender(entry.build(entry.config(width=1024), 10**9), lambda items, states, targets: {})
+        model = Recommender(entry.build(entry.config(width=1024), 10**9), lambda model, batch, states, targets: {})
     assert flops_per_user(model, 7, Route(layers=())) == 2 * 1024 * 10**9
 
 

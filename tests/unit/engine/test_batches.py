@@ -41,7 +41,7 @@ def test_a_request_answers_every_user_as_if_alone(lengths: list[int], worth: int
     torch.manual_seed(0)
     entry = backbones.get("sasrec")
     backbone = entry.build(entry.config(width=8, max_length=MAX_LENGTH, std=1.0), ITEMS)
-    model = ByParity(backbone, lambda items, states, targets: {})
+    model = ByParity(backbone, lambda model, batch, states, targets: {})
     engine = Engine(TorchRunner(model), catalog(ITEMS), {FULL: 1}, 1, length_batching)
     histories = shop(lengths)
     with pytest.MonkeyPatch.context() as patch:

@@ -35,7 +35,7 @@ def engine_of(name: str, kind: type[Recommender] = Recommender) -> Engine:
     torch.manual_seed(0)
     backbone = backbones.get(name).build(BACKBONES[name].config, ITEMS)
     randomise(backbone)
-    model = kind(backbone, lambda items, states, targets: {})
+    model = kind(backbone, lambda model, batch, states, targets: {})
     return Engine(TorchRunner(model), catalog(ITEMS), {FULL: 2, NARROW: 1}, 2)
 
 

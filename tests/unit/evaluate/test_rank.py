@@ -100,7 +100,7 @@ class Routed(Recommender):
 def make(items: int) -> Routed:
     backbone = SASRec(SASRecConfig(width=8, layers=1, heads=2, max_length=6), items)
     randomise(backbone, 0.3)
-    return Routed(backbone, lambda items, states, targets: {}).eval()
+    return Routed(backbone, lambda model, batch, states, targets: {}).eval()
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])

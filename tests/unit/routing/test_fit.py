@@ -150,7 +150,7 @@ class Two(Recommender):
 
 
 def two() -> Two:
-    model = Two(SASRec(SASRecConfig(width=8, layers=2, max_length=6), 30), lambda items, states, targets: {})
+    model = Two(SASRec(SASRecConfig(width=8, layers=2, max_length=6), 30), lambda model, batch, states, targets: {})
     randomise(model, 0.5)
     return model
 

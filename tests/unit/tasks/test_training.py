@@ -24,7 +24,7 @@ LONGEST = 4
 
 def model_for(store: Store) -> Recommender:
     backbone = SASRec(SASRecConfig(width=4, layers=1, heads=1, max_length=LONGEST), store.num_items)
-    return Recommender(backbone, lambda items, states, targets: {})
+    return Recommender(backbone, lambda model, batch, states, targets: {})
 
 
 def held(store: Store, model: Recommender | None = None) -> HeldOut:

@@ -57,11 +57,11 @@ def test_a_sandwich_trains_the_whole_model_and_slices() -> None:
     terms = model.loss(batch)
     assert list(terms) == ["nll", "nll of routes", "distil"]
     assert list(make(random_routes=2, distil=0.0).loss(batch)) == ["nll", "nll of routes"]
-    torch.testing.assert_close(terms["nll"], model.objective(model.items, *model.scored(batch))["nll"])
+    torch.testing.assert_close(terms["nll"], model.objective_of(batch)["nll"])
     torch.manual_seed(3)
     routes = [grid_choice(model).grid.routes[0], *random_routes(model)]
     assert len(routes) == 3
-    expected = torch.stack([model.objective(model.items, *model.scored(batch, route))["nll"] for route in routes])
+    expected = torch.stack([model.objective_of(batch, route)["nll"] for route in routes])
     torch.testing.assert_close(terms["nll of routes"], expected.mean())
 
 
@@ -358,14 +358,14 @@ class Deep(SASRec):
     ],
 )
 def test_a_backbone_without_prefixes_is_refused(kind: type[SASRec], message: str) -> None:
-    plain = Recommender(kind(SASRecConfig(width=8), ITEMS), lambda items, states, targets: {})
+    plain = Recommender(kind(SASRecConfig(width=8), ITEMS), lambda model, batch, states, targets: {})
     with pytest.raises(CompositionError, match=f"^technique 'canet' {message}$"):
         compose(plain, [CANetTechnique(CANetConfig())], Stage("train", 1))
 
 
 def test_it_is_trained_in_one_stage() -> None:
     base = Stage("train", 7)
-    plain = Recommender(SASRec(SASRecConfig(width=8), ITEMS), lambda items, states, targets: {})
+    plain = Recommender(SASRec(SASRecConfig(width=8), ITEMS), lambda model, batch, states, targets: {})
     backbone, stages = plain.backbone, compose(plain, [CANetTechnique(CANetConfig())], base)
     assert isinstance(plain.choice, GridChoice) and plain.backbone is backbone
     assert [(stage.name, stage.epochs) for stage in stages] == [("train", 7)]

@@ -19,7 +19,7 @@ from leanrec.core.recommender import Recommender
 from leanrec.core.tied import stored
 from leanrec.core.types import FULL, Gates, Route
 from leanrec.cost.count import cost
-from leanrec.objectives import Softmax, build_softmax
+from leanrec.objectives.softmax import Softmax, build_softmax
 from leanrec.techniques.cprec.blocks import block_ends
 from leanrec.techniques.cprec.rows import freeze
 from leanrec.techniques.cprec.sharing import Scheme

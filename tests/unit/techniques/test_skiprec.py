@@ -330,7 +330,7 @@ def test_gradients_pass_straight_through_a_sigmoid(temperature: float, monkeypat
     [odds] = asked
     noisy = odds.detach() + first - second
     bits = (noisy > 0).float()[:, None].expand(-1, batch.items.shape[1], -1).clone().requires_grad_()
-    model.objective(model.items, *model.scored(batch, gates=Gates(layers=bits)))["nll"].backward()
+    model.objective_of(batch, gates=Gates(layers=bits))["nll"].backward()
     assert bits.grad is not None and odds.grad is not None
     newest = bits.grad[torch.arange(6), batch.last]
     s = torch.sigmoid(noisy / temperature)
@@ -411,7 +411,7 @@ def test_a_sandwich_is_the_whole_model_and_random_patterns(
     terms = model.loss(batch)
     assert [gates for _, gates in given] == [None] * (1 + count)  # on real skips
     assert given[0][0] == FULL and all(route.layers is not None for route, _ in given[1:])
-    whole, *others = [model.objective(model.items, *scored(batch, route))["nll"].item() for route, _ in given]
+    whole, *others = [model.objective(model, batch, *scored(batch, route))["nll"].item() for route, _ in given]
     assert terms["nll"].item() == pytest.approx(whole, rel=1e-5)
     assert terms["nll of routes"].item() == pytest.approx(np.mean(others), rel=1e-5)
 
@@ -458,7 +458,7 @@ def gates_of_depth(keep: float, users: int) -> Tensor:
     """What blocks are multiplied with in a step of stochastic depth, [B, L]."""
     model, given = make(training="depth", keep=keep), []
     scored = model.scored
-    model.scored = lambda batch, gates: given.append(gates) or scored(batch, gates=gates)  # type: ignore[assignment]
+    model.scored = lambda batch, route, gates: given.append(gates) or scored(batch, route, gates)  # type: ignore[assignment]
     model.loss(random_batch(ITEMS, [1] * users))
     assert given[0].layers.shape == (users, 1, BLOCKS)
     return given[0].layers[:, 0]

@@ -23,7 +23,7 @@ DAMAGED = r"^the checkpoint .*checkpoint\.safetensors is damaged \(.*\); delete 
 
 def make(width: int = 8) -> Recommender:
     backbone = SASRec(SASRecConfig(width=width, layers=1, heads=1, max_length=5), 20)
-    return Recommender(backbone, lambda items, states, targets: {"sum": states.sum()})
+    return Recommender(backbone, lambda model, batch, states, targets: {"sum": states.sum()})
 
 
 def stepped(model: Recommender) -> AdamW:

@@ -30,7 +30,7 @@ class Toy(Recommender):
 
     def __init__(self, items: int, **shape: Any) -> None:
         config = {"width": 4, "layers": 1, "heads": 1, "max_length": 6} | shape
-        super().__init__(SASRec(SASRecConfig(**config), items), lambda items, states, targets: {})
+        super().__init__(SASRec(SASRecConfig(**config), items), lambda model, batch, states, targets: {})
         self.seen: list[tuple[bool, float]] = []
         self.users: list[list[int]] = []
 

@@ -23,7 +23,7 @@ def make(kind: str, width: int) -> Recommender:
         backbone = SASRec(SASRecConfig(width=width, layers=1, heads=1, max_length=5), 20)
     else:
         backbone = NextItNet(NextItNetConfig(width=width, layers=1, max_length=5), 20)
-    return Recommender(backbone, lambda items, states, targets: {})
+    return Recommender(backbone, lambda model, batch, states, targets: {})
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ class Distillation(Criterion):
         """Named, weighted loss terms of training examples, held against the teacher's answers to them."""
         index, targets = batch.scored()
         hidden = model.backbone.encode(batch, keep_layers=answers is not None)
-        terms = model.objective(model.items, hidden.states.flatten(0, 1).index_select(0, index), targets)
+        terms = model.objective(model, batch, hidden.states.flatten(0, 1).index_select(0, index), targets)
         if answers is None or self.distiller is None:
             return terms
         share, taught = self.options.distil, self.distiller.terms(model, hidden, answers)

@@ -63,7 +63,7 @@ class GuidedLoss(Criterion):
         drawn = F.gumbel_softmax(logits, self.temperature, hard=True)[:, None]
         newest = torch.arange(batch.items.shape[1], device=drawn.device) == batch.last[:, None]
         drawn = drawn.detach() + (drawn - drawn.detach()) * newest.unsqueeze(-1)
-        terms = model.objective(model.items, *model.scored(batch, gates=choice.grid.gates(drawn)))
+        terms = model.objective_of(batch, gates=choice.grid.gates(drawn))
         terms["guide"] = self.guide_weight * self.guide(model, batch, logits)
         terms["uniform"] = -self.uniform_weight * logits.log_softmax(-1).mean()
         return terms

@@ -64,7 +64,7 @@ class StochasticDepth(Criterion):
         """See `Criterion.terms`."""
         examples = model.backbone.examples(batch)
         drawn = torch.rand(batch.size, 1, len(model.backbone.blocks), device=batch.items.device) < self.keep
-        return model.objective(model.items, *model.scored(examples, gates=Gates(layers=drawn / self.keep)))
+        return model.objective_of(examples, gates=Gates(layers=drawn / self.keep))
 
 
 class PolicyLoss(Criterion):
@@ -90,7 +90,7 @@ class PolicyLoss(Criterion):
         drawn = (noisy > 0).to(soft.dtype)
         newest = torch.arange(examples.items.shape[1], device=odds.device) == examples.last[:, None]
         bits = drawn[:, None] + (soft - soft.detach())[:, None] * newest.unsqueeze(-1)
-        terms = model.objective(model.items, *model.scored(examples, gates=Gates(layers=bits)))
+        terms = model.objective_of(examples, gates=Gates(layers=bits))
         if config.compute:
             choice.price.lerp_(odds.detach().quantile(1 - config.keep), TRACKED)
             terms["compute"] = config.compute * (odds.sigmoid().mean() - config.keep) ** 2

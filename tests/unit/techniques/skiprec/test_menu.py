@@ -56,7 +56,7 @@ class Known(Recommender):
         backbone = NextItNet(NextItNetConfig(width=ITEMS, layers=BLOCKS, max_length=LONGEST), ITEMS)
         with torch.no_grad():
             backbone.items.get_parameter("weight")[1:] = torch.eye(ITEMS)
-        super().__init__(backbone, lambda items, states, targets: {})
+        super().__init__(backbone, lambda model, batch, states, targets: {})
         self.worth, self.asked = worth, list[tuple[tuple[int, ...], int]]()
 
     def represent(self, batch: Batch, route: Route, skip: Tensor | None = None) -> Tensor:
@@ -115,7 +115,7 @@ def test_every_block_is_the_one_with_the_least_loss_of_a_real_model(seed: int) -
     torch.manual_seed(seed)
     backbone = NextItNet(NextItNetConfig(width=8, layers=BLOCKS, max_length=LONGEST), ITEMS)
     randomise(backbone, 0.5)
-    model, users = Recommender(backbone, lambda items, states, targets: {}).train(), Users((6, 5))
+    model, users = Recommender(backbone, lambda model, batch, states, targets: {}).train(), Users((6, 5))
     chain = layers(grown(model, users.held_out, BLOCKS + 1))
     assert not model.training
     for before, after in pairwise(chain):
