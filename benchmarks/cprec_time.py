@@ -33,7 +33,7 @@ from leanrec.cost.machine import machine
 from leanrec.data.batches import TrainingData
 from leanrec.engine.export_runner import open_export
 from leanrec.tasks.exporting import export_run
-from leanrec.train.loop import Limits
+from leanrec.train.loop import BatchLimits
 from rows import append
 
 STATES = 128
@@ -64,7 +64,7 @@ def main() -> None:
     store = first.store()
     split, config = first.split(store), first.config.train
     windows = TrainingData(store, split, first.model.backbone.max_length, config.window)
-    limits = Limits(config.batch_users, config.batch_tokens)
+    limits = BatchLimits(config.batch_users, config.batch_tokens)
     batches = [windows.batch(some) for some in windows.epoch(0, 0, limits)[:STEPS]]
     requests = [store.history(user) for user in range(0, store.num_users, max(1, store.num_users // 2000))]
     with tempfile.TemporaryDirectory() as folder:

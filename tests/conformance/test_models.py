@@ -23,7 +23,7 @@ from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.tied import spread, stored
 from leanrec.core.types import Batch
-from leanrec.data.batches import Limits, TrainingData, ask, questions, targets
+from leanrec.data.batches import BatchLimits, TrainingData, ask, questions, targets
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.evaluate.metrics import summarise
@@ -208,7 +208,7 @@ def fit(
 
 def quality(model: Recommender, store: Store, part: str) -> dict[str, float]:
     asked = questions(store, Split.leave_one_out(store), part)  # pyright: ignore[reportArgumentType]
-    batches = ask(store, asked, model.backbone.max_length, Limits(64, 2048))
+    batches = ask(store, asked, model.backbone.max_length, BatchLimits(64, 2048))
     return summarise(rank(model, batches, targets(store, asked)).ranks)
 
 

@@ -17,7 +17,7 @@ from leanrec.build import build
 from leanrec.config import Choice, RunConfig, parse, parse_toml
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch
-from leanrec.data.batches import Limits, TrainingData, ask, everyone
+from leanrec.data.batches import BatchLimits, TrainingData, ask, everyone
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.objectives import objectives
@@ -128,7 +128,7 @@ def behaviour(name: str, config: msgspec.Struct, store: Store) -> tuple[list[Any
         stage.finish(model)
     model.calibrate(held_out(model, store, split))
     model.eval()
-    batches = ask(store, everyone(store), model.backbone.max_length, Limits(1000, 10**6))
+    batches = ask(store, everyone(store), model.backbone.max_length, BatchLimits(1000, 10**6))
     scores = torch.cat([routed_scores(model, question.batch) for question in batches])
     return facts, scores, torch.stack(losses)
 

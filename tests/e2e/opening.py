@@ -144,7 +144,7 @@ def _batch(path: Path) -> list[int]:
     """A batch of training windows from a store, and all that is read before."""
     import numpy as np
 
-    from leanrec.data.batches import Limits, TrainingData, everyone, questions, targets
+    from leanrec.data.batches import BatchLimits, TrainingData, everyone, questions, targets
     from leanrec.data.describe import describe
     from leanrec.data.split import Split
     from leanrec.data.store import Store
@@ -154,7 +154,7 @@ def _batch(path: Path) -> list[int]:
     json.dumps(describe(store))
     for split in (Split.leave_one_out(store), Split.time_quantiles(store)):
         windows = TrainingData(store, split.halved(), 8)
-        order = windows.epoch(0, 0, Limits(16, 1024))
+        order = windows.epoch(0, 0, BatchLimits(16, 1024))
         items = windows.batch(order[0]).items.numpy() if order else np.ones(1, int)
         found = targets(store, questions(store, split, "test"))
         for ids in (items, found):

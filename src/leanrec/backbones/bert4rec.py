@@ -14,6 +14,7 @@ the newest item of every window is always hidden, because that is what a predict
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
@@ -90,17 +91,13 @@ class BERT4Rec(Transformer):
         only = torch.rand(batch.size, 1, device=items.device) < self.last_only
         chosen = (draw < self.hidden) & ~only
         chosen = chosen.scatter(1, batch.lengths.unsqueeze(1), True) & learnable
-        return Batch(
-            items.masked_fill(chosen, MASK),
-            batch.lengths + (final != PAD).squeeze(1),
-            items * chosen,
-            batch.users,
-        )
+        longer = batch.appended(items.masked_fill(chosen, MASK), (final != PAD).squeeze(1))
+        return replace(longer, targets=items * chosen)
 
     def query(self, batch: Batch) -> Batch:
         """The history with a mask token behind its newest item, [B, T + 1]."""
         items = F.pad(batch.items, (0, 1)).scatter(1, batch.lengths.unsqueeze(1), MASK)
-        return Batch(items, batch.lengths + 1, users=batch.users)
+        return batch.appended(items)
 
     def vectors(self, ids: Tensor, width: int) -> Tensor:
         """Item vectors, and a vector of its own for the mask token."""

@@ -140,6 +140,8 @@ class Backbone(nn.Module, ABC):
     Attributes:
         supports: Capabilities a technique may need: "width" (prefix slices), "depth" (any subset of blocks),
             "share" (weights of equal blocks may be tied).
+        reads: What it reads of a history beside items, by the names of `Batch.context`; "time" is all there is. Times are there in
+            training, evaluation, exports and requests then; nothing else changes. An event costs the whole history, not one step.
         causal: Whether the state of a step depends on that step and older ones only. The others are trained on hidden items.
         max_length: Longest history it reads; longer ones are cut to their newest events.
         heads: Widths must divide by this.
@@ -150,6 +152,7 @@ class Backbone(nn.Module, ABC):
     """
 
     supports: ClassVar[frozenset[str]] = frozenset()
+    reads: frozenset[str] = frozenset()
     causal: ClassVar[bool] = True
     items: ItemTable
     blocks: nn.ModuleList
@@ -198,7 +201,10 @@ class Backbone(nn.Module, ABC):
         return self.items.embed(ids, width)
 
     def positions(self, ctx: Context, have: Steps) -> Tensor | None:
-        """What is added to the item vectors, [S, w] or [B, S, w]; None for a backbone without positions."""
+        """What is added to the item vectors, [S, w] or [B, S, w]; None for a backbone without positions.
+
+        What else the backbone reads of the events is in ``ctx`` (`Context.column`).
+        """
         return None
 
     def encode(
@@ -235,7 +241,7 @@ class Backbone(nn.Module, ABC):
             plan.append(block.needs(plan[-1], reach))
         plan.reverse()
         channels = None if gates is None else gates.width
-        ctx = Context(batch.lengths, batch.items.shape[1], route.width or self.width, channels, reach)
+        ctx = Context(batch.lengths, batch.items.shape[1], route.width or self.width, channels, reach, batch.context)
         x = self._embed(batch, ctx, plan[0], route.emb, gates)
         kept: list[Tensor] = []
         for i, block, have, want in zip(order, blocks, plan, plan[1:], strict=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -35,6 +36,7 @@ class Context:
         width: Hidden channels of the route.
         channels: float [B, 1 or T, D] open hidden channels in masked execution, else None.
         reach: Steps that a block may look back over; T, or, in a graph for any T, the most there can be.
+        columns: What the histories carry besides items; see `Batch.context`.
         masks: What `valid` has found, so that every block need not ask again.
     """
 
@@ -43,12 +45,20 @@ class Context:
     width: int
     channels: Tensor | None = None
     reach: int = 0
+    columns: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     masks: dict[Steps, Tensor] = field(default_factory=dict)
 
     def at(self, steps: tuple[int, ...]) -> Tensor:
         """int64 [B, S], the absolute steps of the given offsets; negative before the first event."""
         newest = (self.lengths - 1)[:, None]
         return newest if steps == (0,) else newest - constant(steps, self.lengths.device)
+
+    def column(self, name: str, have: Steps) -> Tensor:
+        """[B, S], a column of the histories at steps ``have``, that of the first event before it; [B, 1] of one per request."""
+        column = self.columns[name]
+        if column.dim() == 1:
+            return column[:, None]
+        return column if have is None else column.gather(1, self.at(have).clamp_min(0))
 
     def valid(self, have: Steps, like: Tensor) -> Tensor | None:
         """[B, S, 1] one where the step exists, in the type of ``like``; None when no step can be missing."""
@@ -71,7 +81,8 @@ class Context:
 
     def rows(self, index: Tensor) -> Context:
         """The context of some of the users, int64 [B']; for execution without masks."""
-        return Context(self.lengths[index], self.steps, self.width, reach=self.reach)
+        columns = {name: column[index] for name, column in self.columns.items()}
+        return Context(self.lengths[index], self.steps, self.width, reach=self.reach, columns=columns)
 
     def gate(self, x: Tensor) -> Tensor:
         """``x`` [B, S, D] with closed channels at zero."""

@@ -10,6 +10,8 @@ from leanrec.core.ranges import Count, Few, Many, Whole
 
 PAD = 0
 MASK = -1
+TIME = "time"
+"""Name of the column of a history that holds when its events happened: int64, seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)

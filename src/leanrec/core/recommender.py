@@ -139,6 +139,11 @@ class Recommender(nn.Module):
         """The item table."""
         return self.backbone.items
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """What it reads of a history beside items; see `Backbone.reads`."""
+        return self.backbone.reads
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named, weighted loss terms of a batch with targets; the trainer adds them up."""
         if self.criterion is not None:
@@ -158,8 +163,15 @@ class Recommender(nn.Module):
         """Hand on the model that was named as a teacher, if any; called before training. It is never saved, counted or deployed.
 
         Raises:
-            ConfigError: A teacher is named and nothing in this model learns from it, or the other way round.
+            ConfigError: A teacher is named and nothing in this model learns from it, or the other way round; or the teacher reads
+                what the model does not.
         """
+        unread = sorted((teacher.reads if teacher is not None else frozenset[str]()) - self.reads)
+        if unread:
+            raise ConfigError(
+                f"expected a teacher that reads what the model reads, got one that also reads {', '.join(unread)}; take a backbone "
+                "that reads it too, or another teacher"
+            )
         learners = self._methods("learn_from")
         if not learners:
             refuse_teacher(teacher)

@@ -17,8 +17,11 @@ from leanrec.core.types import FULL, Batch, Memory, Route
 
 
 def memories(backbone: Backbone, route: Route = FULL) -> tuple[Memory, ...] | None:
-    """The memories of a route's blocks, in order; None where an event cannot be computed from memories."""
-    if not backbone.causal:
+    """The memories of a route's blocks, in order; None where an event cannot be computed from memories.
+
+    That is where states depend on newer events, and where more is read than items: times are read relative to the newest event.
+    """
+    if not backbone.causal or backbone.reads:
         return None
     found = [block.memories() for block in backbone.chosen(route)]
     return None if None in found else tuple(memory for some in found for memory in some or ())

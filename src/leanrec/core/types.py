@@ -9,14 +9,16 @@ user b stands at ``items[b, lengths[b] - 1]``. MASK stands for an item that is h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from leanrec.core.plain import FULL, MASK, PAD, Catalog, Cost, Memory, Route
+from leanrec.core.plain import FULL, MASK, PAD, TIME, Catalog, Cost, Memory, Route
 
-__all__ = ["FULL", "MASK", "PAD", "Batch", "Catalog", "Cost", "Gates", "Hidden", "Memory", "Route"]
+__all__ = ["FULL", "MASK", "PAD", "TIME", "Batch", "Catalog", "Cost", "Gates", "Hidden", "Memory", "Route"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,15 @@ class Batch:
         lengths: int64 [B], at least 1.
         targets: int64 [B, T], the item wanted at every step (the next one) and 0 where there is none; None outside training.
         users: int64 [B], rows of the store, or None for requests without a known user.
+        context: What the model reads beside items (`Backbone.reads`), by name: [B, T] with a value per event, right-padded with 0,
+            or [B] with one per request. Empty for a model that reads items only.
     """
 
     items: Tensor
     lengths: Tensor
     targets: Tensor | None = None
     users: Tensor | None = None
+    context: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     @property
     def size(self) -> int:
@@ -62,7 +67,33 @@ class Batch:
             lengths,
             None if self.targets is None else self.targets[index, :steps],
             None if self.users is None else self.users[index],
+            {
+                name: column[index] if column.dim() == 1 else column[index, :steps]
+                for name, column in self.context.items()
+            },
         )
+
+    def prefixes(self, lengths: Tensor) -> Batch:
+        """The first ``lengths`` (int64 [B]) events of every user, without targets; what comes later is padding."""
+        inside = torch.arange(self.items.shape[1], device=lengths.device) < lengths[:, None]
+        kept = {name: column if column.dim() == 1 else column * inside for name, column in self.context.items()}
+        return Batch(self.items * inside, lengths, users=self.users, context=kept)
+
+    def appended(self, items: Tensor, more: Tensor | int = 1) -> Batch:
+        """One step more, without targets.
+
+        What else is read of the new step is what the newest event has: a token that asks for the next item stands at its time.
+
+        Args:
+            items: int64 [B, T + 1].
+            more: By how much each history is longer: 1, or int64 [B].
+        """
+        at = self.lengths[:, None]
+        context = {
+            name: column if column.dim() == 1 else F.pad(column, (0, 1)).scatter(1, at, column.gather(1, at - 1))
+            for name, column in self.context.items()
+        }
+        return Batch(items, self.lengths + more, users=self.users, context=context)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -72,7 +103,13 @@ class Batch:
             lengths=self.lengths.to(device),
             targets=None if self.targets is None else self.targets.to(device),
             users=None if self.users is None else self.users.to(device),
+            context={name: column.to(device) for name, column in self.context.items()},
         )
+
+
+def blank_context(reads: Iterable[str], items: Tensor) -> dict[str, Tensor]:
+    """Columns of zeros for histories int64 [B, T], where their values do not matter."""
+    return {name: torch.zeros_like(items) for name in sorted(reads)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import flop_registry
 
 from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Recommender
-from leanrec.core.types import FULL, Batch, Cost, Route
+from leanrec.core.types import FULL, Batch, Cost, Route, blank_context
 
 T = TypeVar("T")
 POINTS = 16
@@ -138,10 +138,9 @@ def _history(light: Recommender, steps: int) -> Batch:
     if steps < 1:
         raise ConfigError(f"expected a history of at least 1 step to count FLOPs for, got {steps}")
     steps = min(steps, light.backbone.max_length)
-    return Batch(
-        torch.zeros(1, steps, dtype=torch.long, device="meta"),
-        torch.full((1,), steps, dtype=torch.long, device="meta"),
-    )
+    items = torch.zeros(1, steps, dtype=torch.long, device="meta")
+    lengths = torch.full((1,), steps, dtype=torch.long, device="meta")
+    return Batch(items, lengths, context=blank_context(light.reads, items))
 
 
 def _count(compute: Callable[[], T]) -> tuple[int, T]:

@@ -6,8 +6,8 @@ epoch follows from the seed and the epoch alone; an interrupted epoch can be tak
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -25,7 +25,7 @@ PIECE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchLimits:
     """How much goes into one batch.
 
     Attributes:
@@ -58,10 +58,21 @@ class TrainingData:
         split: What may be trained on.
         max_length: Most steps T of a window.
         window: "last" reads a user's newest window only; "all" cuts the whole history into windows.
+        reads: What the model reads beside items; see `Backbone.reads`.
+
+    Raises:
+        DataError: The store does not have what the model reads.
     """
 
-    def __init__(self, store: Store, split: Split, max_length: int, window: Literal["last", "all"] = "last") -> None:
-        self.items = store.items
+    def __init__(
+        self,
+        store: Store,
+        split: Split,
+        max_length: int,
+        window: Literal["last", "all"] = "last",
+        reads: frozenset[str] = frozenset(),
+    ) -> None:
+        self.items, self.columns = store.items, store.columns(reads)
         start, end = store.offsets[:-1], split.train_end
         self.users, self.start, self.end = _windows(start, end, max_length, window)
 
@@ -73,7 +84,7 @@ class TrainingData:
         """Scored steps of one epoch."""
         return int((self.end - self.start - 1).sum())
 
-    def epoch(self, seed: int, epoch: int, limits: Limits) -> list[np.ndarray]:
+    def epoch(self, seed: int, epoch: int, limits: BatchLimits) -> list[np.ndarray]:
         """The batches of an epoch, as window indices, in the order they are trained on."""
         rng = np.random.default_rng((seed, epoch))
         steps = self.end - self.start - 1
@@ -82,19 +93,20 @@ class TrainingData:
         batches = [
             chunk
             for first in range(0, len(order), pool)
-            for chunk in by_length(order[first : first + pool], steps, limits)
+            for chunk in length_batches(order[first : first + pool], steps, limits)
         ]
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def batch(self, windows: np.ndarray) -> Batch:
         """Inputs and shifted targets [B, T] of some windows."""
-        sequences, lengths = gather(self.items, self.start[windows], self.end[windows])
-        sequences = torch.from_numpy(sequences)
+        whole = read_histories(self.items, self.columns, self.start[windows], self.end[windows])
+        known = whole.prefixes(whole.lengths - 1)
         return Batch(
-            sequences[:, :-1] * (torch.from_numpy(lengths)[:, None] - 1 > torch.arange(sequences.shape[1] - 1)),
-            torch.from_numpy(lengths - 1),
-            sequences[:, 1:],
+            known.items[:, :-1],
+            known.lengths,
+            whole.items[:, 1:],
             torch.from_numpy(self.users[windows]),
+            {name: column[:, :-1] for name, column in known.context.items()},
         )
 
 
@@ -118,7 +130,7 @@ def _windows(
     return columns[0], columns[1], columns[2]
 
 
-def by_length(order: np.ndarray, steps: np.ndarray, limits: Limits) -> Iterator[np.ndarray]:
+def length_batches(order: np.ndarray, steps: np.ndarray, limits: BatchLimits) -> Iterator[np.ndarray]:
     """Cut ``order`` into batches of like length within the limits, shortest first."""
     order = order[np.argsort(steps[order], kind="stable")]
     first = 0
@@ -131,13 +143,18 @@ def by_length(order: np.ndarray, steps: np.ndarray, limits: Limits) -> Iterator[
         first = last
 
 
-def gather(items: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Slices of the flat items, right-padded with 0: int64 [B, S] and their lengths [B]."""
+def read_histories(items: np.ndarray, columns: Mapping[str, np.ndarray], start: np.ndarray, end: np.ndarray) -> Batch:
+    """Histories from ``start`` to ``end`` (int64 [B] each) of all events' items and columns [E]."""
     lengths = end - start
     at = np.arange(int(lengths.max()))
     inside = at < lengths[:, None]
     index = np.minimum(start[:, None] + at, len(items) - 1)
-    return np.where(inside, items[index], 0).astype(np.int64), lengths
+
+    def padded(column: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.where(inside, column[index], 0).astype(np.int64))
+
+    context = {name: padded(column) for name, column in columns.items()}
+    return Batch(padded(items), torch.from_numpy(lengths), context=context)
 
 
 def questions(store: Store, split: Split, part: Part) -> Questions:
@@ -198,7 +215,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QuestionBatch:
     """One batch of questions.
 
     Attributes:
@@ -212,15 +229,30 @@ class Asked:
     rows: np.ndarray
 
 
-def ask(store: Store, asked: Questions, max_length: int, limits: Limits) -> Iterator[Asked]:
-    """All questions in batches of like length, shortest first."""
+def ask(
+    store: Store, asked: Questions, max_length: int, limits: BatchLimits, reads: frozenset[str] = frozenset()
+) -> Iterator[QuestionBatch]:
+    """All questions in batches of like length, shortest first.
+
+    Args:
+        store: The interactions.
+        asked: Users and positions.
+        max_length: Most steps that the model reads.
+        limits: Of a batch.
+        reads: What the model reads beside items; see `Backbone.reads`.
+
+    Raises:
+        DataError: The store does not have what the model reads.
+    """
+    columns = store.columns(reads)
     start = store.offsets[asked.users]
     length = np.minimum(asked.position - start, max_length)
-    for rows in by_length(np.arange(len(asked.users)), length, limits):
+    for rows in length_batches(np.arange(len(asked.users)), length, limits):
         end = asked.position[rows]
-        histories, lengths = gather(store.items, end - length[rows], end)
-        batch = Batch(torch.from_numpy(histories), torch.from_numpy(lengths), users=torch.from_numpy(asked.users[rows]))
-        yield Asked(batch, Seen(store.items, start[rows], end), rows)
+        batch = replace(
+            read_histories(store.items, columns, end - length[rows], end), users=torch.from_numpy(asked.users[rows])
+        )
+        yield QuestionBatch(batch, Seen(store.items, start[rows], end), rows)
 
 
 def targets(store: Store, asked: Questions) -> np.ndarray:

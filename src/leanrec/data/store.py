@@ -13,7 +13,7 @@ Shape letters of this module: U users, E events, N items.
 from __future__ import annotations
 
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +28,7 @@ from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import DataError, one_line
 from leanrec.core.forks import check_forked
 from leanrec.core.parquet import check_size, check_text
+from leanrec.core.plain import TIME
 from leanrec.core.ranges import Whole
 from leanrec.core.writing import put, reported, scratch, written
 
@@ -46,6 +47,8 @@ LARGEST = 64 * 2**20
 """Bytes of store.json."""
 CHUNK = 2**20
 """Numbers of an array that are checked at once."""
+_SECONDS = 10**11
+"""Larger times are no seconds: the year 5138, or 1973 in milliseconds."""
 
 
 class StoreMeta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,6 +109,33 @@ class Store:
     def num_events(self) -> int:
         """Events E."""
         return self.meta.events
+
+    def columns(self, reads: Iterable[str]) -> dict[str, np.ndarray]:
+        """What a model reads of the events beside items (`Backbone.reads`), int64 [E] each.
+
+        Raises:
+            DataError: The store does not have it, or in another unit.
+        """
+        return {name: self._column(name) for name in sorted(reads)}
+
+    def _column(self, name: str) -> np.ndarray:
+        if name != TIME:
+            raise DataError(f"expected a model that reads {TIME} or nothing beside items, got one that reads {name!r}")
+        if self.times is None:
+            raise DataError(
+                f"expected a store with times for a model that reads {TIME}, got none in {self.path}; import the log with "
+                "its time column, or take a backbone that does not read it"
+            )
+        if self._newest >= _SECONDS:
+            raise DataError(
+                f"expected times in seconds since 1970 for a model that reads {TIME}, got {self._newest} in {self.path}; "
+                "divide the times of the log, and import it again"
+            )
+        return self.times
+
+    @cached_property
+    def _newest(self) -> int:
+        return _range(self.path / TIMES, self.times)[1] if self.times is not None else 0
 
     @cached_property
     def catalog(self) -> Catalog:

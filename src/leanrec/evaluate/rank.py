@@ -13,7 +13,7 @@ from leanrec.core.backbone import ItemTable
 from leanrec.core.by_route import by_route
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Route
-from leanrec.data.batches import Asked, Seen
+from leanrec.data.batches import QuestionBatch, Seen
 
 Choose = Callable[[Batch], list[Route]]
 CHUNK_ELEMENTS = 4 * 2**20
@@ -35,7 +35,7 @@ class Ranking:
 @torch.inference_mode()
 def rank(
     model: Recommender,
-    asked: Iterable[Asked],
+    asked: Iterable[QuestionBatch],
     targets: np.ndarray,
     exclude_seen: bool = False,
     routes: Choose | None = None,

@@ -11,7 +11,7 @@ import polars as pl
 from leanrec.build import OpenRun
 from leanrec.core.types import Route
 from leanrec.cost.bench import BenchResult, bench
-from leanrec.data.batches import Limits, Questions, ask, everyone, questions, targets
+from leanrec.data.batches import BatchLimits, Questions, ask, everyone, questions, targets
 from leanrec.data.split import Part
 from leanrec.data.store import Store, write_parquet
 from leanrec.engine.engine import Engine
@@ -24,7 +24,7 @@ from leanrec.tasks.progress import Report, reported, silent
 SAMPLE = 4096
 """Histories that a bench draws its requests from."""
 
-ASKED = Limits(users=8192, tokens=2**19)
+ASKED = BatchLimits(users=8192, tokens=2**19)
 """Histories that are read at once; the engine cuts them into parts for its threads."""
 
 BATCHES = (1, 32)

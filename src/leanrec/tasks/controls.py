@@ -94,8 +94,9 @@ class RoutedPart:
         """The policy [U, K] of the model's own routes at a budget."""
         index = {route: k for k, route in enumerate(self.routes)}
         chosen = np.zeros(len(self.asked.users), np.int64)
-        for question in ask(self.store, self.asked, self.run.model.backbone.max_length, SCORING):
-            chosen[question.rows] = [index[route] for route in self.run.model.routes(question.batch, budget)]
+        model = self.run.model
+        for question in ask(self.store, self.asked, model.backbone.max_length, SCORING, model.reads):
+            chosen[question.rows] = [index[route] for route in model.routes(question.batch, budget)]
         return one_hot(chosen, len(self.routes))
 
     @property

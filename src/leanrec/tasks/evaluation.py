@@ -12,7 +12,7 @@ from leanrec.build import OpenRun
 from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Route
-from leanrec.data.batches import Limits, Questions, ask, questions, targets
+from leanrec.data.batches import BatchLimits, Questions, ask, questions, targets
 from leanrec.data.split import Part
 from leanrec.data.store import Store
 from leanrec.evaluate.metrics import summarise
@@ -20,7 +20,7 @@ from leanrec.evaluate.rank import Choose, Ranking, rank
 from leanrec.tasks.progress import Report, reported, silent
 from leanrec.techniques import filling
 
-SCORING = Limits(users=1024, tokens=65536)
+SCORING = BatchLimits(users=1024, tokens=65536)
 """Batches of histories that are only read."""
 
 CALIBRATED = 20_000
@@ -123,7 +123,9 @@ def rank_part(
         routes: The route of every user of a batch; by default those the model chooses.
         what: Shown by ``progress``.
     """
-    batches = reported(ask(store, asked, model.backbone.max_length, SCORING), what, len(asked.users), progress)
+    batches = reported(
+        ask(store, asked, model.backbone.max_length, SCORING, model.reads), what, len(asked.users), progress
+    )
     return rank(model, batches, targets(store, asked), exclude_seen, routes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from leanrec.data.batches import Asked
+from leanrec.data.batches import QuestionBatch
 
 Report = Callable[[str, int, int], None]
 """Told a stage's name, how much is done, and how much there is."""
@@ -14,7 +14,7 @@ def silent(stage: str, done: int, total: int) -> None:
     """Report nothing."""
 
 
-def reported(batches: Iterable[Asked], what: str, users: int, progress: Report) -> Iterator[Asked]:
+def reported(batches: Iterable[QuestionBatch], what: str, users: int, progress: Report) -> Iterator[QuestionBatch]:
     """The same batches, telling how many users are done."""
     done = 0
     for question in batches:

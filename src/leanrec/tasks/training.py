@@ -159,14 +159,14 @@ def held_out(
     wanted = torch.from_numpy(targets(store, asked))
 
     def batches() -> Iterator[Batch]:
-        for question in ask(store, asked, model.backbone.max_length, SCORING):
+        for question in ask(store, asked, model.backbone.max_length, SCORING, model.reads):
             batch = question.batch
             here = torch.zeros_like(batch.items).scatter(1, batch.last[:, None], wanted[question.rows][:, None])
             yield replace(batch, targets=here)
 
     def current() -> Iterator[Batch]:
         grown = Questions(asked.users, asked.position + 1)
-        return (question.batch for question in ask(store, grown, model.backbone.max_length, SCORING))
+        return (question.batch for question in ask(store, grown, model.backbone.max_length, SCORING, model.reads))
 
     flops = Flops(model)
     return HeldOut(batches, current, flops.request, flops.routing, len(asked.users), report)
@@ -197,7 +197,7 @@ def describe_run(model: Recommender, store: Store, config: RunConfig, summary: T
 
 def _windows(store: Store, split: Split, config: RunConfig, model: Recommender) -> TrainingData:
     """Training windows of a store that can be trained and validated on."""
-    windows = TrainingData(store, split, model.backbone.max_length, config.train.window)
+    windows = TrainingData(store, split, model.backbone.max_length, config.train.window, model.reads)
     if not len(windows):
         raise DataError(f"expected users with at least two training events, got none in {store.path}; use a longer log")
     questions(store, split, "valid")  # refuses a split without validation users before anything is written

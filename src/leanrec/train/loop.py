@@ -21,7 +21,7 @@ from leanrec.core.ranges import Amount, Count, Positive, Seed, Share, Whole
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.tied import spread, stored
-from leanrec.data.batches import Limits, TrainingData
+from leanrec.data.batches import BatchLimits, TrainingData
 from leanrec.train import checkpoint
 from leanrec.train.checkpoint import Progress
 
@@ -176,7 +176,7 @@ def train(
     progress, best = Progress(stage=index, seconds=spent.seconds, users=spent.users), {}
     if resume and path.exists():
         best, progress = checkpoint.load(path, model, optimizer)
-    limits = Limits(config.batch_users, config.batch_tokens)
+    limits = BatchLimits(config.batch_users, config.batch_tokens)
     watcher.start(stage, len(data.epoch(config.seed, progress.epoch, limits)), progress)
     while not progress.finished:
         model.advance(progress.epoch / stage.epochs)
@@ -208,7 +208,7 @@ def _epoch(
     optimizer: Optimizer,
     data: TrainingData,
     config: TrainConfig,
-    limits: Limits,
+    limits: BatchLimits,
     path: Path,
     best: dict[str, Tensor],
     progress: Progress,

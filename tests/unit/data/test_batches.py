@@ -14,12 +14,22 @@ from hypothesis import strategies as st
 
 from leanrec.core.errors import DataError
 from leanrec.data import batches as module
-from leanrec.data.batches import Limits, Seen, TrainingData, ask, by_length, everyone, gather, questions, targets
+from leanrec.data.batches import (
+    BatchLimits,
+    Seen,
+    TrainingData,
+    ask,
+    everyone,
+    length_batches,
+    questions,
+    read_histories,
+    targets,
+)
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from toys import store_of
 
-WIDE = Limits(10**6, 10**9)
+WIDE = BatchLimits(10**6, 10**9)
 histories = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=14), min_size=1, max_size=8)
 
 
@@ -78,7 +88,7 @@ def test_an_epoch_has_every_window_once_within_the_limits(
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "POOL", 2)
         data = training(folder, users, 6, "all")
-        limits = Limits(most, tokens)
+        limits = BatchLimits(most, tokens)
         order = data.epoch(seed, epoch, limits)
         assert sorted(np.concatenate([*order, np.zeros(0, np.int64)]).tolist()) == list(range(len(data)))
         for windows in order:
@@ -92,7 +102,9 @@ def test_an_epoch_has_every_window_once_within_the_limits(
 def test_seed_and_epoch_make_the_order(tiny_store: Store) -> None:
     data = TrainingData(tiny_store, Split.leave_one_out(tiny_store), 10)
     orders = [
-        [windows.tolist() for windows in data.epoch(seed, epoch, Limits(8, 200))] for seed in (0, 1) for epoch in (0, 1)
+        [windows.tolist() for windows in data.epoch(seed, epoch, BatchLimits(8, 200))]
+        for seed in (0, 1)
+        for epoch in (0, 1)
     ]
     assert len({str(order) for order in orders}) == 4
     first = [windows[0] for windows in orders[0]]
@@ -102,7 +114,7 @@ def test_seed_and_epoch_make_the_order(tiny_store: Store) -> None:
 def test_batches_hold_windows_of_like_length(tiny_store: Store) -> None:
     data = TrainingData(tiny_store, Split.leave_one_out(tiny_store), 20)
     padded = real = 0
-    for windows in data.epoch(0, 0, Limits(8, 10**6)):
+    for windows in data.epoch(0, 0, BatchLimits(8, 10**6)):
         batch = data.batch(windows)
         padded, real = padded + batch.items.numel(), real + int(batch.lengths.sum())
     assert padded < 1.15 * real
@@ -112,7 +124,7 @@ def test_batches_hold_windows_of_like_length(tiny_store: Store) -> None:
 def test_by_length_is_sorted_whole_and_within_limits(steps: list[int], users: int, tokens: int) -> None:
     lengths = np.array(steps)
     order = np.random.default_rng(0).permutation(len(steps))
-    cut = list(by_length(order, lengths, Limits(users, tokens)))
+    cut = list(length_batches(order, lengths, BatchLimits(users, tokens)))
     flat = np.concatenate(cut)
     assert sorted(flat.tolist()) == list(range(len(steps)))
     assert (np.diff(lengths[flat]) >= 0).all()
@@ -122,10 +134,12 @@ def test_by_length_is_sorted_whole_and_within_limits(steps: list[int], users: in
 
 
 def test_gather_pads_on_the_right_even_at_the_end_of_the_store() -> None:
-    rows, lengths = gather(np.array([7, 8, 9], np.int32), np.array([2, 0]), np.array([3, 3]))
-    assert rows.tolist() == [[9, 0, 0], [7, 8, 9]]
-    assert rows.dtype == np.int64
-    assert lengths.tolist() == [1, 3]
+    columns = {"time": np.array([70, 80, 90])}
+    batch = read_histories(np.array([7, 8, 9], np.int32), columns, np.array([2, 0]), np.array([3, 3]))
+    assert batch.items.tolist() == [[9, 0, 0], [7, 8, 9]]
+    assert batch.context["time"].tolist() == [[90, 0, 0], [70, 80, 90]]
+    assert batch.items.dtype == batch.context["time"].dtype == torch.int64
+    assert batch.lengths.tolist() == [1, 3]
 
 
 @pytest.mark.parametrize("name", ["valid", "test"])
@@ -147,7 +161,7 @@ def test_questions_ask_for_the_held_out_events(
         assert asked.users.tolist() == list(expected)
         assert targets(store, asked).tolist() == [history[-back] for history in expected.values()]
         rows = []
-        for question in ask(store, asked, max_length, Limits(most, tokens)):
+        for question in ask(store, asked, max_length, BatchLimits(most, tokens)):
             batch = question.batch
             assert batch.users is not None and batch.targets is None
             assert batch.size == 1 or (batch.size <= most and batch.items.numel() <= tokens)

@@ -12,7 +12,7 @@ from torch import Tensor
 from leanrec.backbones.sasrec import SASRec, SASRecConfig
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL, Batch, Route
-from leanrec.data.batches import Asked, Limits, Seen, ask, questions, targets
+from leanrec.data.batches import BatchLimits, QuestionBatch, Seen, ask, questions, targets
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.evaluate import rank as module
@@ -104,8 +104,8 @@ def make(items: int) -> Routed:
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
-@pytest.mark.parametrize("limits", [Limits(1, 1), Limits(7, 40), Limits(1000, 10**6)])
-def test_every_user_on_its_own_route(tiny_store: Store, exclude_seen: bool, limits: Limits) -> None:
+@pytest.mark.parametrize("limits", [BatchLimits(1, 1), BatchLimits(7, 40), BatchLimits(1000, 10**6)])
+def test_every_user_on_its_own_route(tiny_store: Store, exclude_seen: bool, limits: BatchLimits) -> None:
     model = make(tiny_store.num_items)
     asked = questions(tiny_store, Split.leave_one_out(tiny_store), "test")
     wanted = targets(tiny_store, asked)
@@ -124,7 +124,7 @@ def test_every_user_on_its_own_route(tiny_store: Store, exclude_seen: bool, limi
 
 def test_routes_can_be_given(tiny_store: Store) -> None:
     asked = questions(tiny_store, Split.leave_one_out(tiny_store), "valid")
-    batches = ask(tiny_store, asked, 6, Limits(100, 10**4))
+    batches = ask(tiny_store, asked, 6, BatchLimits(100, 10**4))
     none = Route(layers=())
     ranking = rank(
         make(tiny_store.num_items), batches, targets(tiny_store, asked), routes=lambda batch: [none] * batch.size
@@ -133,7 +133,7 @@ def test_routes_can_be_given(tiny_store: Store) -> None:
 
 
 def test_nothing_asked_nothing_ranked() -> None:
-    nobody: Iterator[Asked] = iter(())
+    nobody: Iterator[QuestionBatch] = iter(())
     ranking = rank(make(5), nobody, np.zeros(0, np.int64))
     assert ranking.ranks.tolist() == ranking.routes == []
 
@@ -141,6 +141,6 @@ def test_nothing_asked_nothing_ranked() -> None:
 def test_no_gradients_are_kept() -> None:
     model = make(9)
     batch = random_batch(9, [3])
-    question = Asked(Batch(batch.items, batch.lengths, users=torch.tensor([0])), batch.items, np.array([0]))
+    question = QuestionBatch(Batch(batch.items, batch.lengths, users=torch.tensor([0])), batch.items, np.array([0]))
     rank(model, [question], np.array([2]))
     assert all(parameter.grad is None for parameter in model.parameters())

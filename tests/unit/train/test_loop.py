@@ -16,7 +16,7 @@ from leanrec.core.errors import WriteError
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.types import Batch
-from leanrec.data.batches import Limits, TrainingData
+from leanrec.data.batches import BatchLimits, TrainingData
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.train import checkpoint, loop
@@ -91,7 +91,7 @@ def fit(
 def test_the_watcher_hears_of_everything(tiny_store: Store, tmp_path: Path) -> None:
     model, progress, notes = fit(tiny_store, tmp_path)
     data = TrainingData(tiny_store, Split.leave_one_out(tiny_store), 6)
-    steps = len(data.epoch(0, 0, Limits(16, 16384)))
+    steps = len(data.epoch(0, 0, BatchLimits(16, 16384)))
     assert notes.started == [("train", steps)]
     assert len(notes.losses) == len(model.seen) == 3 * steps
     assert all(training for training, _ in model.seen)

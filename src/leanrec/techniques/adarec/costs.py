@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from leanrec.core.recommender import Recommender
-from leanrec.core.types import Batch
+from leanrec.core.types import Batch, blank_context
 from leanrec.cost.count import Flops, on_meta
 from leanrec.cost.latency import measure
 from leanrec.layers.cell_stack import CellStack
@@ -79,7 +79,8 @@ class Costs:
         model = Recommender(body, self.student.objective)
         training = body.training
         items = torch.arange(body.max_length, device=next(model.parameters()).device)[None] % model.items.num_items + 1
-        batch = Batch(items, torch.tensor([body.max_length], device=items.device))
+        lengths = torch.tensor([body.max_length], device=items.device)
+        batch = Batch(items, lengths, context=blank_context(model.reads, items))
         body.choose(architecture)
         model.eval()
         with torch.random.fork_rng():

@@ -179,8 +179,7 @@ class Distiller(nn.Module):
         """A prefix of every history that ends at a step with a target, as a question to the teacher, and where its answer is."""
         assert batch.targets is not None
         last = torch.multinomial((batch.targets > PAD).double() + 1e-12, 1).squeeze(1)
-        inside = torch.arange(batch.items.shape[1], device=last.device) <= last[:, None]
-        asked = self.teacher.backbone.query(Batch(batch.items * inside, last + 1))
+        asked = self.teacher.backbone.query(batch.prefixes(last + 1))
         rows = torch.arange(batch.size, device=last.device)
         wanted = batch.targets[rows, last]
         real = wanted > PAD
