@@ -23,8 +23,10 @@ def catalog(items: int) -> Catalog:
     return Catalog(keys, keys, tuple(range(items, 0, -1)))
 
 
-def store_of(out: Path, histories: Sequence[Sequence[int]], items: int) -> Store:
-    """A store of histories of ids 1..items."""
+def store_of(
+    out: Path, histories: Sequence[Sequence[int]], items: int, times: Sequence[np.ndarray] | None = None
+) -> Store:
+    """A store of histories of ids 1..items, and of their events' times."""
     flat = np.concatenate([np.array(history, np.int32) for history in histories])
     keys = [f"i{number}" for number in range(1, items + 1)]
     counts = np.bincount(flat, minlength=items + 1)[1:]
@@ -32,15 +34,18 @@ def store_of(out: Path, histories: Sequence[Sequence[int]], items: int) -> Store
         out,
         items=flat,
         offsets=np.concatenate([[0], np.cumsum([len(history) for history in histories])]),
-        times=None,
+        times=None if times is None else np.concatenate(times).astype(np.int64),
         users=pl.DataFrame({"user": [f"u{user}" for user in range(len(histories))]}),
         catalog=pl.DataFrame({"item": keys, "title": keys, "count": counts}),
         meta=StoreMeta(1, "toy", 0, 0, 0, False, "toy", "", {}),
     )
 
 
-def chain_store(out: Path, users: int, items: int, follow: float = 0.9) -> Store:
-    """Histories in which, with probability ``follow``, an item decides the next one; the rest is popularity."""
+def chain_store(out: Path, users: int, items: int, follow: float = 0.9, timed: bool = False) -> Store:
+    """Histories in which, with probability ``follow``, an item decides the next one; the rest is popularity.
+
+    With ``timed`` they have times, hours to weeks apart.
+    """
     rng = np.random.default_rng(0)
     after = rng.permutation(items) + 1
     share = 1 / np.arange(3, items + 3)
@@ -51,7 +56,8 @@ def chain_store(out: Path, users: int, items: int, follow: float = 0.9) -> Store
         for _ in range(int(rng.integers(2, 20))):
             history.append(int(after[history[-1] - 1] if rng.random() < follow else rng.choice(items, p=share) + 1))
         histories.append(history)
-    return store_of(out, histories, items)
+    gaps = [rng.integers(3600, 20 * 86_400, len(history)) for history in histories] if timed else []
+    return store_of(out, histories, items, [1_600_000_000 + gap.cumsum() for gap in gaps] if timed else None)
 
 
 def batch_of(histories: Sequence[Sequence[int]], steps: int | None = None) -> Batch:
