@@ -31,11 +31,12 @@ test: $(VENV)/dev  ## the default tests: offline, on the CPU
 test-all: $(VENV)/dev  ## with the slow ones, and branch coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not gpu and not network' --cov --cov-report=term-missing:skip-covered
 
-check: $(VENV)/dev  ## format, lint, types, layers
+check: $(VENV)/dev  ## format, lint, types, layers, names
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/basedpyright --level error
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest tests/house
 
 format: $(VENV)/dev  ## format and fix what can be fixed
 	$(BIN)/ruff format src tests benchmarks

@@ -13,10 +13,9 @@ from leanrec.config import override, parse, read_recipe
 from leanrec.core.errors import ConfigError
 from leanrec.data.simulate import Shop, simulate
 from leanrec.tasks import slim as searches
+from leanrec.tasks.slim.candidates import demonstrated
 
 RECIPE = "demo-full"
-TRIED = ("canet",)
-"""Techniques of the demo, beside small models."""
 USERS = 5000
 """Of the shop."""
 MAX_LOSS = 0.02
@@ -49,7 +48,7 @@ def demo(
     simulate(shop, out / "shop")
     settings = [f"train.epochs={epochs}"] if epochs else []
     config = parse(override(read_recipe(RECIPE), settings))
-    plan = searches.plan_of(config, out / "shop", MAX_LOSS, {}, TRIED)
+    plan = searches.plan_of(config, out / "shop", MAX_LOSS, {}, demonstrated())
     result = {"out": str(out), **searched(plan, out / "slim", HOURS, as_json, Form.none)}
     if as_json:
         emit(result)

@@ -76,9 +76,9 @@ def train(
 
     Example: leanrec train data --backbone sasrec backbone.width=128 train.seed=1 --out run
 
-    Example: leanrec train data --init run --technique canet train.epochs=10 --out lean
+    Example: leanrec train data --init run --technique NAME train.epochs=10 --out lean
 
-    Example: leanrec train data --recipe adarec --teacher run --out student
+    Example: leanrec train data --recipe NAME --teacher run --out student
     """
     given = bool(settings or backbone or technique or recipe or init or teacher)
     if resume and given:

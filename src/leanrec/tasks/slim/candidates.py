@@ -39,6 +39,7 @@ class How(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         passes: Passes over the network in a step, beside the full model's one; how long it takes follows from it.
         hopeless: From half of its epochs on it is given up below this share of what the full model had at the same share of its
             own; 0 never gives up.
+        demo: Whether `leanrec demo`, which has few minutes, tries it.
     """
 
     start: bool = False
@@ -46,6 +47,7 @@ class How(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     rate: Positive = 0.5
     passes: Positive = 1.0
     hopeless: Share = 0.85
+    demo: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,11 @@ def recipes(wanted: Sequence[str] | None = None) -> list[Recipe]:
     covered = {name for recipe in found if len(recipe.techniques) == 1 for name in recipe.techniques}
     found += [bare(name) for name in names if name not in covered]
     return [recipe for recipe in found if recipe.techniques <= allowed]
+
+
+def demonstrated() -> tuple[str, ...]:
+    """The techniques that `leanrec demo` tries beside small models."""
+    return tuple(sorted({name for recipe in recipes() if recipe.how.demo for name in recipe.techniques}))
 
 
 def read(name: str, text: str) -> Recipe:
