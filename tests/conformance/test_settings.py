@@ -28,6 +28,7 @@ from toys import randomise, scores_by_route
 
 HEADINGS = ["## Idea", "## Paper", "## Use", "## What we measured", "## When not to use it"]
 DOCS = Path(__file__).parents[2] / "docs"
+TECHNIQUE_CARDS = Path(__file__).parents[2] / "src" / "leanrec" / "techniques"
 FIELDS = [
     pytest.param(name, field, id=f"{name}-{field}")
     for name, setting in (BACKBONES | TECHNIQUES).items()
@@ -48,7 +49,7 @@ def test_everything_registered_says_what_it_is() -> None:
 
 def test_everything_registered_has_a_card() -> None:
     cards = [DOCS / "backbones" / f"{name}.md" for name in backbones.names()]
-    cards += [DOCS / "techniques" / f"{name}.md" for name in techniques.names()]
+    cards += [TECHNIQUE_CARDS / name / "card.md" for name in techniques.names()]
     for card in cards:
         lines = card.read_text(encoding="utf-8").splitlines()
         assert [line for line in lines if line.startswith("## ")] == HEADINGS, card
@@ -57,8 +58,11 @@ def test_everything_registered_has_a_card() -> None:
 def test_all_cards_are_listed_in_one_place() -> None:
     rows = [line for line in (DOCS / "cards.md").read_text(encoding="utf-8").splitlines() if line.startswith("| [")]
     assert rows == [
-        f"| [{name}]({folder}/{name}.md) | {registry.get(name).summary} |"
-        for folder, registry in (("backbones", backbones), ("techniques", techniques))
+        f"| [{name}]({place.format(name)}) | {registry.get(name).summary} |"
+        for place, registry in (
+            ("backbones/{}.md", backbones),
+            ("../src/leanrec/techniques/{}/card.md", techniques),
+        )
         for name in registry.names()
     ]
 

@@ -15,8 +15,8 @@ GUIDES = ("README.md", "docs/guide/from-your-log-to-a-lean-model.md", "docs/guid
 CARDS = tuple(
     sorted(
         str(card.relative_to(ROOT))
-        for kind in ("techniques", "backbones")
-        for card in (ROOT / "docs" / kind).glob("*.md")
+        for pattern in ("docs/backbones/*.md", "src/leanrec/techniques/*/card.md")
+        for card in ROOT.glob(pattern)
     )
 )
 KEYS = ("1193", "661", "914", "2", "item-1", "item-2", "A", "B", "C")

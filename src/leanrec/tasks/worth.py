@@ -172,8 +172,8 @@ def _about_routes(chosen: Chosen, techniques: Sequence[str]) -> list[str]:
 
 
 def _cards(techniques: Sequence[str]) -> str:
-    cards = " and ".join(f"docs/techniques/{name}.md" for name in techniques)
-    return f"; see {cards}, When not to use it" if cards else ""
+    cards = " and ".join(techniques)
+    return f"; see {cards} in docs/cards.md, When not to use it" if cards else ""
 
 
 def _chosen(run: OpenRun, store: Store, part: Part, budget: float | None, exclude_seen: bool) -> Chosen:

@@ -63,7 +63,7 @@ def test_what_is_saved_and_what_it_costs_in_one_line() -> None:
 )
 def test_slower_larger_or_worse_is_a_warning(facts: dict[str, Any], fault: str) -> None:
     assert told(worth(**facts), ["canet", "cprec"])[1:] == [
-        f"warning: than runs/full this is {fault}; see docs/techniques/canet.md and docs/techniques/cprec.md, When not to use it"
+        f"warning: than runs/full this is {fault}; see canet and cprec in docs/cards.md, When not to use it"
     ]
 
 
@@ -71,7 +71,7 @@ def test_a_router_that_has_collapsed_is_a_warning() -> None:
     alone = msgspec.structs.replace(GOOD, share=1.0, random=(0.0, 0.0, 0.0))
     assert told(worth(chosen=alone), ["canet"])[1:] == [
         "warning: one route (e8-w8-l0) for 100 % of the users: the router has collapsed, a static route would do; ask for another "
-        "--budget, or see docs/techniques/canet.md, When not to use it"
+        "--budget, or see canet in docs/cards.md, When not to use it"
     ]
     assert told(worth(chosen=alone))[1].endswith("ask for another --budget, or see evaluate --controls")
 
