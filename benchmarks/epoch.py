@@ -28,7 +28,7 @@ from leanrec.engine.batches import padded
 from leanrec.evaluate.metrics import summarise
 from leanrec.tasks.evaluation import SCORING, rank_part
 from leanrec.train.checkpoint import Progress
-from leanrec.train.loop import train
+from leanrec.train.loop import train_stage
 from leanrec.train.precision import resolved
 
 TREE = {
@@ -72,7 +72,7 @@ def main() -> None:
         split = split_of(store, config)
         data = TrainingData(store, split, model.backbone.max_length, config.train.window)
         clock = Clock()
-        train(model, stage, data, settings, Path(folder), lambda _: {"ndcg@10": float(len(clock.seconds))}, clock)
+        train_stage(model, stage, data, settings, Path(folder), lambda _: {"ndcg@10": float(len(clock.seconds))}, clock)
         asked = questions(store, split, "test")
         scoring = {}
         for label, exclude in (("kept", False), ("excluded", True)):

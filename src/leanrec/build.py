@@ -15,10 +15,10 @@ from leanrec.backbones import backbones
 from leanrec.config import CONFIG, RunConfig, parse, parse_toml
 from leanrec.core.errors import ArtifactError, CompositionError, ConfigError, DataError
 from leanrec.core.recommender import Recommender
-from leanrec.core.sketch import NAMES, sketch
+from leanrec.core.sketch import DTYPE_NAMES, sketch
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Technique, compose
-from leanrec.core.tied import spread
+from leanrec.core.tied import restored
 from leanrec.core.types import Catalog, Route
 from leanrec.cost.count import Flops
 from leanrec.data.split import Split
@@ -142,7 +142,7 @@ def open_run(path: Path | str) -> OpenRun:
     _check_weights(path, config, catalog, state)
     model = _finished(config, catalog)
     try:
-        model.load_state_dict(spread(model, state))
+        model.load_state_dict(restored(model, state))
     except (RuntimeError, ValueError, IndexError) as error:
         raise _misfit(path, one_line(error)) from error
     _check_routes(path, manifest, model)
@@ -165,7 +165,9 @@ def _check_weights(path: Path, config: RunConfig, catalog: Catalog, state: dict[
         raise CompositionError(f"cannot open {path}, whose techniques do not compose: {error}") from error
     except (ConfigError, ValueError) as error:
         raise _misfit(path, one_line(error)) from error
-    found = {name: (NAMES.get(weight.dtype, str(weight.dtype)), tuple(weight.shape)) for name, weight in state.items()}
+    found = {
+        name: (DTYPE_NAMES.get(weight.dtype, str(weight.dtype)), tuple(weight.shape)) for name, weight in state.items()
+    }
     if found != declared:
         name = min(n for n in {*found, *declared} if found.get(n) != declared.get(n))
         expected, got = (f"{x[name][0]} {list(x[name][1])}" if name in x else "none" for x in (declared, found))

@@ -21,7 +21,7 @@ from leanrec.backbones import backbones
 from leanrec.config import Choice, DataConfig, RunConfig
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
-from leanrec.core.tied import spread, stored
+from leanrec.core.tied import restored, stored
 from leanrec.core.types import Batch
 from leanrec.data.batches import BatchLimits, TrainingData, ask, questions, targets
 from leanrec.data.split import Split
@@ -157,7 +157,7 @@ def test_saved_and_loaded_it_scores_the_same(backbone: str, chosen: Sequence[str
     other = make(backbone, chosen, seed=7)[0].eval()
     batch = random_batch(ITEMS, [4, 10, 7, 1])
     assert not torch.equal(scores(other, batch), scores(model, batch))
-    other.load_state_dict(spread(other, load_file(tmp_path / "model.safetensors")))
+    other.load_state_dict(restored(other, load_file(tmp_path / "model.safetensors")))
     assert torch.equal(scores(other, batch), scores(model, batch))
 
 
@@ -192,7 +192,7 @@ def fit(
     **config: int | float,
 ) -> tuple[Recommender, checkpoint.Progress]:
     """Train as a run does."""
-    path = out / checkpoint.NAME
+    path = out / checkpoint.CHECKPOINT_FILE
     found = checkpoint.started(path)[1] if resume and path.exists() else None
     model, stages = make(backbone, chosen, store.num_items, found, **config)
     split = Split.leave_one_out(store)

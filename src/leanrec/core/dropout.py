@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LEVELS = 256
-"""Drop probabilities of the fast form are multiples of 1 / LEVELS."""
+_LEVELS = 256
+"""Drop probabilities of the fast form are multiples of 1 / _LEVELS."""
 
 
 def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
@@ -21,11 +21,11 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
         probability: Of an entry to become zero.
         training: Leaves ``x`` as it is if false.
     """
-    keep = round((1 - probability) * LEVELS)
-    if not training or keep == LEVELS:
+    keep = round((1 - probability) * _LEVELS)
+    if not training or keep == _LEVELS:
         return x
     if x.device.type != "cpu" or keep == 0:
         return F.dropout(x, probability)
     words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
     kept = words.view(torch.uint8)[: x.numel()].view(x.shape) < keep
-    return x * kept.to(x.dtype).mul_(LEVELS / keep)
+    return x * kept.to(x.dtype).mul_(_LEVELS / keep)

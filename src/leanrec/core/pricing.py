@@ -10,7 +10,7 @@ import numpy as np
 from leanrec.core.errors import ConfigError
 from leanrec.core.plain import Route
 
-ROUNDING = 1e-3
+_ROUNDING = 1e-3
 """Budgets this close to the cheapest route's cost are taken for it."""
 
 
@@ -26,10 +26,10 @@ def price_of(budgets: Sequence[float], prices: Sequence[float], budget: float) -
         ConfigError: The budget is below what the cheapest route costs.
     """
     least, most = float(budgets[0]), float(budgets[-1])
-    if budget < least - ROUNDING:
+    if budget < least - _ROUNDING:
         raise ConfigError(
             f"expected a budget of at least {least:.3f}, the cheapest route's share of the full model's FLOPs, got "
-            f"{budget}; {least + ROUNDING / 2:.3f} would work"
+            f"{budget}; {least + _ROUNDING / 2:.3f} would work"
         )
     at = (min(max(budget, least), most) - least) / max(most - least, 1e-12) * (len(budgets) - 1)
     knot = min(int(at), len(budgets) - 2)

@@ -13,7 +13,7 @@ from leanrec.core.tied import stored
 
 CALLS, CALLS_A_WEIGHT = 2**12, 2**6
 """Calls of torch that building a model may take, and more for every weight that it should have; about ten a weight are usual."""
-NAMES = {
+DTYPE_NAMES = {
     torch.float32: "F32",
     torch.float64: "F64",
     torch.float16: "F16",
@@ -55,7 +55,7 @@ def sketch(make: Callable[[], nn.Module], weights: int) -> dict[str, tuple[str, 
     try:
         with torch.device("meta"), _Bounded(CALLS + CALLS_A_WEIGHT * weights):
             return {
-                name: (NAMES.get(weight.dtype, str(weight.dtype)), tuple(weight.shape))
+                name: (DTYPE_NAMES.get(weight.dtype, str(weight.dtype)), tuple(weight.shape))
                 for name, weight in stored(make()).items()
             }
     except (RuntimeError, TypeError, OverflowError, MemoryError, ZeroDivisionError, IndexError) as error:

@@ -17,7 +17,7 @@ def stored(model: nn.Module) -> dict[str, Tensor]:
     return {name: weight for name, weight in model.state_dict().items() if firsts[name] == name}
 
 
-def spread(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def restored(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights that were stored once, under all names they have in a model; names the model does not have stay."""
     firsts = first_names(model)
     return state | {name: state[first] for name, first in firsts.items() if first in state}

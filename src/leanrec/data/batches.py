@@ -20,7 +20,7 @@ from leanrec.data.store import Store
 
 POOL = 50
 """Batches whose users are sorted by length together; larger pools pad less, smaller ones mix more."""
-PIECE = 2**20
+SEEN_AT_ONCE = 2**20
 """Events of whole histories that are read at once."""
 
 
@@ -205,11 +205,11 @@ class Seen:
         return [self.items[start:end] for start, end in zip(self.start, self.end, strict=True)]
 
     def pieces(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """All events, at most `PIECE` at once: the users' rows int64 [E] and the item ids int64 [E]."""
+        """All events, at most `SEEN_AT_ONCE` at once: the users' rows int64 [E] and the item ids int64 [E]."""
         ends = np.cumsum(self.end - self.start)
         shift = self.end - ends
-        for first in range(0, int(ends[-1]) if len(ends) else 0, PIECE):
-            at = np.arange(first, min(first + PIECE, int(ends[-1])))
+        for first in range(0, int(ends[-1]) if len(ends) else 0, SEEN_AT_ONCE):
+            at = np.arange(first, min(first + SEEN_AT_ONCE, int(ends[-1])))
             rows = np.searchsorted(ends, at, side="right")
             yield rows, self.items[at + shift[rows]].astype(np.int64)
 

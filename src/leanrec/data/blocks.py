@@ -12,11 +12,11 @@ from pathlib import Path
 from leanrec.core.errors import DataError
 from leanrec.data.progress import OnProgress
 
-PIECE = 1 << 20  # bytes that are unpacked at a time
+READ_AT_ONCE = 1 << 20  # bytes that are unpacked at a time
 BLOCK = 8 << 20  # bytes of text that are parsed at a time
-LONGEST = 64 << 20  # bytes without a line end that are taken for an unclosed quote or a binary file
-BOM = b"\xef\xbb\xbf"
-QUOTE = b'"'
+LONGEST_LINE = 64 << 20  # bytes without a line end that are taken for an unclosed quote or a binary file
+_BOM = b"\xef\xbb\xbf"
+_QUOTE = b'"'
 CUT = "was the file cut in the middle?"
 
 
@@ -32,8 +32,8 @@ def head(path: Path, size: int) -> tuple[bytes, bool]:
     for piece in _pieces(path, None):
         first += piece
         if len(first) > size:
-            return first[:size].removeprefix(BOM), False
-    return first.removeprefix(BOM), True
+            return first[:size].removeprefix(_BOM), False
+    return first.removeprefix(_BOM), True
 
 
 def blocks(path: Path, *, quoted: bool = False, progress: OnProgress | None = None) -> Iterator[bytes]:
@@ -49,7 +49,7 @@ def blocks(path: Path, *, quoted: bool = False, progress: OnProgress | None = No
     lines, start, waiting, size = 0, True, [], 0
     for piece in _pieces(path, progress):
         if start:
-            piece, start = piece.removeprefix(BOM), False
+            piece, start = piece.removeprefix(_BOM), False
         waiting.append(piece)
         size += len(piece)
         if size < BLOCK:
@@ -59,7 +59,7 @@ def blocks(path: Path, *, quoted: bool = False, progress: OnProgress | None = No
         if end > 0:
             lines += buffer.count(b"\n", 0, end)
             yield buffer[:end]
-        elif size > LONGEST:
+        elif size > LONGEST_LINE:
             raise DataError(
                 f"expected line ends, got none in {size} bytes after line {lines} of {path}; "
                 "is a quote not closed, or is this no text?"
@@ -75,10 +75,10 @@ def last_line_end(buffer: bytes, quoted: bool) -> int:
     end = buffer.rfind(b"\n")
     if not quoted:
         return end + 1
-    inside = buffer.count(QUOTE, 0, end + 1) % 2
+    inside = buffer.count(_QUOTE, 0, end + 1) % 2
     while end >= 0 and inside:
         before = buffer.rfind(b"\n", 0, end)
-        inside = (inside + buffer.count(QUOTE, before + 1, end)) % 2
+        inside = (inside + buffer.count(_QUOTE, before + 1, end)) % 2
         end = before
     return end + 1
 
@@ -122,7 +122,7 @@ def _pieces(path: Path, progress: OnProgress | None) -> Iterator[bytes]:
         stream = gzip.GzipFile(fileobj=raw) if packed else raw
         while True:
             try:
-                piece = stream.read1(PIECE)
+                piece = stream.read1(READ_AT_ONCE)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 got = "one cut in the middle" if isinstance(error, EOFError) else "a damaged one"
                 raise DataError(

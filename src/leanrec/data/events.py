@@ -17,10 +17,10 @@ import polars as pl
 
 from leanrec.data.progress import OnProgress
 
-CHUNK = 1 << 21  # events that are sorted at a time
+EVENTS_AT_ONCE = 1 << 21  # events that are sorted at a time
 
 
-class Keys:
+class NameCodes:
     """Numbers names 0, 1, 2, ... in the order of their first appearance."""
 
     def __init__(self) -> None:
@@ -78,9 +78,9 @@ class Spool:
     def chunks(self) -> Iterator[list[np.ndarray]]:
         """The events in pieces, in the order of the log: users, items and ticks if there are any."""
         dtypes = (np.int32, np.int32, np.int64)
-        for start in range(0, self.events, CHUNK):
+        for start in range(0, self.events, EVENTS_AT_ONCE):
             yield [
-                np.fromfile(file.name, dtype, CHUNK, offset=start * np.dtype(dtype).itemsize)
+                np.fromfile(file.name, dtype, EVENTS_AT_ONCE, offset=start * np.dtype(dtype).itemsize)
                 for file, dtype in zip(self._files, dtypes, strict=False)
             ]
 
@@ -106,7 +106,7 @@ class Events:
         users = len(self.offsets) - 1
         first = 0
         while first < users:
-            last = int(np.searchsorted(self.offsets, self.offsets[first] + CHUNK, "right")) - 1
+            last = int(np.searchsorted(self.offsets, self.offsets[first] + EVENTS_AT_ONCE, "right")) - 1
             last = min(max(last, first + 1), users)
             counts = np.diff(self.offsets[first : last + 1])
             yield slice(int(self.offsets[first]), int(self.offsets[last])), np.repeat(np.arange(first, last), counts)

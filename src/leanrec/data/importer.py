@@ -15,11 +15,11 @@ from leanrec.core.forks import check_forked
 from leanrec.core.writing import scratch
 from leanrec.data.catalog import add_titles, number_items
 from leanrec.data.columns import resolve
-from leanrec.data.events import Events, Keys, Spool, core, group, remove, repeated, sort_by_time
+from leanrec.data.events import Events, NameCodes, Spool, core, group, remove, repeated, sort_by_time
 from leanrec.data.progress import OnProgress, OnStageProgress
 from leanrec.data.source import Source
 from leanrec.data.sources import open_source
-from leanrec.data.store import SCHEMA_VERSION, Store, StoreMeta, check_target, write_store
+from leanrec.data.store import STORE_VERSION, Store, StoreMeta, check_target, write_store
 from leanrec.data.times import Times
 
 SHORTEST = 3  # events a user needs for a training part, a validation target and a test target
@@ -97,7 +97,7 @@ def import_log(
             users=pl.DataFrame({"user": log.users.names()}).filter(pl.Series(kept)),
             catalog=catalog,
             meta=StoreMeta(
-                schema=SCHEMA_VERSION,
+                schema=STORE_VERSION,
                 name=name or file.lstrip(".").split(".")[0] or file,
                 users=0,
                 items=0,
@@ -119,14 +119,14 @@ class _Log:
 
     source: str
     spool: Spool
-    users: Keys
-    items: Keys
+    users: NameCodes
+    items: NameCodes
     scale: int
 
 
 def _collect(source: Source, columns: dict[str, str], folder: Path, report: OnStageProgress) -> _Log:
     """Read everything once, turning names into numbers."""
-    users, items, spool = Keys(), Keys(), Spool(folder, "time" in columns)
+    users, items, spool = NameCodes(), NameCodes(), Spool(folder, "time" in columns)
     times = Times(source.log.name, columns["time"], source.unit) if "time" in columns else None
     try:
         for frame in source.frames(columns, partial(report, "read")):

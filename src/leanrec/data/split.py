@@ -19,10 +19,10 @@ import numpy as np
 from leanrec.core.errors import ConfigError, DataError
 from leanrec.data.store import Store
 
-CHUNK = 1 << 22  # events whose times are looked at together
+TIMES_AT_ONCE = 1 << 22  # events whose times are looked at together
 RESERVED, HALVED = 20210711, 20221130
 """Seeds of the draws of reserved users and of those that are fitted on: the same for every model on a store."""
-LEAST = 10
+LEAST_USERS = 10
 """Fewest users of either half; validation users are not cut into smaller ones."""
 
 Part = Literal["fit", "valid", "confirm", "test"]
@@ -69,7 +69,7 @@ class Split:
         return replace(self, valid=np.where(apart, -1, self.valid), confirm=np.where(apart, self.valid, -1))
 
     def halved(self) -> Split:
-        """The same split with half of the validation targets as the part "fit"; as it is where a half would be below `LEAST`.
+        """The same split with half of the validation targets as the part "fit"; as it is where a half would be below `LEAST_USERS`.
 
         Which users they are follows from the number of users with a validation target alone, reserved ones among them, so that
         runs which reserve different shares never state a figure on a user that another one was fitted on.
@@ -80,7 +80,7 @@ class Split:
         fitted = np.zeros(len(self.valid), bool)
         fitted[users[drawn]] = True
         half = replace(self, fit=np.where(fitted, self.valid, -1), valid=np.where(fitted, -1, self.valid))
-        enough = min(len(half.targets(part)[0]) for part in ("fit", "valid")) >= LEAST
+        enough = min(len(half.targets(part)[0]) for part in ("fit", "valid")) >= LEAST_USERS
         return half if enough else self
 
     def users(self) -> dict[Part, int]:
@@ -167,7 +167,7 @@ def _times(store: Store) -> np.ndarray:
 def _count_before(store: Store, times: np.ndarray, limit: int) -> np.ndarray:
     """int64 [U], events of each user before a time."""
     counts = np.zeros(store.num_users, np.int64)
-    for start in range(0, len(times), CHUNK):
-        before = start + np.flatnonzero(times[start : start + CHUNK] < limit)
+    for start in range(0, len(times), TIMES_AT_ONCE):
+        before = start + np.flatnonzero(times[start : start + TIMES_AT_ONCE] < limit)
         counts += np.bincount(np.searchsorted(store.offsets, before, "right") - 1, minlength=len(counts))
     return counts

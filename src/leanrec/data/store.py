@@ -35,17 +35,17 @@ from leanrec.core.writing import put, reported, scratch, written
 if TYPE_CHECKING:  # importing it would import torch, which reading a log does not need
     from leanrec.core.types import Catalog
 
-SCHEMA_VERSION = 1
+STORE_VERSION = 1
 META, ITEMS, OFFSETS, TIMES = "store.json", "items.npy", "offsets.npy", "times.npy"
-COLUMNS = {"item": pl.String, "title": pl.String, "count": pl.Int64}
+_CATALOG_COLUMNS = {"item": pl.String, "title": pl.String, "count": pl.Int64}
 USERS, CATALOG = "users.parquet", "catalog.parquet"
-FAILURES = (pl.exceptions.PolarsError,)
+_FAILURES = (pl.exceptions.PolarsError,)
 """What Polars raises beside the system's errors where it cannot write."""
-UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 """What it raises where it cannot read."""
-LARGEST = 64 * 2**20
+_LARGEST_META = 64 * 2**20
 """Bytes of store.json."""
-CHUNK = 2**20
+_CHUNK = 2**20
 """Numbers of an array that are checked at once."""
 _SECONDS = 10**11
 """Larger times are no seconds: the year 5138, or 1973 in milliseconds."""
@@ -146,7 +146,7 @@ class Store:
         """
         from leanrec.core.types import Catalog
 
-        frame = _read_table(self.path / CATALOG).select(*COLUMNS)
+        frame = _read_table(self.path / CATALOG).select(*_CATALOG_COLUMNS)
         if sum(frame.null_count().row(0)):
             raise DataError(
                 f"expected item, title and count of every item in {self.path / CATALOG}, got others; {_AGAIN}"
@@ -193,7 +193,7 @@ class Store:
         if lowest < 1 or highest > meta.items:
             raise DataError(f"expected item ids 1..{meta.items}, got {lowest}..{highest} in {path / ITEMS}; {_AGAIN}")
         _check_table(path / USERS, meta.users, {"user": pl.String})
-        _check_table(path / CATALOG, meta.items, COLUMNS)
+        _check_table(path / CATALOG, meta.items, _CATALOG_COLUMNS)
         return store
 
 
@@ -228,14 +228,14 @@ def write_store(
     check_target(out, overwrite)
     meta = msgspec.structs.replace(
         meta,
-        schema=SCHEMA_VERSION,
+        schema=STORE_VERSION,
         users=users.height,
         items=catalog.height,
         events=len(items),
         has_times=times is not None,
         catalog_sha256=catalog_digest(catalog["item"]),
     )
-    with nullcontext(part) if part else scratch(out) as part, reported(out, also=FAILURES):
+    with nullcontext(part) if part else scratch(out) as part, reported(out, also=_FAILURES):
         made = part / "store"
         made.mkdir()
         arrays = {ITEMS: (items, np.int32), OFFSETS: (offsets, np.int64), TIMES: (times, np.int64)}
@@ -257,7 +257,7 @@ def write_parquet(frame: pl.DataFrame, path: Path) -> None:
         ForkError: This process is a fork of one in which polars had started its threads.
     """
     check_forked()
-    with written(path, also=FAILURES) as made:
+    with written(path, also=_FAILURES) as made:
         frame.write_parquet(made)
 
 
@@ -284,16 +284,16 @@ def _read_meta(path: Path) -> StoreMeta:
     if not (path / META).is_file():
         raise DataError(f"expected a store, got a directory without {META} at {path}; is it the right one?")
     size = (path / META).stat().st_size
-    if size > LARGEST:
-        raise DataError(f"expected at most {LARGEST} bytes, got {size} in {path / META}; {_AGAIN}")
+    if size > _LARGEST_META:
+        raise DataError(f"expected at most {_LARGEST_META} bytes, got {size} in {path / META}; {_AGAIN}")
     raw = (path / META).read_bytes()
     try:
         version = msgspec.json.decode(raw, type=dict)["schema"]
     except (msgspec.DecodeError, KeyError, UnicodeDecodeError, RecursionError):
         raise DataError(f"expected a store's description with a 'schema' in {path / META}; {_AGAIN}") from None
-    if version != SCHEMA_VERSION:
+    if version != STORE_VERSION:
         raise DataError(
-            f"expected schema {SCHEMA_VERSION}, got {one_line(repr(version))} in {path / META}; "
+            f"expected schema {STORE_VERSION}, got {one_line(repr(version))} in {path / META}; "
             "import the log again with this version"
         )
     try:
@@ -335,7 +335,7 @@ def _range(path: Path, array: np.ndarray) -> tuple[int, int]:
     with path.open("rb") as file:
         file.seek(path.stat().st_size - array.nbytes)
         while left > 0:
-            some = np.fromfile(file, array.dtype, min(left, CHUNK))
+            some = np.fromfile(file, array.dtype, min(left, _CHUNK))
             if not len(some):
                 raise DataError(f"expected {len(array)} numbers in {path}, got fewer; {_AGAIN}")
             lowest, highest, left = min(lowest, int(some.min())), max(highest, int(some.max())), left - len(some)
@@ -349,7 +349,7 @@ def _check_table(path: Path, rows: int, columns: Mapping[str, Any]) -> None:
         check_size(path, rows)
         lazy = pl.scan_parquet(path)
         schema, got = dict(lazy.collect_schema()), int(lazy.select(pl.len()).collect().item())
-    except (ValueError, *UNREADABLE) as error:
+    except (ValueError, *_UNREADABLE) as error:
         raise DataError(
             f"expected a Parquet file of {rows} rows at {path}, got: {_first_line(error)}; {_AGAIN}"
         ) from None
@@ -369,7 +369,7 @@ def _read_table(path: Path) -> pl.DataFrame:
     try:
         frame = pl.read_parquet(path)
         check_text(frame)
-    except UNREADABLE as error:
+    except _UNREADABLE as error:
         raise DataError(f"expected a Parquet file at {path}, got: {_first_line(error)}; {_AGAIN}") from None
     except ValueError as error:
         raise DataError(f"{error} in {path}; {_AGAIN}") from None

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SAMPLES = 2000
-SLACK = 1e-9
+RESAMPLES = 2000
+_SLACK = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def best_policy(table: RouteTable, groups: np.ndarray, budget: float, count: int
 
     def solve(price: float) -> np.ndarray:
         value = gains - price * costs
-        tied = value >= value.max(1, keepdims=True) - SLACK
+        tied = value >= value.max(1, keepdims=True) - _SLACK
         cheapest = np.where(tied, costs, np.inf).argmin(1)
         return one_hot(cheapest, gains.shape[1])
 
@@ -96,6 +96,6 @@ def difference(ours: np.ndarray, theirs: np.ndarray, seed: int = 0) -> tuple[flo
     """Mean of ours - theirs over the same users, float [U] both, and its 95 % bootstrap interval."""
     gap = ours - theirs
     rng = np.random.default_rng(seed)
-    means = np.array([gap[rng.integers(len(gap), size=len(gap))].mean() for _ in range(SAMPLES)])
+    means = np.array([gap[rng.integers(len(gap), size=len(gap))].mean() for _ in range(RESAMPLES)])
     low, high = np.quantile(means, [0.025, 0.975])
     return float(gap.mean()), float(low), float(high)

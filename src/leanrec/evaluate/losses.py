@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-SAMPLES = 4000
+_SAMPLES = 4000
 ALPHA = 0.05
-LEAST = 1e-12
+_LEAST = 1e-12
 
 
-class Loss(msgspec.Struct, frozen=True):
+class PairedLoss(msgspec.Struct, frozen=True):
     """A relative loss.
 
     Attributes:
@@ -37,7 +37,7 @@ class Loss(msgspec.Struct, frozen=True):
     p: float
 
 
-def resampled(ours: np.ndarray, full: np.ndarray, samples: int = SAMPLES, seed: int = 0) -> np.ndarray:
+def resampled(ours: np.ndarray, full: np.ndarray, samples: int = _SAMPLES, seed: int = 0) -> np.ndarray:
     """float [samples], relative losses of users drawn with replacement, in pairs.
 
     A gain depends on a user's rank only, so few pairs of gains differ: a resample is a multinomial draw over them, exact, and as
@@ -50,19 +50,21 @@ def resampled(ours: np.ndarray, full: np.ndarray, samples: int = SAMPLES, seed: 
     pairs, counts = np.unique(np.stack([ours, full]), axis=1, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(len(ours), counts / len(ours), size=samples)
     means = drawn @ pairs.T / len(ours)
-    return 1 - means[:, 0] / np.maximum(means[:, 1], LEAST)
+    return 1 - means[:, 0] / np.maximum(means[:, 1], _LEAST)
 
 
-def paired_loss(ours: np.ndarray, full: np.ndarray, max_loss: float, samples: int = SAMPLES, seed: int = 0) -> Loss:
+def paired_loss(
+    ours: np.ndarray, full: np.ndarray, max_loss: float, samples: int = _SAMPLES, seed: int = 0
+) -> PairedLoss:
     """The loss of a model against the full one, float [U] both, and how sure it is below ``max_loss``.
 
     The p-value counts the sample itself as one more resample, so it is never 0.
     """
     losses = resampled(ours, full, samples, seed)
     low, high, upper = np.quantile(losses, [0.025, 0.975, 1 - ALPHA])
-    mean = 1 - ours.mean() / max(full.mean(), LEAST)
+    mean = 1 - ours.mean() / max(full.mean(), _LEAST)
     p = (1 + (losses >= max_loss).sum()) / (1 + samples)
-    return Loss(float(mean), float(low), float(high), float(upper), float(p))
+    return PairedLoss(float(mean), float(low), float(high), float(upper), float(p))
 
 
 def in_sequence(p: Sequence[float], alpha: float = ALPHA) -> list[bool]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 CUTOFFS = (5, 10, 20)
-NAMES = tuple(f"{name}@{k}" for name in ("hr", "ndcg", "mrr") for k in CUTOFFS)
+METRICS = tuple(f"{name}@{k}" for name in ("hr", "ndcg", "mrr") for k in CUTOFFS)
 
 
 def gains(name: str, ranks: np.ndarray) -> np.ndarray:
@@ -28,7 +28,7 @@ def gains(name: str, ranks: np.ndarray) -> np.ndarray:
 
 def summarise(ranks: np.ndarray) -> dict[str, float]:
     """All metrics, averaged over users."""
-    return {name: float(gains(name, ranks).mean()) for name in NAMES}
+    return {name: float(gains(name, ranks).mean()) for name in METRICS}
 
 
 def intervals(ranks: np.ndarray, seed: int = 0, samples: int = 2000) -> dict[str, tuple[float, float]]:
@@ -41,7 +41,7 @@ def intervals(ranks: np.ndarray, seed: int = 0, samples: int = 2000) -> dict[str
     distinct, counts = np.unique(capped, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(len(ranks), counts / len(ranks), size=samples)
     result = {}
-    for name in NAMES:
+    for name in METRICS:
         means = drawn @ gains(name, distinct) / len(ranks)
         low, high = np.quantile(means, [0.025, 0.975])
         result[name] = (float(low), float(high))

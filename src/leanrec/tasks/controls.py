@@ -20,13 +20,13 @@ from leanrec.data.batches import ask, questions, some
 from leanrec.data.split import Part
 from leanrec.data.store import Store
 from leanrec.evaluate.controls import RouteTable, best_policy, difference, matched, one_hot
-from leanrec.evaluate.losses import ALPHA, Loss, paired_loss
-from leanrec.evaluate.metrics import NAMES, gains, summarise
+from leanrec.evaluate.losses import ALPHA, PairedLoss, paired_loss
+from leanrec.evaluate.metrics import METRICS, gains, summarise
 from leanrec.tasks.evaluation import SCORING, Evaluation, always, rank_part
 from leanrec.tasks.progress import Report, silent
 from leanrec.techniques import filling
+from leanrec.train.loop import METRIC
 
-METRIC = "ndcg@10"
 CURVE = tuple(round(0.1 * i, 1) for i in range(1, 10))
 """Budgets of the quality-cost curve."""
 SEARCHED = tuple(round(0.05 * i, 2) for i in range(1, 21))
@@ -128,7 +128,7 @@ class RoutedPart:
 
     def metrics(self, policy: np.ndarray) -> dict[str, float]:
         """Expected metrics under a policy, [U, K] or [K]."""
-        return {name: float((gains(name, self.ranks) * policy).sum(1).mean()) for name in NAMES}
+        return {name: float((gains(name, self.ranks) * policy).sum(1).mean()) for name in METRICS}
 
     def budgets(self, wanted: tuple[float, ...]) -> list[float]:
         """Those budgets that the model can be asked for."""
@@ -243,7 +243,7 @@ def unseen(run: OpenRun, store: Store) -> Part:
     return part
 
 
-def cheapest_budget(part: RoutedPart, max_loss: float) -> tuple[float, Loss]:
+def cheapest_budget(part: RoutedPart, max_loss: float) -> tuple[float, PairedLoss]:
     """The lowest budget at which a model loses less of the whole model's NDCG@10 than a limit, with 95 % confidence.
 
     Budgets are tested from the dearest down, up to the first that fails: an order that does not come from the users, so that the
@@ -260,7 +260,7 @@ def cheapest_budget(part: RoutedPart, max_loss: float) -> tuple[float, Loss]:
         ConfigError: No budget loses that little; the message names the loss that can be kept.
     """
     whole = part.table.gains[:, part.routes.index(FULL)]
-    found: tuple[float, Loss] | None = None
+    found: tuple[float, PairedLoss] | None = None
     dearest = ""
     for budget in reversed(part.budgets(SEARCHED)):
         loss = paired_loss(part.table.expected(part.chosen(budget)), whole, max_loss)

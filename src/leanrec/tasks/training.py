@@ -21,7 +21,7 @@ from leanrec.config import CONFIG, RunConfig, parse
 from leanrec.core.errors import ConfigError, DataError
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.technique import in_order
-from leanrec.core.tied import spread, stored
+from leanrec.core.tied import restored, stored
 from leanrec.core.types import Batch
 from leanrec.core.writing import held, written
 from leanrec.cost.count import Flops, cost, route_costs
@@ -66,7 +66,7 @@ def run_training(
     out = Path(out)
     with held(out):
         if resume and finished(out):
-            (out / checkpoint.NAME).unlink(missing_ok=True)  # killed just before it was removed
+            (out / checkpoint.CHECKPOINT_FILE).unlink(missing_ok=True)  # killed just before it was removed
             return manifests.read_manifest(out)
         return _trained(config, Store.open(data), out, watcher or CsvLog(out), resume, compare)
 
@@ -81,7 +81,7 @@ def _trained(config: RunConfig, store: Store, out: Path, watcher: Watcher, resum
     windows = _windows(store, split, config, model)
     model.to(_device(config))
     _teach(model, config, store)
-    fresh = not (out / checkpoint.NAME).exists()  # also where nothing was kept before an interruption
+    fresh = not (out / checkpoint.CHECKPOINT_FILE).exists()  # also where nothing was kept before an interruption
     if config.train.init and fresh:
         _take_weights(model, config, store)
     if not resume:
@@ -116,7 +116,7 @@ def _trained(config: RunConfig, store: Store, out: Path, watcher: Watcher, resum
         found = None if before is None else weigh(lean, before, store, "valid", exclude_seen=exclude_seen)
         manifest = msgspec.structs.replace(manifest, worth=found)
     manifest = save_run(out, stored(model), store.catalog, manifest)
-    (out / checkpoint.NAME).unlink(missing_ok=True)
+    (out / checkpoint.CHECKPOINT_FILE).unlink(missing_ok=True)
     return manifest
 
 
@@ -244,7 +244,7 @@ def _as_built(model: Recommender, config: RunConfig) -> RunConfig:
 
 def _going_on(config: RunConfig, out: Path) -> RunConfig:
     """The configuration of an interrupted run, with what its finished stages have found."""
-    path = out / checkpoint.NAME
+    path = out / checkpoint.CHECKPOINT_FILE
     if not path.exists():
         return config
     tree = config.tree()
@@ -287,7 +287,7 @@ def _take_weights(model: Recommender, config: RunConfig, store: Store) -> None:
         )
     had = parse(manifest.config).technique
     alike = {choice.name for choice in config.technique if choice in had}
-    state = spread(model, state)
+    state = restored(model, state)
     for technique in in_order(techniques_of(config)):
         if technique.name not in alike:
             state = technique.adopt(model, state)

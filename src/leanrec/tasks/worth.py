@@ -30,9 +30,10 @@ from leanrec.engine.engine import Engine
 from leanrec.evaluate.controls import best_policy, difference, matched
 from leanrec.evaluate.losses import paired_loss
 from leanrec.evaluate.metrics import gains
-from leanrec.tasks.controls import METRIC, RoutedPart
+from leanrec.tasks.controls import RoutedPart
 from leanrec.tasks.evaluation import rank_part
 from leanrec.tasks.words import FASTER, MARGIN, percent, size
+from leanrec.train.loop import METRIC
 
 JUDGED, ROUTED, CHOSEN_ON = 5000, 1000, 500
 """Most users on whom quality is judged, on whom routes are held against controls, and on whom the static control is chosen."""

@@ -14,10 +14,10 @@ from torch.optim import Optimizer
 
 from leanrec.core.errors import ArtifactError, one_line
 from leanrec.core.recommender import Recommender
-from leanrec.core.tied import spread, stored
+from leanrec.core.tied import restored, stored
 from leanrec.core.writing import written
 
-NAME = "checkpoint.safetensors"
+CHECKPOINT_FILE = "checkpoint.safetensors"
 VERSION = "2"
 """Of the names of weights; those of before version 2 have none."""
 GO_ON = "free some space, then go on with --resume"
@@ -53,7 +53,9 @@ class Progress(msgspec.Struct):
     finished: bool = False
 
 
-def save(path: Path, model: Recommender, optimizer: Optimizer, best: dict[str, Tensor], progress: Progress) -> None:
+def save_checkpoint(
+    path: Path, model: Recommender, optimizer: Optimizer, best: dict[str, Tensor], progress: Progress
+) -> None:
     """Write a checkpoint.
 
     Raises:
@@ -70,7 +72,7 @@ def save(path: Path, model: Recommender, optimizer: Optimizer, best: dict[str, T
         save_file(tensors, made, text | {"version": VERSION})
 
 
-def load(path: Path, model: Recommender, optimizer: Optimizer) -> tuple[dict[str, Tensor], Progress]:
+def load_checkpoint(path: Path, model: Recommender, optimizer: Optimizer) -> tuple[dict[str, Tensor], Progress]:
     """Read a checkpoint into a model and its optimizer.
 
     Returns:
@@ -79,13 +81,13 @@ def load(path: Path, model: Recommender, optimizer: Optimizer) -> tuple[dict[str
     Raises:
         ArtifactError: The file is damaged, of another version, or belongs to another model.
     """
-    tensors, progress = read(path)
+    tensors, progress = read_checkpoint(path)
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
     for name, tensor in tensors.items():
         kind, key = name.split(".", 1)
         parts[kind][key] = tensor
     try:
-        model.load_state_dict(spread(model, parts["model"]))
+        model.load_state_dict(restored(model, parts["model"]))
     except RuntimeError as error:
         raise ArtifactError(
             f"the checkpoint {path} belongs to another model; use the same configuration or another --out"
@@ -114,7 +116,7 @@ def started(path: Path) -> tuple[int, dict[str, Any]]:
         raise _damaged(path, error) from error
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], Progress]:
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Progress]:
     """The tensors and progress of a checkpoint.
 
     Raises:

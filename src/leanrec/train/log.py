@@ -16,10 +16,10 @@ from leanrec.core.writing import written
 from leanrec.train import checkpoint
 from leanrec.train.loop import METRIC, Watcher
 
-NAME = "log.csv"
+LOG_FILE = "log.csv"
 
 
-class CsvLog:
+class CsvLog(Watcher):
     """Rewrites ``log.csv`` from the progress after every epoch, so a resumed run has no gap and no doubled row.
 
     Args:
@@ -27,18 +27,14 @@ class CsvLog:
     """
 
     def __init__(self, out: Path) -> None:
-        self.path = out / NAME
+        self.path = out / LOG_FILE
 
     def start(self, stage: Stage, steps: int, progress: checkpoint.Progress) -> None:
-        """See `Watcher.start`. A run killed between its checkpoint and its log gets the missing row now."""
-        if progress.history:
+        if progress.history:  # of a run that was killed between its checkpoint and its log
             self.epoch(progress)
 
-    def step(self, progress: checkpoint.Progress) -> None:
-        """See `Watcher.step`."""
-
     def epoch(self, progress: checkpoint.Progress) -> None:
-        """See `Watcher.epoch`.
+        """Write all rows anew.
 
         Raises:
             WriteError: The disk is full or not writable.
@@ -48,14 +44,8 @@ class CsvLog:
             writer.writeheader()
             writer.writerows(progress.history)
 
-    def calibrate(self, what: str, done: int, total: int) -> None:
-        """See `Watcher.calibrate`."""
 
-    def note(self, text: str) -> None:
-        """See `Watcher.note`."""
-
-
-class Bar:
+class Bar(Watcher):
     """One bar an epoch with loss, best validation NDCG@10, users a second and time left; lines when not on a terminal.
 
     Use it in a ``with`` statement.
@@ -72,14 +62,12 @@ class Bar:
         self.earlier = (0, 0.0)
 
     def start(self, stage: Stage, steps: int, progress: checkpoint.Progress) -> None:
-        """See `Watcher.start`."""
         self.stage, self.steps = stage, steps
         self.earlier = (progress.users, progress.seconds)
         if progress.epoch or progress.step:
             self.console.print(f"{stage.name}: going on at epoch {progress.epoch + 1}, step {progress.step}")
 
     def step(self, progress: checkpoint.Progress) -> None:
-        """See `Watcher.step`."""
         if not self.console.is_terminal:
             return
         if self.bar is None:
@@ -98,7 +86,6 @@ class Bar:
         self.bar.update(self.bar.task_ids[0], completed=progress.step, state=state)
 
     def epoch(self, progress: checkpoint.Progress) -> None:
-        """See `Watcher.epoch`."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
@@ -112,7 +99,6 @@ class Bar:
         )
 
     def calibrate(self, what: str, done: int, total: int) -> None:
-        """See `Watcher.calibrate`."""
         if self.bar is None and self.console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self.bar = Progress(*columns, console=self.console, transient=True)
@@ -125,7 +111,6 @@ class Bar:
             self.console.print(f"{total:,} {what}", highlight=False)
 
     def note(self, text: str) -> None:
-        """See `Watcher.note`."""
         self.console.print(f"note: {text}", highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def __enter__(self) -> Bar:
@@ -146,7 +131,7 @@ def _best(progress: checkpoint.Progress) -> str:
     return f"  best {progress.best:.4f} (epoch {progress.best_epoch})" if progress.best_epoch else ""
 
 
-class Several:
+class Several(Watcher):
     """Tells several watchers.
 
     Args:
@@ -157,26 +142,21 @@ class Several:
         self.watchers = watchers
 
     def start(self, stage: Stage, steps: int, progress: checkpoint.Progress) -> None:
-        """See `Watcher.start`."""
         for watcher in self.watchers:
             watcher.start(stage, steps, progress)
 
     def step(self, progress: checkpoint.Progress) -> None:
-        """See `Watcher.step`."""
         for watcher in self.watchers:
             watcher.step(progress)
 
     def epoch(self, progress: checkpoint.Progress) -> None:
-        """See `Watcher.epoch`."""
         for watcher in self.watchers:
             watcher.epoch(progress)
 
     def calibrate(self, what: str, done: int, total: int) -> None:
-        """See `Watcher.calibrate`."""
         for watcher in self.watchers:
             watcher.calibrate(what, done, total)
 
     def note(self, text: str) -> None:
-        """See `Watcher.note`."""
         for watcher in self.watchers:
             watcher.note(text)

@@ -20,7 +20,7 @@ from leanrec.core.errors import ConfigError
 from leanrec.core.ranges import Amount, Count, Positive, Seed, Share, Whole
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
-from leanrec.core.tied import spread, stored
+from leanrec.core.tied import restored, stored
 from leanrec.data.batches import BatchLimits, TrainingData
 from leanrec.train import checkpoint
 from leanrec.train.checkpoint import Progress
@@ -114,7 +114,7 @@ def train_stages(
     watcher: Watcher,
     resume: bool = False,
 ) -> Progress:
-    """Train all stages, one after the other, and finish each; see `train`.
+    """Train all stages, one after the other, and finish each; see `train_stage`.
 
     To resume in a later stage, build the model with what the earlier ones found (`checkpoint.started`).
 
@@ -124,12 +124,12 @@ def train_stages(
     Raises:
         ConfigError: There is no stage to train.
     """
-    path, progress = out / checkpoint.NAME, None
+    path, progress = out / checkpoint.CHECKPOINT_FILE, None
     first = checkpoint.started(path)[0] if resume and path.exists() else 0
     for index, stage in enumerate(stages):
         if index >= first and stage.due(model):
             going_on = resume and index == first
-            progress = train(model, stage, data, config, out, validate, watcher, index, going_on, progress)
+            progress = train_stage(model, stage, data, config, out, validate, watcher, index, going_on, progress)
         torch.manual_seed(_seed(config.seed, Progress(stage=index, epoch=stage.epochs)))  # as after an interruption
         stage.finish(model)
     if progress is None:
@@ -137,7 +137,7 @@ def train_stages(
     return progress
 
 
-def train(
+def train_stage(
     model: Recommender,
     stage: Stage,
     data: TrainingData,
@@ -171,11 +171,11 @@ def train(
         ArtifactError: The checkpoint to resume from is damaged or belongs to another model.
     """
     optimizer = _optimizer(model, stage, config)
-    path = out / checkpoint.NAME
+    path = out / checkpoint.CHECKPOINT_FILE
     spent = before or Progress()
     progress, best = Progress(stage=index, seconds=spent.seconds, users=spent.users), {}
     if resume and path.exists():
-        best, progress = checkpoint.load(path, model, optimizer)
+        best, progress = checkpoint.load_checkpoint(path, model, optimizer)
     limits = BatchLimits(config.batch_users, config.batch_tokens)
     watcher.start(stage, len(data.epoch(config.seed, progress.epoch, limits)), progress)
     while not progress.finished:
@@ -195,9 +195,9 @@ def train(
         if config.schedule == "plateau" and config.plateau and stale:
             progress.decays += stale % config.plateau == 0
         progress.finished = progress.epoch >= stage.epochs or (0 < config.patience <= stale)
-        checkpoint.save(path, model, optimizer, best, progress)
+        checkpoint.save_checkpoint(path, model, optimizer, best, progress)
         watcher.epoch(progress)
-    model.load_state_dict(spread(model, best))
+    model.load_state_dict(restored(model, best))
     model.eval()
     return progress
 
@@ -236,7 +236,7 @@ def _epoch(
         now = time.perf_counter()
         progress.seconds, clock = progress.seconds + now - clock, now
         if now - saved > config.checkpoint_seconds:
-            checkpoint.save(path, model, optimizer, best, progress)
+            checkpoint.save_checkpoint(path, model, optimizer, best, progress)
             saved = time.perf_counter()
         watcher.step(progress)
 

@@ -210,7 +210,7 @@ def test_seen_items_come_in_pieces(lengths: list[int], piece: int) -> None:
     start = np.cumsum([1, *lengths])[:-1] + 2 * np.arange(len(lengths))
     seen = Seen(items, start, start + np.array(lengths, np.int64))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "PIECE", piece)
+        patch.setattr(module, "SEEN_AT_ONCE", piece)
         found = list(seen.pieces())
     assert all(0 < len(rows) == len(ids) <= piece for rows, ids in found)
     pairs = [(row, item) for rows, ids in found for row, item in zip(rows.tolist(), ids.tolist(), strict=True)]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrec.data import events as module
-from leanrec.data.events import Events, Keys, Spool, core, group, remove, repeated, sort_by_time
+from leanrec.data.events import Events, NameCodes, Spool, core, group, remove, repeated, sort_by_time
 
 Row = tuple[int, int, int]
 ROWS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4), st.integers(-2, 3)), min_size=1, max_size=60)
@@ -23,7 +23,7 @@ ROWS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4), st.integers(-2, 
 def small_chunks() -> Iterator[None]:
     """So that every test crosses the borders of chunks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK", 7)
+        patch.setattr(module, "EVENTS_AT_ONCE", 7)
         yield
 
 
@@ -113,7 +113,7 @@ def test_without_times_nothing_is_sorted_or_repeated(tmp_path: Path) -> None:
 
 @given(st.lists(st.lists(st.sampled_from(["b", "a", "ü", "", " b", "🛒"]), max_size=8), max_size=6))
 def test_keys_count_first_appearances(batches: list[list[str]]) -> None:
-    keys, order = Keys(), {}
+    keys, order = NameCodes(), {}
     for batch in batches:
         expected = [order.setdefault(name, len(order)) for name in batch]
         codes = keys.codes(pl.Series(batch, dtype=pl.String))

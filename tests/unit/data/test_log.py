@@ -247,8 +247,8 @@ def test_a_parquet_damaged_inside(tmp_path: Path) -> None:
 
 def test_a_quote_that_never_closes_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK", 20)
-    monkeypatch.setattr(module, "LONGEST", 100)
-    monkeypatch.setattr(module, "PIECE", 16)
+    monkeypatch.setattr(module, "LONGEST_LINE", 100)
+    monkeypatch.setattr(module, "READ_AT_ONCE", 16)
     text = 'user,item\na,x\nb,"y\n' + "c,z\n" * 100
     with pytest.raises(
         DataError, match=r"expected line ends, got none in 1\d\d bytes after line 2 of .*log; is a quote not"

@@ -62,7 +62,7 @@ def test_global_time_equals_its_definition(times: list[list[int]]) -> None:
         start += len(moments)
     possible = all(expected.values()) and any(moments[0] < 3 for moments in times)
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK", 4)
+        patch.setattr(module, "TIMES_AT_ONCE", 4)
         store = make(Path(folder) / "s", times)
         if not possible:
             with pytest.raises(DataError, match="expected users in all three parts"):

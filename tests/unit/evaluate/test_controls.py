@@ -119,7 +119,7 @@ def test_a_group_without_a_member_has_a_policy(budget: float) -> None:
 @pytest.fixture
 def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bootstraps of 300 samples, where many intervals are drawn."""
-    monkeypatch.setattr(module, "SAMPLES", 300)
+    monkeypatch.setattr(module, "RESAMPLES", 300)
 
 
 @pytest.mark.usefixtures("few_samples")

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leanrec.evaluate.metrics import CUTOFFS, NAMES, gains, intervals, summarise
+from leanrec.evaluate.metrics import CUTOFFS, METRICS, gains, intervals, summarise
 
 ranks = st.lists(st.integers(1, 60), min_size=1, max_size=50).map(np.array)
 
 
 def test_names() -> None:
-    assert NAMES == ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@5", "mrr@10", "mrr@20")
+    assert METRICS == ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@5", "mrr@10", "mrr@20")
 
 
 def test_equal_to_ranx(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +33,7 @@ def test_equal_to_ranx(monkeypatch: pytest.MonkeyPatch) -> None:
             }
         )
         names = {"hr": "hit_rate", "ndcg": "ndcg", "mrr": "mrr"}
-        theirs = evaluate(qrels, run, [f"{names[name.split('@')[0]]}@{name.split('@')[1]}" for name in NAMES])
+        theirs = evaluate(qrels, run, [f"{names[name.split('@')[0]]}@{name.split('@')[1]}" for name in METRICS])
     found = (scores >= scores[np.arange(80), targets][:, None]).sum(1)
     for ours, expected in zip(summarise(found).values(), theirs.values(), strict=True):
         assert ours == pytest.approx(expected, abs=1e-9)
@@ -42,7 +42,7 @@ def test_equal_to_ranx(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(ranks)
 def test_a_mean_of_what_each_user_gains(found: np.ndarray) -> None:
     metrics = summarise(found)
-    assert tuple(metrics) == NAMES
+    assert tuple(metrics) == METRICS
     for name, value in metrics.items():
         assert value == pytest.approx(gains(name, found).mean())
         assert gains(name, found).dtype == np.float64

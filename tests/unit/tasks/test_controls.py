@@ -16,7 +16,7 @@ from leanrec.data.batches import Questions
 from leanrec.data.simulate import KINDS
 from leanrec.data.store import Store
 from leanrec.evaluate.controls import RouteTable
-from leanrec.evaluate.metrics import NAMES, gains
+from leanrec.evaluate.metrics import METRICS, gains
 from leanrec.tasks import Evaluation, Part, RoutedPart, controls_of, curve, evaluate_run, groups_of, rank_part
 from leanrec.tasks.controls import CURVE
 from unit.tasks.routed import BUDGET, SHAPE, Trained, dearer_is_better, given_gains
@@ -127,7 +127,7 @@ def test_the_curve_has_every_budget_within_reach(trained: Trained) -> None:
     assert [point["budget"] for point in points] == trained.valid.budgets(CURVE)
     assert len(points) >= 6
     for point in points:
-        assert point.keys() == {"budget", "flops_ratio", *NAMES}
+        assert point.keys() == {"budget", "flops_ratio", *METRICS}
         policy = trained.valid.chosen(point["budget"])
         assert point["flops_ratio"] == trained.valid.table.ratio(policy, routed=True)
         assert point["ndcg@10"] == trained.valid.metrics(policy)["ndcg@10"]
@@ -164,7 +164,7 @@ def test_controls_and_their_fields(trained: Trained, learned: Evaluation, contro
     for name, control in list(controls.items())[1:]:
         alone = name in ("full", "small")
         assert list(control) == ["metrics", "flops_ratio", "lead", *([] if alone else ["routes"])]
-        assert tuple(control["metrics"]) == NAMES
+        assert tuple(control["metrics"]) == METRICS
         lead, low, high = control["lead"]
         assert low <= lead <= high
         assert lead == pytest.approx(learned.metrics["ndcg@10"] - control["metrics"]["ndcg@10"])

@@ -12,7 +12,7 @@ from leanrec.config import parse
 from leanrec.core.types import FULL, Route
 from leanrec.data.store import Store
 from leanrec.evaluate.controls import matched
-from leanrec.evaluate.metrics import NAMES, gains, summarise
+from leanrec.evaluate.metrics import METRICS, gains, summarise
 from leanrec.tasks import RoutedPart, controls_of, evaluate_run, rank_part, run_training
 from leanrec.tasks import controls as module
 from leanrec.tasks.evaluation import always
@@ -156,7 +156,7 @@ def test_a_run_that_skips_blocks_is_held_against_drawn_blocks(skipping: Skipping
     assert len(learned.route_shares()) > 1
     for name in ("rates", "coin"):
         assert list(found[name]) == ["metrics", "flops_ratio", "lead"]
-        assert tuple(found[name]["metrics"]) == NAMES
+        assert tuple(found[name]["metrics"]) == METRICS
         lead, low, high = found[name]["lead"]
         assert low <= lead <= high
         assert lead == pytest.approx(learned.metrics["ndcg@10"] - found[name]["metrics"]["ndcg@10"])

@@ -16,13 +16,13 @@ from leanrec.core.types import FULL
 from leanrec.cost.count import flops_per_user
 from leanrec.data.store import Store
 from leanrec.evaluate.controls import one_hot
-from leanrec.evaluate.losses import ALPHA, Loss, in_sequence, paired_loss
+from leanrec.evaluate.losses import ALPHA, PairedLoss, in_sequence, paired_loss
 from leanrec.tasks import RoutedPart, alone_config, cheapest_budget, unseen
 from leanrec.tasks.controls import SEARCHED
 from unit.tasks.routed import SHAPE, Trained, dearer_is_better, given_gains
 
 
-def losses(part: RoutedPart, max_loss: float) -> dict[float, Loss]:
+def losses(part: RoutedPart, max_loss: float) -> dict[float, PairedLoss]:
     """The loss at every budget, the dearest first."""
     whole = part.table.gains[:, -1]
     budgets = reversed(part.budgets(SEARCHED))

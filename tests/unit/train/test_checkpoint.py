@@ -41,14 +41,14 @@ PROGRESS = Progress(1, 4, 3, 0.1 + 0.2, 2, 0.3, 1, 12.5, 640, [{"epoch": 1, "los
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / checkpoint.NAME
+    return tmp_path / checkpoint.CHECKPOINT_FILE
 
 
 def written(path: Path) -> tuple[Recommender, AdamW, dict[str, Tensor]]:
     model = make()
     optimizer = stepped(model)
     best = {key: value.clone() + 1 for key, value in model.state_dict().items()}
-    checkpoint.save(path, model, optimizer, best, PROGRESS)
+    checkpoint.save_checkpoint(path, model, optimizer, best, PROGRESS)
     return model, optimizer, best
 
 
@@ -56,21 +56,21 @@ def test_everything_comes_back_to_the_last_bit(path: Path) -> None:
     model, optimizer, best = written(path)
     other = make()
     fresh = AdamW(other.parameters(), lr=0.1, fused=True)
-    found, progress = checkpoint.load(path, other, fresh)
+    found, progress = checkpoint.load_checkpoint(path, other, fresh)
     assert same(other.state_dict(), model.state_dict())
     assert same(found, best)
     assert progress == PROGRESS
     mine, theirs = optimizer.state_dict()["state"], fresh.state_dict()["state"]
     assert mine.keys() == theirs.keys() and len(mine) == len(list(model.parameters()))
     assert all(same(mine[index], theirs[index]) for index in mine)
-    assert [item.name for item in path.parent.iterdir()] == [checkpoint.NAME]
+    assert [item.name for item in path.parent.iterdir()] == [checkpoint.CHECKPOINT_FILE]
 
 
 def test_before_the_first_step_there_is_nothing_but_weights(path: Path) -> None:
     model = make()
-    checkpoint.save(path, model, AdamW(model.parameters()), {}, Progress())
+    checkpoint.save_checkpoint(path, model, AdamW(model.parameters()), {}, Progress())
     other = make()
-    assert checkpoint.load(path, other, AdamW(other.parameters())) == ({}, Progress())
+    assert checkpoint.load_checkpoint(path, other, AdamW(other.parameters())) == ({}, Progress())
     assert same(other.state_dict(), model.state_dict())
 
 
@@ -81,14 +81,14 @@ def test_a_file_cut_in_the_middle(path: Path, keep: float) -> None:
     path.write_bytes(content[: int(keep * len(content)) if keep < 1 else int(keep)])
     model = make()
     with pytest.raises(ArtifactError, match=DAMAGED):
-        checkpoint.load(path, model, AdamW(model.parameters()))
+        checkpoint.load_checkpoint(path, model, AdamW(model.parameters()))
 
 
 @pytest.mark.parametrize("progress", [None, "{", '{"epoch": "three"}'])
 def test_a_file_without_progress(path: Path, progress: str | None) -> None:
     save_file({"model.x": torch.ones(1)}, path, None if progress is None else {"progress": progress})
     with pytest.raises(ArtifactError, match=DAMAGED):
-        checkpoint.read(path)
+        checkpoint.read_checkpoint(path)
 
 
 @pytest.mark.parametrize(("version", "got"), [(None, "1"), ("3", "3")])
@@ -96,7 +96,7 @@ def test_a_file_of_another_version(path: Path, version: str | None, got: str) ->
     """Of before versions: it had none, and other names of weights."""
     told = {"progress": "{}"} | ({} if version is None else {"version": version})
     save_file({"model.router.out.weight": torch.ones(1)}, path, told)
-    for read in (checkpoint.read, checkpoint.started):
+    for read in (checkpoint.read_checkpoint, checkpoint.started):
         with pytest.raises(ArtifactError) as refused:
             read(path)
         assert str(refused.value) == (
@@ -107,7 +107,7 @@ def test_a_file_of_another_version(path: Path, version: str | None, got: str) ->
 
 def test_a_file_that_is_not_there(path: Path) -> None:
     with pytest.raises(ArtifactError, match=DAMAGED):
-        checkpoint.read(path)
+        checkpoint.read_checkpoint(path)
 
 
 def test_another_model(path: Path) -> None:
@@ -115,7 +115,7 @@ def test_another_model(path: Path) -> None:
     other = make(width=4)
     message = r"^the checkpoint .* belongs to another model; use the same configuration or another --out$"
     with pytest.raises(ArtifactError, match=message):
-        checkpoint.load(path, other, AdamW(other.parameters()))
+        checkpoint.load_checkpoint(path, other, AdamW(other.parameters()))
 
 
 @pytest.mark.parametrize("part", ["before", "halfway"])
@@ -134,9 +134,9 @@ def test_a_full_disk_leaves_the_previous_checkpoint(path: Path, monkeypatch: pyt
         r"free some space, then go on with --resume$"
     )
     with pytest.raises(WriteError, match=message):
-        checkpoint.save(path, model, optimizer, best, Progress())
+        checkpoint.save_checkpoint(path, model, optimizer, best, Progress())
     assert path.read_bytes() == before
-    assert [item.name for item in path.parent.iterdir()] == [checkpoint.NAME]
+    assert [item.name for item in path.parent.iterdir()] == [checkpoint.CHECKPOINT_FILE]
 
 
 def test_killed_while_writing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,9 +144,9 @@ def test_killed_while_writing(path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     model, optimizer, best = written(path)
     monkeypatch.setattr(Path, "replace", lambda *paths: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(path, model, optimizer, best, Progress())
+        checkpoint.save_checkpoint(path, model, optimizer, best, Progress())
     monkeypatch.undo()
-    assert checkpoint.read(path)[1] == PROGRESS
-    checkpoint.save(path, model, optimizer, best, Progress(epoch=9))
-    assert checkpoint.read(path)[1].epoch == 9
-    assert [item.name for item in path.parent.iterdir()] == [checkpoint.NAME]
+    assert checkpoint.read_checkpoint(path)[1] == PROGRESS
+    checkpoint.save_checkpoint(path, model, optimizer, best, Progress(epoch=9))
+    assert checkpoint.read_checkpoint(path)[1].epoch == 9
+    assert [item.name for item in path.parent.iterdir()] == [checkpoint.CHECKPOINT_FILE]

@@ -9,7 +9,7 @@ import pytest
 from leanrec.core.errors import WriteError
 from leanrec.core.stage import Stage
 from leanrec.train.checkpoint import Progress
-from leanrec.train.log import NAME, Bar, CsvLog, Several
+from leanrec.train.log import LOG_FILE, Bar, CsvLog, Several
 
 ROWS: list[dict[str, int | float]] = [
     {"epoch": 1, "loss": 2.5, "seconds": 10.0, "ndcg@10": 0.1},
@@ -33,20 +33,20 @@ def test_the_csv_log_is_rewritten_whole(tmp_path: Path) -> None:
     log = CsvLog(tmp_path)
     log.start(STAGE, 5, Progress())
     log.step(Progress(step=1))
-    assert not (tmp_path / NAME).exists()
+    assert not (tmp_path / LOG_FILE).exists()
     log.epoch(after(1))
     log.epoch(after(2))
-    with (tmp_path / NAME).open(newline="") as file:
+    with (tmp_path / LOG_FILE).open(newline="") as file:
         assert [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)] == ROWS
 
 
 def test_a_row_that_a_killed_run_lost_is_written_on_resume(tmp_path: Path) -> None:
     CsvLog(tmp_path).start(STAGE, 5, after(2))
-    assert len((tmp_path / NAME).read_text().splitlines()) == 3
+    assert len((tmp_path / LOG_FILE).read_text().splitlines()) == 3
 
 
 def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / NAME).mkdir()
+    (tmp_path / LOG_FILE).mkdir()
     message = r"^expected a file to write, got a directory at .*log\.csv; choose another place$"
     with pytest.raises(WriteError, match=message):
         CsvLog(tmp_path).epoch(after(1))

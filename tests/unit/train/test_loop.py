@@ -21,7 +21,7 @@ from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.train import checkpoint, loop
 from leanrec.train.checkpoint import Progress
-from leanrec.train.loop import TrainConfig, train
+from leanrec.train.loop import TrainConfig, train_stage
 from toys import same
 
 
@@ -84,7 +84,7 @@ def fit(
         return {"ndcg@10": next(values), "hr@10": 0.7}
 
     data = TrainingData(store, Split.leave_one_out(store), 6)
-    progress = train(model, stage or Stage("train", 3), data, settings, out, validate, notes, resume=resume)
+    progress = train_stage(model, stage or Stage("train", 3), data, settings, out, validate, notes, resume=resume)
     return model, progress, notes
 
 
@@ -101,7 +101,7 @@ def test_the_watcher_hears_of_everything(tiny_store: Store, tmp_path: Path) -> N
     assert list(notes.epochs[0]) == ["epoch", "loss", "seconds", "ndcg@10", "hr@10", "validation_seconds"]
     assert (progress.epoch, progress.finished, progress.users) == (3, True, 3 * len(data))
     assert sorted(user for users in model.users[:steps] for user in users) == data.users.tolist()
-    assert checkpoint.read(tmp_path / checkpoint.NAME)[1] == progress
+    assert checkpoint.read_checkpoint(tmp_path / checkpoint.CHECKPOINT_FILE)[1] == progress
 
 
 def test_the_loss_is_the_mean_over_the_steps_of_all_terms(tiny_store: Store, tmp_path: Path) -> None:
@@ -258,13 +258,13 @@ def test_checkpoints_within_an_epoch(
     tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, within: bool
 ) -> None:
     saved: list[int] = []
-    save = checkpoint.save
+    save = checkpoint.save_checkpoint
 
     def noting(*args: Any) -> None:
         saved.append(args[-1].step)
         save(*args)
 
-    monkeypatch.setattr(checkpoint, "save", noting)
+    monkeypatch.setattr(checkpoint, "save_checkpoint", noting)
     _, _, notes = fit(tiny_store, tmp_path, stage=Stage("train", 1), checkpoint_seconds=seconds)
     steps = notes.started[0][1]
     assert saved == ([*range(1, steps + 1)] if within else []) + [0]
@@ -277,11 +277,11 @@ def test_a_full_disk_ends_training_with_one_line(
         raise OSError(28, "No space left on device")
 
     fit(tiny_store, tmp_path, stage=Stage("train", 1))
-    before = (tmp_path / checkpoint.NAME).read_bytes()
+    before = (tmp_path / checkpoint.CHECKPOINT_FILE).read_bytes()
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(WriteError, match="No space left on device; free some space, then go on with --resume"):
         fit(tiny_store, tmp_path)
-    assert (tmp_path / checkpoint.NAME).read_bytes() == before
+    assert (tmp_path / checkpoint.CHECKPOINT_FILE).read_bytes() == before
 
 
 def test_a_model_that_diverges_keeps_its_best_weights(tiny_store: Store, tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import polars as pl
 
 from leanrec.data.simulate.names import slug
 from leanrec.data.simulate.shop import KINDS, Shop, World, apportion, open_shop
-from leanrec.data.store import SCHEMA_VERSION, Store, StoreMeta, write_store
+from leanrec.data.store import STORE_VERSION, Store, StoreMeta, write_store
 
-OPENING = 1_704_067_200  # 2024-01-01 00:00 UTC
-SEASON = 300 * 86_400
-PAUSE = 86_400.0
+_OPENING = 1_704_067_200  # 2024-01-01 00:00 UTC
+_SEASON = 300 * 86_400
+_PAUSE = 86_400.0
 
 
 def simulate(shop: Shop, out: Path | str, overwrite: bool = False) -> Store:
@@ -52,7 +52,7 @@ def simulate(shop: Shop, out: Path | str, overwrite: bool = False) -> Store:
             {"item": keys[order], "title": [world.titles[i] for i in order.tolist()], "count": counts[order]}
         ),
         meta=StoreMeta(
-            schema=SCHEMA_VERSION,
+            schema=STORE_VERSION,
             name="simulated shop",
             users=shop.users,
             items=len(order),
@@ -76,8 +76,8 @@ def draw_lengths(shop: Shop, rng: np.random.Generator) -> np.ndarray:
 
 def draw_times(shop: Shop, rng: np.random.Generator) -> np.ndarray:
     """int64 [users, max_length] unix seconds, increasing along each row: a first visit, then exponential pauses."""
-    first = OPENING + rng.integers(SEASON, size=(shop.users, 1))
-    pauses = 1 + rng.exponential(PAUSE, size=(shop.users, shop.max_length)).astype(np.int64)
+    first = _OPENING + rng.integers(_SEASON, size=(shop.users, 1))
+    pauses = 1 + rng.exponential(_PAUSE, size=(shop.users, shop.max_length)).astype(np.int64)
     return first + np.cumsum(pauses, axis=1)
 
 

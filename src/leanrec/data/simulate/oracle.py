@@ -13,8 +13,8 @@ from leanrec.data.simulate.shop import KINDS, Shop, open_shop
 from leanrec.data.split import Part
 from leanrec.data.store import Store
 
-CUTS = (5, 10, 20)
-CHUNK = 4096
+_CUTS = (5, 10, 20)
+_CHUNK = 4096
 
 
 class Oracle:
@@ -82,15 +82,15 @@ def ceiling(store: Store, part: Part = "test", exclude_seen: bool = False) -> di
     oracle = Oracle(store)
     ends = store.offsets[1:] - (1 if part == "test" else 2)
     sums = {"expected": [], "realised": []}
-    for start in range(0, store.num_users, CHUNK):
-        users = np.arange(start, min(start + CHUNK, store.num_users))
+    for start in range(0, store.num_users, _CHUNK):
+        users = np.arange(start, min(start + _CHUNK, store.num_users))
         histories = [store.items[store.offsets[u] : ends[u]] for u in users]
         truth = oracle.distribution(oracle.kinds[users], histories)
         score = truth.copy()
         if exclude_seen:
             for row, history in enumerate(histories):
                 score[row, history - 1] = -1.0
-        best = np.argsort(-score, axis=1, kind="stable")[:, : max(CUTS)]
+        best = np.argsort(-score, axis=1, kind="stable")[:, : max(_CUTS)]
         allowed = np.take_along_axis(score, best, axis=1) >= 0
         drawn = best == (store.items[ends[users]] - 1)[:, None]
         sums["expected"].append(_metrics(np.take_along_axis(truth, best, axis=1) * allowed))
@@ -119,11 +119,11 @@ def _metrics(hits: np.ndarray) -> np.ndarray:
     """HR, NDCG, MRR at each cut, [B, 3 * cuts], from the (expected) hits at each rank, [B, max cut]."""
     ranks = np.arange(1, hits.shape[1] + 1)
     gains = np.stack([hits, hits / np.log2(ranks + 1), hits / ranks], axis=1)
-    return np.concatenate([gains[:, :, :cut].sum(axis=2) for cut in CUTS], axis=1)
+    return np.concatenate([gains[:, :, :cut].sum(axis=2) for cut in _CUTS], axis=1)
 
 
 def _by_kind(values: np.ndarray, kinds: np.ndarray) -> dict[str, dict[str, float]]:
     """Mean metrics [users, 3 * cuts] over all users and over each kind that has any."""
-    labels = [f"{name}@{cut}" for cut in CUTS for name in ("hr", "ndcg", "mrr")]
+    labels = [f"{name}@{cut}" for cut in _CUTS for name in ("hr", "ndcg", "mrr")]
     groups = {"all": values} | {name: values[kinds == k] for k, name in enumerate(KINDS)}
     return {name: dict(zip(labels, v.mean(axis=0).tolist(), strict=True)) for name, v in groups.items() if len(v)}

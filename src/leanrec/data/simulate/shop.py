@@ -29,7 +29,7 @@ from leanrec.data.simulate import names
 
 KINDS = ("habit", "memory", "composer")
 HABIT, MEMORY, COMPOSER = range(3)
-PIECES = len(names.PIECES)
+_PIECES = len(names.PIECES)
 
 
 class Shop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,7 +67,7 @@ class Shop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         pantry, household, wardrobe = self.department_sizes()
-        companions, outfits = len(self.follow), PIECES * self.colours**2
+        companions, outfits = len(self.follow), _PIECES * self.colours**2
         lengths = (self.min_length, self.mean_length, self.max_length)
         checks = (
             (self.users >= 1, f"users of at least 1, got {self.users}"),
@@ -163,9 +163,9 @@ class World:
         """
         last = history[:, -1]
         if kind == COMPOSER:
-            other = self._newest_of_turn(kind, history, (self.turn[last] + PIECES - 1) % PIECES)
+            other = self._newest_of_turn(kind, history, (self.turn[last] + _PIECES - 1) % _PIECES)
             cell = (
-                (self.turn[last] + 1) % PIECES,
+                (self.turn[last] + 1) % _PIECES,
                 self.next_colour[self.colour[last], self.material[other]],
                 self.next_material[self.colour[other]],
             )
@@ -177,7 +177,7 @@ class World:
             inputs, candidates = np.stack([last, source]), self.companions[source]
             weights = np.broadcast_to(self.shop.follow, candidates.shape)
         own = (inputs >= 0) & (self.department[inputs] == kind)
-        turns = (1, self.shop.rooms, PIECES)[kind]
+        turns = (1, self.shop.rooms, _PIECES)[kind]
         shelf = np.where(own[0], 1 + (self.turn[last] + 1) % turns, 0)
         return candidates, weights * own.all(axis=0)[:, None], shelf
 
@@ -200,8 +200,8 @@ def open_shop(shop: Shop) -> World:
     )
     turn, colour, material = np.zeros((3, shop.items), dtype=np.int64)
     turn[household] = _deal(popularity[household], shop.rooms, rng)
-    cell = _deal(popularity[wardrobe], PIECES * shop.colours**2, rng)
-    turn[wardrobe], colour[wardrobe], material[wardrobe] = np.unravel_index(cell, (PIECES, shop.colours, shop.colours))
+    cell = _deal(popularity[wardrobe], _PIECES * shop.colours**2, rng)
+    turn[wardrobe], colour[wardrobe], material[wardrobe] = np.unravel_index(cell, (_PIECES, shop.colours, shop.colours))
     companions = np.zeros((shop.items, len(shop.follow)), dtype=np.int64)
     for group in (pantry, *(household[turn[household] == room] for room in range(shop.rooms))):
         companions[group] = group[_companions(popularity[group], len(shop.follow), rng)]
@@ -248,14 +248,14 @@ def _companions(popularity: np.ndarray, count: int, rng: np.random.Generator) ->
 
 def _cells(shop: Shop, wardrobe: np.ndarray, cell: np.ndarray, popularity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The wardrobe's items by cell and their probabilities, both [pieces, colours, colours, C]."""
-    number = PIECES * shop.colours**2
+    number = _PIECES * shop.colours**2
     cells = np.zeros((number, -(-len(wardrobe) // number)), dtype=np.int64)
     weights = np.zeros(cells.shape)
     for index in range(number if len(wardrobe) else 0):
         inside = wardrobe[cell == index]
         cells[index, : len(inside)] = inside
         weights[index, : len(inside)] = popularity[inside] / popularity[inside].sum()
-    shape = (PIECES, shop.colours, shop.colours, -1 if len(wardrobe) else 0)
+    shape = (_PIECES, shop.colours, shop.colours, -1 if len(wardrobe) else 0)
     return cells.reshape(shape), weights.reshape(shape)
 
 

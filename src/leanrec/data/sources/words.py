@@ -61,7 +61,7 @@ class _Words(Source):
 
 
 @sources.register("pairs")
-class Pairs(_Words):
+class PairLines(_Words):
     """Lines 'user item', in time order."""
 
     saw = "two words on every line were taken for 'user item' in time order"
@@ -76,7 +76,7 @@ class Pairs(_Words):
 
 
 @sources.register("sequences")
-class Sequences(_Words):
+class SequenceLines(_Words):
     """Lines 'user item item ...', one a user."""
 
     saw = (
@@ -104,7 +104,7 @@ class Sequences(_Words):
 
 
 @sources.register("sessions")
-class Sessions(_Words):
+class SessionLines(_Words):
     """Lines 'item item ...', each a session without a user."""
 
     saw = (

@@ -13,15 +13,16 @@ import numpy as np
 from leanrec.build import OpenRun, open_run
 from leanrec.core.errors import ConfigError
 from leanrec.data.store import Store
-from leanrec.evaluate.losses import Loss, paired_loss
+from leanrec.evaluate.losses import PairedLoss, paired_loss
 from leanrec.evaluate.metrics import gains, intervals
 from leanrec.tasks.answering import BATCHES, run_bench
-from leanrec.tasks.controls import CURVE, METRIC, RoutedPart, controls_of, groups_of
+from leanrec.tasks.controls import CURVE, RoutedPart, controls_of, groups_of
 from leanrec.tasks.evaluation import Evaluation, evaluate_run
 from leanrec.tasks.exporting import open_answering
 from leanrec.tasks.progress import Report, silent
 from leanrec.tasks.report.groups import Group, groupings
-from leanrec.train.log import NAME as LOG
+from leanrec.train.log import LOG_FILE
+from leanrec.train.loop import METRIC
 
 NDCG = "NDCG@10, test"
 CONTROLS = {
@@ -71,7 +72,7 @@ class RunFacts:
     evaluation: Evaluation
     metric: float
     ci95: tuple[float, float]
-    loss: Loss | None
+    loss: PairedLoss | None
     flops: float
     bytes: int
     params: int
@@ -188,7 +189,7 @@ def _facts(
         params=run.manifest.cost.params,
         routes=evaluation.route_shares(),
         kept=[] if kept.all() else kept.mean(0).tolist(),
-        epochs=_epochs(run.path / LOG),
+        epochs=_epochs(run.path / LOG_FILE),
         groups=groupings(evaluation, ndcg, whole, store),
         about=_about(run),
     )

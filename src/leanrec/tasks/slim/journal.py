@@ -9,7 +9,7 @@ import msgspec
 
 from leanrec.core.errors import ArtifactError
 from leanrec.core.writing import written
-from leanrec.evaluate.losses import Loss
+from leanrec.evaluate.losses import PairedLoss
 from leanrec.tasks.slim.plan import Plan
 from leanrec.tasks.words import labelled
 
@@ -34,7 +34,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     flops: float
     bytes: int
     params: int
-    loss: Loss
+    loss: PairedLoss
 
     @property
     def key(self) -> str:
@@ -81,7 +81,7 @@ class Proposal(msgspec.Struct, kw_only=True):
     """
 
     point: Point
-    loss: Loss | None = None
+    loss: PairedLoss | None = None
     accepted: bool = False
 
 

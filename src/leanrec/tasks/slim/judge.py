@@ -13,8 +13,8 @@ from leanrec.evaluate.metrics import gains
 from leanrec.tasks.evaluation import Evaluation, evaluate_run
 from leanrec.tasks.slim.journal import Point, Proposal
 from leanrec.tasks.slim.plan import Plan, over
+from leanrec.train.loop import METRIC
 
-METRIC = "ndcg@10"
 BUDGETS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 """Mean costs at which a model with a choice of routes is judged."""
 SURE = 0.0005

@@ -9,7 +9,7 @@ from typing import Any
 
 from leanrec.core.stage import Stage
 from leanrec.train.checkpoint import Progress
-from leanrec.train.log import NAME as LOG
+from leanrec.train.log import LOG_FILE
 from leanrec.train.loop import METRIC
 
 Tell = Callable[[dict[str, Any]], None]
@@ -102,7 +102,7 @@ class Guard:
 def curve_of(run: Path) -> list[float]:
     """Best validation NDCG@10 so far, by epoch, of a trained run."""
     best: list[float] = []
-    with (run / LOG).open(newline="", encoding="utf-8") as file:
+    with (run / LOG_FILE).open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             best.append(max(float(row[METRIC]), best[-1] if best else 0.0))
     return best

@@ -8,7 +8,7 @@ import pytest
 
 from leanrec.core.errors import ConfigError
 from leanrec.core.stage import Stage
-from leanrec.evaluate.losses import Loss
+from leanrec.evaluate.losses import PairedLoss
 from leanrec.tasks.slim.journal import Journal, Point, Proposal, Trial
 from leanrec.tasks.slim.judge import front, proposed
 from leanrec.tasks.slim.plan import Plan, over, parse_limits
@@ -18,7 +18,7 @@ from leanrec.train.checkpoint import Progress
 
 
 def point(name: str, flops: float, p: float, size: int = 100) -> Point:
-    return Point(name=name, budget=None, flops=flops, bytes=size, params=size, loss=Loss(0, 0, 0, 0, p))
+    return Point(name=name, budget=None, flops=flops, bytes=size, params=size, loss=PairedLoss(0, 0, 0, 0, p))
 
 
 def plan(**limits: float) -> Plan:
@@ -102,14 +102,14 @@ def test_the_budget_becomes_the_default_of_what_has_one() -> None:
 
 def test_where_users_are_too_few_it_says_what_would_help() -> None:
     def judged(mean: float, upper: float, **more: Any) -> Journal:
-        sure = Point(name="canet", budget=0.5, flops=1, bytes=1, params=1, loss=Loss(mean, 0, 0, upper, 0.1))
+        sure = Point(name="canet", budget=0.5, flops=1, bytes=1, params=1, loss=PairedLoss(mean, 0, 0, upper, 0.1))
         return Journal(plan=plan(), started="", trials=[Trial(name="canet", points=[sure])], **more)
 
     assert hint(judged(0.02, 0.14), 471) == (
         "canet at a budget of 0.5 is the surest: -2.0 % on validation, but for all that 471 users can tell it may be -14.0 %. "
         "Bring more users, or allow more with --max-loss and another --out."
     )
-    tested = Proposal(point=judged(0.02, 0.14).trials[0].points[0], loss=Loss(-0.01, 0, 0, 0.12, 0.1))
+    tested = Proposal(point=judged(0.02, 0.14).trials[0].points[0], loss=PairedLoss(-0.01, 0, 0, 0.12, 0.1))
     assert hint(judged(0.02, 0.14, proposals=[tested]), 471) == (
         "canet at a budget of 0.5 is the surest: on 471 users that nothing had seen it changed NDCG@10 by +1.0 %, and loses less "
         "than 12.0 % with 95 % confidence. Allow more with --max-loss and another --out, or bring more users."

@@ -7,7 +7,7 @@ import torch
 
 from leanrec.backbones.nextitnet import NextItNet, NextItNetConfig
 from leanrec.backbones.sasrec import SASRec, SASRecConfig
-from leanrec.core.tied import first_names, spread, stored
+from leanrec.core.tied import first_names, restored, stored
 from leanrec.techniques.cprec.sharing import average, groups, share
 
 KERNELS = {"none": 8, "cross-layer": 1, "cross-block": 2, "adjacent-layer": 4, "adjacent-block": 4}
@@ -63,7 +63,7 @@ def test_shared_weights_are_stored_once_and_come_back_everywhere() -> None:
     with torch.no_grad():
         for weight in other.parameters():
             weight.zero_()
-    other.load_state_dict(spread(other, kept))
+    other.load_state_dict(restored(other, kept))
     assert all(torch.equal(a, b) for a, b in zip(other.parameters(), backbone.parameters(), strict=True))
     assert first_names(backbone)["blocks.3.second.weight"] == "blocks.0.second.weight"
 
