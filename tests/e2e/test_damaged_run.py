@@ -58,7 +58,7 @@ ARTIFACTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "version": (
         lambda run: rewrite(run, lambda tree: tree.update(schema=99)),
-        "has schema version 99, this leanrec reads 1; re",
+        "has schema version 99, this leanrec reads 1 and 2; re",
     ),
     "edited": (
         lambda run: rewrite(run, lambda tree: tree["cost"].update(flops=1)),
