@@ -188,7 +188,7 @@ def budget_above(shown: Sequence[str], margin: float, valid: RoutedPart, full: O
     at = alone.users.searchsorted(valid.asked.users)
     wanted = summarise(alone.ranking.ranks[at])
     reach = valid.run.model.budgets() or (1.0, 1.0)
-    possible = [budget for budget in valid.budgets(tasks.SEARCHED) if budget <= most] or [reach[0]]
+    possible = [budget for budget in valid.budgets(tasks.SEARCHED_BUDGETS) if budget <= most] or [reach[0]]
     found = {budget: valid.metrics(valid.chosen(budget)) for budget in possible}
     above = {b: min(m[name] / max(wanted[name], 1e-9) for name in shown) for b, m in found.items()}
     return min((b for b, share in above.items() if share >= 1 + margin), default=max(above, key=above.__getitem__))

@@ -6,12 +6,12 @@ from leanrec.server.hangup import ignore
 
 
 def main() -> None:
-    """See `leanrec.cli`, which takes a second to import."""
+    """Run the command line. `leanrec.cli` takes a second to import, and SIGHUP must not end a server meanwhile."""
     if sys.argv[1:2] == ["serve"]:
         ignore()
-    from leanrec.cli import main as command
+    from leanrec.cli import run_cli
 
-    command()
+    run_cli()
 
 
 if __name__ == "__main__":

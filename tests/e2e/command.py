@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from leanrec.cli.main import main
+from leanrec.cli.main import run_cli
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def leanrec(*arguments: object) -> Result:
         contextlib.redirect_stderr(err),
     ):
         try:
-            main()
+            run_cli()
         except SystemExit as end:
             code = int(end.code or 0)
     return Result(code, out.getvalue(), err.getvalue())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,14 @@ def write_log(path: Path, keys: tuple[str, ...] = KEYS, users: int = 120) -> Pat
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def short_measurements() -> Iterator[None]:
+    """Searches and reports measure latencies for a moment only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEANREC_MEASURE_SECONDS", "0.1")
+        yield
+
+
 @pytest.fixture(scope="session")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_log(tmp_path_factory.mktemp("log") / "shop.csv")
@@ -102,9 +111,7 @@ def plain(shop: Path) -> Path:
 def reported(plain: Path, routed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A report on both, as `leanrec report --json` tells of it."""
     out = tmp_path_factory.mktemp("report") / "deep" / "report.html"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("leanrec.tasks.report.facts.SECONDS", 0.1)
-        return leanrec("report", plain, routed, "--out", out, "--json").json
+    return leanrec("report", plain, routed, "--out", out, "--json").json
 
 
 @pytest.fixture

@@ -166,7 +166,13 @@ def test_models_alone_are_trained_once(judged: Result, routed: Path) -> None:
 
 def test_controls_for_people(judged: Result, routed: Path) -> None:
     shown = leanrec("evaluate", routed, "--budget", 0.5, "--controls").out
-    for label in ("learned routes", "full model alone", "small model alone", "oracle of kinds", "best static route"):
+    for label in (
+        "learned routes",
+        "full model alone",
+        "small model alone",
+        "oracle of user groups",
+        "best static route",
+    ):
         assert label in shown
     static = judged.json["controls"]["static"]
     assert "{:+.4f} [{:+.4f}, {:+.4f}]".format(*static["lead"]) in shown

@@ -11,19 +11,11 @@ import pytest
 from e2e.command import Result, leanrec
 
 
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leanrec.tasks.slim.search.MEASURE", 0.1)
-    monkeypatch.setattr("leanrec.tasks.report.facts.SECONDS", 0.1)
-    monkeypatch.setattr("leanrec.cli.demo.MAX_LOSS", 0.9)
-
-
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     """The demo, once."""
-    with pytest.MonkeyPatch.context() as patch:
-        short(patch)
-        out = tmp_path_factory.mktemp("demo") / "demo"
-        return out, leanrec("demo", "--users", 60, "--epochs", 2, "--out", out, "--json")
+    out = tmp_path_factory.mktemp("demo") / "demo"
+    return out, leanrec("demo", "--users", 60, "--epochs", 2, "--max-loss", 0.9, "--out", out, "--json")
 
 
 def test_demo_as_json(ended: tuple[Path, Result]) -> None:
@@ -43,7 +35,7 @@ def test_demo_for_people_opens_with_the_sentence(
     ended: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = ended[1].json
-    monkeypatch.setattr("leanrec.cli.demo.searched", lambda *_: found)
+    monkeypatch.setattr("leanrec.cli.demo.search_and_report", lambda *_: found)
     shown = leanrec("demo", "--users", 20, "--out", tmp_path / "demo")
     assert shown.code == 0
     first = shown.out.splitlines()[0]

@@ -27,12 +27,6 @@ SMALL = ("backbone.width=16", "backbone.layers=2", "backbone.max_length=12")
 QUICK = ("train.epochs=1", "train.loss_precision=float32", "train.encoder_precision=float32")
 
 
-@pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leanrec.tasks.slim.search.MEASURE", 0.1)
-    monkeypatch.setattr("leanrec.tasks.report.facts.SECONDS", 0.1)
-
-
 def words(line: str) -> list[str]:
     return shlex.split(line, comments=True)
 

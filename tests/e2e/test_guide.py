@@ -10,7 +10,7 @@ import pytest
 
 from e2e.command import leanrec
 from e2e.conftest import TINY, write_log
-from leanrec.tasks.slim.candidates import read
+from leanrec.tasks.slim.candidates import read_candidate
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "from-your-log-to-a-lean-model.md"
 QUICK = (*TINY, "backbone.layers=2", "train.epochs=3", "train.learning_rate=1e-2", "train.batch_users=16")
@@ -23,8 +23,6 @@ def blocks(kind: str) -> list[str]:
 
 def test_every_command_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("leanrec.tasks.slim.search.MEASURE", 0.1)
-    monkeypatch.setattr("leanrec.tasks.report.facts.SECONDS", 0.1)
     write_log(tmp_path / "ratings.csv")
     ran: list[str] = []
     for line in "".join(blocks("sh")).splitlines():
@@ -47,6 +45,6 @@ def test_every_command_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_candidate_is_one() -> None:
     (text,) = blocks("toml")
-    recipe = read("mine", text)
+    recipe = read_candidate("mine", text)
     assert recipe.scale == {"width": 0.5} and recipe.techniques == {"cprec"}
     assert recipe.summary == "Half of the width with a smaller item table, trained alone"

@@ -21,7 +21,7 @@ SETTINGS = (*TINY, "train.epochs=6", "train.batch_users=16", "train.patience=0")
 
 STOPPED = """
 import os, signal, sys
-from leanrec.cli.main import main
+from leanrec.cli.main import run_cli
 from leanrec.train import checkpoint
 from leanrec.train.log import CsvLog
 
@@ -40,7 +40,7 @@ def in_a_write(tensors, path, metadata):
 
 whole = checkpoint.save_file
 {place}
-main()
+run_cli()
 """
 AT_ONCE = "CsvLog.step = lambda self, progress: os.kill(os.getpid(), STOP)"
 IN_A_STEP, IN_A_WRITE = "CsvLog.step = in_a_step", "checkpoint.save_file = in_a_write"

@@ -31,11 +31,6 @@ SECTIONS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def short_bench(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leanrec.tasks.report.facts.SECONDS", 0.1)
-
-
 class Page(HTMLParser):
     """What stands in a page."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from e2e.command import Result, leanrec, listing, refused, trained
 from leanrec.artifact.manifest import read_manifest
-from leanrec.cli.reports import SHADES
+from leanrec.cli.results import SHADES
 from leanrec.data.store import Store
 
 BLOCKS, PATTERNS, BUDGET = 4, 5, 0.6

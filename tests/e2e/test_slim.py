@@ -27,12 +27,6 @@ FULL = (
 LENIENT = ("--max-loss", 0.9, "--techniques", "canet", "--hours", 0.1)
 
 
-@pytest.fixture(autouse=True)
-def short_bench(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leanrec.tasks.slim.search.MEASURE", 0.1)
-    monkeypatch.setattr("leanrec.tasks.report.facts.SECONDS", 0.1)
-
-
 SMALL = ("--max-loss", 0.9, "--techniques", "cprec", "--cost", "bytes", "--hours", 0.1)
 
 
@@ -43,21 +37,15 @@ def search(shop: Path, out: Path, *options: object) -> Result:
 @pytest.fixture(scope="module")
 def ended(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     """A search that nothing happened to. Nothing is written into it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("leanrec.tasks.slim.search.MEASURE", 0.1)
-        patch.setattr("leanrec.tasks.report.facts.SECONDS", 0.1)
-        out = tmp_path_factory.mktemp("slim") / "search"
-        return out, search(shop, out)
+    out = tmp_path_factory.mktemp("slim") / "search"
+    return out, search(shop, out)
 
 
 @pytest.fixture(scope="module")
 def plain_winner(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     """A search whose winner has one route, and is exported. Nothing is written into it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("leanrec.tasks.slim.search.MEASURE", 0.1)
-        patch.setattr("leanrec.tasks.report.facts.SECONDS", 0.1)
-        out = tmp_path_factory.mktemp("small") / "search"
-        return out, leanrec("slim", shop, *FULL, *SMALL, "--out", out, "--json")
+    out = tmp_path_factory.mktemp("small") / "search"
+    return out, leanrec("slim", shop, *FULL, *SMALL, "--out", out, "--json")
 
 
 def numbers(found: dict[str, Any]) -> dict[str, Any]:
@@ -216,12 +204,12 @@ def test_a_search_is_not_lost_where_its_winner_cannot_be_exported(
 
 KILLED = """
 import os, signal
-from leanrec.cli.main import main
+from leanrec.cli.main import run_cli
 from leanrec.tasks.slim import journal, search, trying, watch
 from leanrec.tasks.report import facts
 search.MEASURE = facts.SECONDS = 0.1
 {place}
-main()
+run_cli()
 """
 PLACES = {
     "in the full model": "watch.Guard.step = lambda self, p: p.epoch == 1 and os.kill(os.getpid(), signal.SIGKILL)",

@@ -71,21 +71,16 @@ def test_a_directory_that_is_written_in_is_for_one(
 
 @pytest.mark.parametrize("command", ["import", "simulate", "export", "recommend", "report"])
 def test_what_is_made_whole_is_made_by_one(
-    command: str, commands: dict[str, tuple[object, ...]], tmp_path: Path, quick: None
+    command: str, commands: dict[str, tuple[object, ...]], tmp_path: Path
 ) -> None:
     with scratch(tmp_path / "out"):
         error = refused(tmp_path, *commands[command], "--out", tmp_path / "out", "--json")
     assert error.startswith(f"expected nobody else to write {tmp_path / 'out'}, got another process that does; wait")
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leanrec.tasks.report.facts.SECONDS", 0.05)
-
-
 @pytest.mark.parametrize("command", ["train", "import", "export", "recommend", "report"])
 def test_a_full_disk_is_one_line_and_leaves_nothing(
-    command: str, commands: dict[str, tuple[object, ...]], tmp_path: Path, quick: None
+    command: str, commands: dict[str, tuple[object, ...]], tmp_path: Path
 ) -> None:
     with small_files(500):
         ended = leanrec(*commands[command], "--out", tmp_path / "out")
@@ -97,7 +92,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
 
 @pytest.mark.parametrize("command", ["train", "slim", "import", "export", "recommend", "report"])
 def test_a_place_that_cannot_be_written_is_one_line(
-    command: str, commands: dict[str, tuple[object, ...]], tmp_path: Path, quick: None
+    command: str, commands: dict[str, tuple[object, ...]], tmp_path: Path
 ) -> None:
     out = Path("/proc/leanrec/out")  # where nothing can be made, not even by root
     assert refused(tmp_path, *commands[command], "--out", out, "--json").startswith(f"cannot write {out}: ")
@@ -139,8 +134,8 @@ def test_sigterm_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.slow
 def test_what_sigkill_leaves_is_removed_by_the_next_one(run: Path, tmp_path: Path) -> None:
     code = (
-        "import os\nfrom leanrec.cli.main import main\nfrom leanrec.export import write\n"
-        "write._compared = lambda *_: os.kill(os.getpid(), 9)\nmain()\n"
+        "import os\nfrom leanrec.cli.main import run_cli\nfrom leanrec.export import write\n"
+        "write._compared = lambda *_: os.kill(os.getpid(), 9)\nrun_cli()\n"
     )
     command = [sys.executable, "-c", code, "export", str(run), "--out", str(tmp_path / "out")]
     assert subprocess.run(command, capture_output=True, timeout=100, check=False).returncode == -signal.SIGKILL

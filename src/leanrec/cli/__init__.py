@@ -14,6 +14,6 @@ from leanrec.core.processors import quotas, usable
 if quotas():
     os.environ.setdefault("OMP_NUM_THREADS", str(usable()))
 
-from leanrec.cli.main import app, main
+from leanrec.cli.main import app, run_cli
 
-__all__ = ["app", "main"]
+__all__ = ["app", "run_cli"]

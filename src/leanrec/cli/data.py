@@ -10,19 +10,17 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from leanrec.cli.output import Json, emit, note, stages, table
-from leanrec.data.datasets import fetch as fetch_set
-from leanrec.data.datasets import find
-from leanrec.data.describe import describe as describe_store
+from leanrec.cli.output import Json, emit, note, print_table, stages
+from leanrec.data.datasets import fetch, find
+from leanrec.data.describe import describe
 from leanrec.data.importer import import_log
 from leanrec.data.simulate import Shop, simulate
 from leanrec.data.store import Store
 from leanrec.tasks.words import human
 
-app = typer.Typer(help="Import, fetch, simulate and describe interaction logs.", no_args_is_help=True)
+data_app = typer.Typer(help="Import, fetch, simulate and describe interaction logs.", no_args_is_help=True)
 
-
-SECONDS = (10**8, 10**10)
+_SECONDS = (10**8, 10**10)
 """Times in between, from 1973 to 2286, are shown as dates."""
 
 
@@ -40,8 +38,8 @@ MinUser = Annotated[int, typer.Option(help="Drop users with fewer events, until 
 MinItem = Annotated[int, typer.Option(help="Drop items with fewer events, until none is left.", min=1)]
 
 
-@app.command("import")
-def import_(
+@data_app.command("import")
+def import_command(
     file: Annotated[str, typer.Argument(help="The log: a file, or what a source of a plug-in takes.")],
     out: Out,
     user: Annotated[str | None, typer.Option(help="Column of the users; guessed from its name.")] = None,
@@ -90,8 +88,8 @@ def import_(
     _report(store, as_json)
 
 
-@app.command()
-def fetch(
+@data_app.command("fetch")
+def fetch_command(
     name: Annotated[str, typer.Argument(help="A named set; see `leanrec list datasets`.")],
     out: Out,
     sha256: Annotated[str | None, typer.Option(help="Expected checksum, where the publisher gives none.")] = None,
@@ -105,12 +103,12 @@ def fetch(
     """
     note(f"licence: {find(name).licence}")
     with stages(as_json, byte_unit=True) as progress:
-        store = fetch_set(name, out, cache=cache, progress=progress, sha256=sha256, overwrite=overwrite)
+        store = fetch(name, out, cache=cache, progress=progress, sha256=sha256, overwrite=overwrite)
     _report(store, as_json)
 
 
-@app.command("simulate")
-def simulate_(
+@data_app.command("simulate")
+def simulate_command(
     out: Out,
     users: Annotated[int | None, typer.Option(help="Number of users.")] = None,
     items: Annotated[int | None, typer.Option(help="Number of items.")] = None,
@@ -126,8 +124,8 @@ def simulate_(
     _report(simulate(msgspec.structs.replace(Shop(seed=seed), **chosen), out, overwrite), as_json)
 
 
-@app.command()
-def describe(
+@data_app.command("describe")
+def describe_data_command(
     data: Annotated[Path, typer.Argument(help="A store.")],
     as_json: Json = False,
 ) -> None:
@@ -135,7 +133,7 @@ def describe(
 
     Example: leanrec data describe data
     """
-    facts = describe_store(Store.open(data))
+    facts = describe(Store.open(data))
     if as_json:
         emit(facts)
     else:
@@ -143,7 +141,7 @@ def describe(
         if facts["time"]:
             facts["time"] = " to ".join(map(_date, facts["time"].values()))
         rows = [(key, _short(value)) for key, value in facts.items() if key != "name" and value != ""]
-        table(facts["name"], ["", ""], rows, numbers=False)
+        print_table(facts["name"], ["", ""], rows, numbers=False)
         _draw(histogram)
 
 
@@ -161,7 +159,7 @@ def _report(store: Store, as_json: bool) -> None:
     if as_json:
         emit(result)
         return
-    table(
+    print_table(
         f"{meta.name} in {store.path}",
         ["users", "items", "events", "dropped"],
         [(f"{meta.users:,}", f"{meta.items:,}", f"{meta.events:,}", f"{sum(meta.dropped.values()):,}")],
@@ -182,7 +180,7 @@ def _short(value: Any) -> str:
 
 def _date(time: int) -> str:
     """A time in words where it looks like seconds since 1970, else the number."""
-    if not SECONDS[0] <= time < SECONDS[1]:
+    if not _SECONDS[0] <= time < _SECONDS[1]:
         return str(time)
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")
 

@@ -10,8 +10,8 @@ import typer
 
 from leanrec import tasks
 from leanrec.build import OpenRun, open_run
-from leanrec.cli import reports
-from leanrec.cli.options import Budget, Data, ExcludeSeen, Run, Trust
+from leanrec.cli import results
+from leanrec.cli.options import BudgetOption, DataOption, ExcludeSeenOption, RunArgument, TrustOption
 from leanrec.cli.output import Json, emit, note, stages
 from leanrec.config import CONFIG
 from leanrec.core.errors import ConfigError
@@ -24,17 +24,12 @@ Alone = Annotated[
 ]
 
 
-def add(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(evaluate)
-
-
-def evaluate(
-    run: Run,
+def evaluate_command(
+    run: RunArgument,
     split: Annotated[
         str, typer.Option(help="test, or valid: the validation users that nothing was fitted on.")
     ] = "test",
-    budget: Budget = None,
+    budget: BudgetOption = None,
     max_loss: Annotated[
         float | None,
         typer.Option(
@@ -50,7 +45,7 @@ def evaluate(
     ] = False,
     full: Alone = None,
     small: Alone = None,
-    exclude_seen: ExcludeSeen = None,
+    exclude_seen: ExcludeSeenOption = None,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -58,8 +53,8 @@ def evaluate(
         ),
     ] = None,
     per_user: Annotated[Path | None, typer.Option(help="Parquet with user, target, rank, route, flops.")] = None,
-    data: Data = None,
-    trust: Trust = False,
+    data: DataOption = None,
+    trust: TrustOption = False,
     as_json: Json = False,
 ) -> None:
     """Rank the full catalogue for every user: HR, NDCG, MRR at 5, 10, 20, with 95 % intervals, and what it cost.
@@ -105,16 +100,16 @@ def evaluate(
             evaluation = tasks.evaluate_run(opened, store, split, exclude_seen, budget, progress)
         worth = opened.manifest.worth if served else tasks.weigh_again(opened, store, split, budget, exclude_seen)
     if per_user is not None:
-        reports.write_per_user(per_user, evaluation, store)
+        results.write_per_user(per_user, evaluation, store)
     if split == "valid" and not opened.manifest.train.stated:
         note("warning: epochs and routes were chosen on these users too, so the figures look better than they are")
-    result = reports.evaluation_result(opened, store, evaluation, split, exclude_seen)
+    result = results.evaluation_result(opened, store, evaluation, split, exclude_seen)
     if budget is not None:
         result["budget"] = budget
     if promise is not None:
         result["promise"] = promise
     if export and served:
-        result["export"] = reports.export_result(export, served[1])
+        result["export"] = results.export_result(export, served[1])
     if valid is not None:
         with stages(as_json) as progress:
             part = RoutedPart(opened, store, split, exclude_seen, progress, most=tasks.CALIBRATED)
@@ -125,12 +120,12 @@ def evaluate(
         }
         result["controls"] = tasks.controls_of(part, valid, budget, others, tasks.groups_of(store))
         worth = worth and tasks.with_controls(worth, result["controls"], len(part.asked.users))
-    result |= reports.worth_result(opened.manifest, worth)
-    reports.tell_worth(result)
+    result |= results.worth_result(opened.manifest, worth)
+    results.tell_worth(result)
     if as_json:
         emit(result)
     else:
-        reports.show_evaluation(result)
+        results.show_evaluation(result)
 
 
 def _given(name: str, path: Path, store: Store) -> OpenRun:

@@ -12,9 +12,23 @@ from typing import Annotated
 
 import typer
 
-from leanrec.cli import data, demo, evaluate, models, report, serve, slim
-from leanrec.cli.output import Json, emit, table
+from leanrec.cli.data import data_app
+from leanrec.cli.demo import demo_command
+from leanrec.cli.evaluate import evaluate_command
+from leanrec.cli.models import (
+    bench_command,
+    cost_command,
+    describe_command,
+    export_command,
+    listing,
+    recommend_command,
+    train_command,
+)
+from leanrec.cli.output import Json, emit, print_table
+from leanrec.cli.report import report_command
+from leanrec.cli.slim import slim_command
 from leanrec.core.errors import LeanrecError
+from leanrec.server.command import serve
 
 app = typer.Typer(
     name="leanrec",
@@ -28,13 +42,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.add_typer(data.app, name="data")
-demo.add(app)
-models.add(app)
-evaluate.add(app)
-slim.add(app)
-report.add(app)
-serve.add(app)
+app.add_typer(data_app, name="data")
+for name, command in {
+    "demo": demo_command,
+    "train": train_command,
+    "describe": describe_command,
+    "cost": cost_command,
+    "bench": bench_command,
+    "recommend": recommend_command,
+    "export": export_command,
+    "evaluate": evaluate_command,
+    "slim": slim_command,
+    "report": report_command,
+    "serve": serve,
+}.items():
+    app.command(name)(command)
 
 
 def _version(asked: bool) -> None:
@@ -49,7 +71,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    """See the app's help."""
+    """The root of the commands; its help is that of `app`."""
 
 
 @app.command("list")
@@ -61,14 +83,14 @@ def list_names(
 
     Example: leanrec list backbones
     """
-    rows = models.listing(what)
+    rows = listing(what)
     if as_json:
         emit({what: [{"name": name, "summary": summary} for name, summary in rows]})
     else:
-        table(what, ["name", "what it is"], rows, numbers=False)
+        print_table(what, ["name", "what it is"], rows, numbers=False)
 
 
-def main() -> None:
+def run_cli() -> None:
     """Run the command line.
 
     Exits with 0 when done, 2 on bad usage or input, 130 on Ctrl-C, 143 on SIGTERM, 1 on a fault of leanrec.

@@ -12,9 +12,9 @@ from leanrec import tasks
 from leanrec.artifact.manifest import read_manifest
 from leanrec.backbones import backbones
 from leanrec.build import open_run, saved_config
-from leanrec.cli import drawing, reports
-from leanrec.cli.options import Budget, Data, Run, Trust
-from leanrec.cli.output import Json, emit, note, stages, table
+from leanrec.cli import drawing, results
+from leanrec.cli.options import BudgetOption, DataOption, RunArgument, TrustOption
+from leanrec.cli.output import Json, emit, note, print_table, stages
 from leanrec.config import override, parse, read_recipe, recipe_names
 from leanrec.core.errors import ConfigError
 from leanrec.core.registry import did_you_mean
@@ -22,15 +22,9 @@ from leanrec.core.writing import written
 from leanrec.data.datasets import DATASETS
 from leanrec.export.parity import LIMIT
 from leanrec.objectives import objectives
-from leanrec.tasks.words import size
+from leanrec.tasks.words import megabytes
 from leanrec.techniques import techniques
 from leanrec.train.log import Bar, CsvLog, Several
-
-
-def add(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (train, describe, cost, bench, recommend, export):
-        app.command()(command)
 
 
 def listing(what: str) -> list[tuple[str, str]]:
@@ -51,7 +45,7 @@ def _shape(backbone: dict[str, Any]) -> str:
     return " ".join([str(backbone.get("name", "")), *settings])
 
 
-def train(
+def train_command(
     data: Annotated[Path, typer.Argument(help="A store, as `leanrec data import` writes it.")],
     out: Annotated[Path, typer.Option("--out", help="Directory of the run to write.")],
     settings: Annotated[list[str] | None, typer.Argument(help="key.path=value, for instance train.epochs=20.")] = None,
@@ -90,8 +84,8 @@ def train(
         note(f"{out} is finished, nothing is left to train")
     with Bar() as bar:
         manifest = tasks.run_training(config, data, out, Several([CsvLog(out), bar]), resume)
-    result = reports.train_result(out, manifest) | reports.worth_result(manifest, manifest.worth)
-    reports.tell_worth(result)
+    result = results.train_result(out, manifest) | results.worth_result(manifest, manifest.worth)
+    results.tell_worth(result)
     if config.technique and manifest.worth is None:
         note(
             "note: nothing to compare with; --init or --teacher with a full model's run also tells what this one saves"
@@ -99,7 +93,7 @@ def train(
     if as_json:
         emit(result)
         return
-    table(
+    print_table(
         f"{config.backbone.name} on {data}",
         ["run", "epochs", "best", "valid ndcg@10", "valid hr@10", "seconds", "users/s"],
         [
@@ -113,7 +107,7 @@ def train(
                 f"{result['users_per_s']:,.0f}",
             )
         ],
-        f"{reports.who_saw_what(result['users'])}\nnext: leanrec evaluate {out}",
+        f"{results.who_saw_what(result['users'])}\nnext: leanrec evaluate {out}",
     )
 
 
@@ -139,8 +133,8 @@ def _tree(
     return override(tree, settings)
 
 
-def describe(
-    run: Run,
+def describe_command(
+    run: RunArgument,
     svg: Annotated[Path | None, typer.Option(help="Also draw it into this file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -167,12 +161,12 @@ def describe(
     if as_json:
         emit(result)
         return
-    reports.show_description(result)
+    results.show_description(result)
     for diagram in diagrams:
         typer.echo(drawing.text(diagram))
 
 
-def cost(run: Run, as_json: Json = False) -> None:
+def cost_command(run: RunArgument, as_json: Json = False) -> None:
     """Count parameters, bytes and FLOPs per user of every route.
 
     Example: leanrec cost run
@@ -187,42 +181,42 @@ def cost(run: Run, as_json: Json = False) -> None:
     if as_json:
         emit(result)
     else:
-        reports.show_cost(str(run), result)
+        results.show_cost(str(run), result)
 
 
-def bench(
+def bench_command(
     runs: Annotated[list[Path], typer.Argument(help="Runs or exports; ratios are to the first.")],
     batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,32,256",
     seconds: Annotated[float, typer.Option(help="Time for each batch size.", min=0.1)] = 10.0,
     k: Annotated[int, typer.Option("-k", help="Items recommended.", min=1)] = 10,
-    budget: Budget = None,
-    data: Data = None,
-    trust: Trust = False,
+    budget: BudgetOption = None,
+    data: DataOption = None,
+    trust: TrustOption = False,
     as_json: Json = False,
 ) -> None:
     """Measure p50, p99 and users a second on real histories, the runs taking turns.
 
     Example: leanrec bench full small --batch 1,256
     """
-    sizes = reports.whole_numbers("--batch", batch)
+    sizes = results.whole_numbers("--batch", batch)
     result = asdict(
         tasks.run_bench([tasks.open_answering(run, trust) for run in runs], data, sizes, seconds, k, budget)
     )
     if as_json:
         emit(result)
     else:
-        reports.show_bench(result)
+        results.show_bench(result)
 
 
-def recommend(
+def recommend_command(
     run: Annotated[Path, typer.Argument(help="A run or an export.")],
     history: Annotated[str | None, typer.Option(help="Item keys of one user, oldest first: KEY,KEY,...")] = None,
     data: Annotated[Path | None, typer.Option(help="A store: recommend to all its users.")] = None,
     out: Annotated[Path | None, typer.Option(help="Parquet to write, with --data.")] = None,
     k: Annotated[int, typer.Option("-k", help="Items for each user.", min=1)] = 10,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out each user's own items.")] = False,
-    budget: Budget = None,
-    trust: Trust = False,
+    budget: BudgetOption = None,
+    trust: TrustOption = False,
     as_json: Json = False,
 ) -> None:
     """Recommend to one user by history, or to all users of a store.
@@ -235,15 +229,15 @@ def recommend(
         raise ConfigError("expected either --history KEY,KEY,... or both --data DATA and --out FILE.parquet")
     opened = tasks.open_answering(run, trust)
     if history is not None:
-        tasks.checked(budget, opened.engine.budgets is not None)
-        answer = opened.engine.recommend([reports.keys(history)], k, exclude_seen=exclude_seen, budget=budget)[0]
+        tasks.checked_budget(budget, opened.engine.budgets is not None)
+        answer = opened.engine.recommend([results.keys(history)], k, exclude_seen=exclude_seen, budget=budget)[0]
         for key in answer.unknown:
             note(f"warning: unknown item {key!r} skipped")
-        result = reports.plain(answer)
+        result = results.plain(answer)
         if as_json:
             emit(result)
         else:
-            reports.show_items(result)
+            results.show_items(result)
     elif data is not None and out is not None:
         with stages(as_json) as progress:
             users = tasks.recommend_all(opened, data, out, k, exclude_seen, budget, progress)
@@ -251,11 +245,13 @@ def recommend(
         if as_json:
             emit(result)
         else:
-            table("recommended", ["users", "k", "file", "size"], [(f"{users:,}", k, out, size(result["bytes"]))])
+            print_table(
+                "recommended", ["users", "k", "file", "size"], [(f"{users:,}", k, out, megabytes(result["bytes"]))]
+            )
 
 
-def export(
-    run: Run,
+def export_command(
+    run: RunArgument,
     out: Annotated[Path, typer.Option("--out", help="Directory to write; new or empty.")],
     form: Annotated[str, typer.Option("--format", help="onnx, or pt2, which is opened with --trust only.")] = "onnx",
     limit: Annotated[float, typer.Option(help="Largest error against the run that is accepted.", min=0)] = LIMIT,
@@ -265,7 +261,7 @@ def export(
     weights: Annotated[
         str, typer.Option(help="float32, or int8: a quarter of the bytes, and what it loses is measured.")
     ] = "float32",
-    data: Data = None,
+    data: DataOption = None,
     as_json: Json = False,
 ) -> None:
     """Write a run as graphs that serve without its code: one per route, sharing their weights, each compared with the run.
@@ -280,9 +276,9 @@ def export(
         raise ConfigError(f"expected --weights float32 or int8, got {weights!r}")
     opened = open_run(run)
     exported = tasks.export_run(opened, out, form, limit, sessions, weights == "int8", data, note)
-    result = reports.export_result(out, exported) | reports.worth_result(opened.manifest, opened.manifest.worth)
-    reports.tell_worth(result)
+    result = results.export_result(out, exported) | results.worth_result(opened.manifest, opened.manifest.worth)
+    results.tell_worth(result)
     if as_json:
         emit(result)
     else:
-        reports.show_export(result)
+        results.show_export(result)

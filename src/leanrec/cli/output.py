@@ -23,7 +23,7 @@ def emit(result: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def table(
+def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "", numbers: bool = True
 ) -> None:
     """Print a table on stdout; with ``numbers`` all but the first column are aligned right."""

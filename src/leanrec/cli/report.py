@@ -7,21 +7,17 @@ from typing import Annotated
 
 import typer
 
-from leanrec.cli.options import Data, ExcludeSeen
+from leanrec.cli.options import DataOption, ExcludeSeenOption, MeasureSecondsOption
 from leanrec.cli.output import Json, emit, note, stages
 from leanrec.tasks.report import subject, write_report
 
 
-def add(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(report)
-
-
-def report(
+def report_command(
     runs: Annotated[list[Path], typer.Argument(help="Runs, the first to hold the others against; or one search.")],
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
-    data: Data = None,
-    exclude_seen: ExcludeSeen = None,
+    data: DataOption = None,
+    exclude_seen: ExcludeSeenOption = None,
+    measure_seconds: MeasureSecondsOption = 3.0,
     as_json: Json = False,
 ) -> None:
     """Write one self-contained page: quality against cost, routes, who pays and who gains, single users, training.
@@ -32,7 +28,7 @@ def report(
     """
     about = subject(runs, out, data, exclude_seen)
     with stages(as_json) as progress:
-        facts = write_report(about, progress)
+        facts = write_report(about, progress, measure_seconds)
     result = {
         "report": str(out),
         "bytes": out.stat().st_size,

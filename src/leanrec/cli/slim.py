@@ -9,26 +9,26 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from leanrec.cli.live import Display
-from leanrec.cli.options import ExcludeSeen
-from leanrec.cli.output import Json, emit, note, stages, table
+from leanrec.cli.display import Display
+from leanrec.cli.options import ExcludeSeenOption, MeasureSecondsOption
+from leanrec.cli.output import Json, emit, note, print_table, stages
 from leanrec.config import override, parse, read_recipe
 from leanrec.core.errors import ConfigError
 from leanrec.core.writing import held, written
 from leanrec.export.write import Format
 from leanrec.tasks import slim as searches
 from leanrec.tasks.report import subject, write_report
-from leanrec.tasks.words import human, size
+from leanrec.tasks.words import human, megabytes
 
 
-class Cost(StrEnum):
+class CostOption(StrEnum):
     """What is made small."""
 
     flops = "flops"
     bytes = "bytes"
 
 
-class Form(StrEnum):
+class ExportOption(StrEnum):
     """What the winner is exported as."""
 
     onnx = "onnx"
@@ -36,12 +36,7 @@ class Form(StrEnum):
     none = "none"
 
 
-def add(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(slim)
-
-
-def slim(
+def slim_command(
     data: Annotated[Path, typer.Argument(help="A store, as `leanrec data import` writes it.")],
     out: Annotated[Path, typer.Option("--out", help="Directory of the search; the same command goes on with it.")],
     settings: Annotated[
@@ -56,10 +51,11 @@ def slim(
         typer.Option(help="What to try beside small models: names separated by commas; all by default; none for none."),
     ] = None,
     hours: Annotated[float, typer.Option(help="Time to train and judge in, over all interruptions.")] = 1.0,
-    cost: Annotated[Cost, typer.Option(help="What to make small.")] = Cost.flops,
-    exclude_seen: ExcludeSeen = None,
+    cost: Annotated[CostOption, typer.Option(help="What to make small.")] = CostOption.flops,
+    exclude_seen: ExcludeSeenOption = None,
+    measure_seconds: MeasureSecondsOption = 3.0,
     export: Annotated[
-        Form | None,
+        ExportOption | None,
         typer.Option(help="Export the winner as this; by default as onnx where leanrec[onnx] is installed."),
     ] = None,
     as_json: Json = False,
@@ -81,18 +77,18 @@ def slim(
         data,
         max_loss,
         searches.parse_limits(limit),
-        names(techniques),
-        msgspec.convert(cost.value, searches.Cost),
+        technique_names(techniques),
+        msgspec.convert(cost.value, searches.SearchedCost),
         exclude_seen,
     )
-    result = searched(plan, out, hours, as_json, export)
+    result = search_and_report(plan, out, hours, as_json, export, measure_seconds)
     if as_json:
         emit(result)
     else:
-        show(result)
+        show_search(result)
 
 
-def names(text: str | None) -> tuple[str, ...] | None:
+def technique_names(text: str | None) -> tuple[str, ...] | None:
     """Techniques of a comma-separated list; None for all of them."""
     if text is None:
         return None
@@ -102,29 +98,32 @@ def names(text: str | None) -> tuple[str, ...] | None:
     return () if found == ("none",) else tuple(sorted(set(found)))
 
 
-def searched(plan: searches.Plan, out: Path, hours: float, as_json: bool, export: Form | None = None) -> dict[str, Any]:
+def search_and_report(
+    plan: searches.Plan,
+    out: Path,
+    hours: float,
+    as_json: bool,
+    export: ExportOption | None = None,
+    measure_seconds: float = 3.0,
+) -> dict[str, Any]:
     """Search, keep and export the winner, and write ``slim.json`` and the report."""
-    with held(out):
-        return _searched(plan, out, hours, as_json, export)
-
-
-def _searched(plan: searches.Plan, out: Path, hours: float, as_json: bool, export: Form | None) -> dict[str, Any]:
-    with Display(as_json) as display:
-        state = searches.State(plan, out, hours, display)
+    with held(out), Display(as_json) as display:
+        state = searches.State(plan, out, hours, display, measure_seconds)
         finished = state.journal.finished
-        journal = searches.run(state)
+        journal = searches.search(state)
         if journal.chosen is not None:
-            searches.keep(journal, state.path(journal.chosen.name), out)
-        found = searches.result(journal, state.full, out, state.store)
-        if journal.chosen is not None and export != Form.none:
+            searches.keep_winner(journal, state.path(journal.chosen.name), out)
+        found = searches.search_result(journal, state.full, out, state.store)
+        if journal.chosen is not None and export != ExportOption.none:
             _save(found, out)  # whatever becomes of the export
             form = None if export is None else msgspec.convert(export.value, Format)
             found["export"] = searches.export_chosen(out, form, display)
         _save(found, out)
-    if not finished or not (out / "report.html").exists():
-        about = subject([out], out / "report.html")
-        with stages(as_json) as progress:
-            write_report(about, progress)
+        display.close()
+        if not finished or not (out / "report.html").exists():
+            about = subject([out], out / "report.html")
+            with stages(as_json) as progress:
+                write_report(about, progress, measure_seconds)
     return found
 
 
@@ -133,7 +132,7 @@ def _save(found: dict[str, Any], out: Path) -> None:
         made.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
 
 
-def show(result: dict[str, Any]) -> None:
+def show_search(result: dict[str, Any]) -> None:
     """The sentence, the two models side by side, and what was tried."""
     typer.echo("\n".join(filter(None, (result["headline"], result["hint"]))))
     base, lean, seen = result["baseline"], result["chosen"], "left out" if result["exclude_seen"] else "kept"
@@ -143,12 +142,12 @@ def show(result: dict[str, Any]) -> None:
         rows = [
             (f"NDCG@10, test, seen {seen}", *(f"{side['metrics']['ndcg@10']:.4f}" for side in (base, lean))),
             ("FLOPs per user (counted)", *(human(side["flops_per_user"]) for side in (base, lean))),
-            ("size (counted)", *(size(side["bytes"]) for side in (base, lean))),
+            ("size (counted)", *(megabytes(side["bytes"]) for side in (base, lean))),
             ("p99 ms, one user (measured)", *(f"{side['p99_ms']:.3f}" for side in (base, lean))),
         ]
-        table("full and chosen", ["", "full", "chosen"], rows)
+        print_table("full and chosen", ["", "full", "chosen"], rows)
     tried = [(t["name"], t["status"], _standing(t), f"{t['seconds']:.0f}") for t in result["candidates"]]
-    table("what was tried", ["candidate", "", "", "seconds"], tried, numbers=False)
+    print_table("what was tried", ["candidate", "", "", "seconds"], tried, numbers=False)
     if "oracle" in result:
         share, allowed = result["oracle"]["share"], result["oracle"]["saving"]
         typer.echo(
@@ -169,7 +168,7 @@ def _show_export(export: dict[str, Any] | None) -> None:
         if export["format"] == "onnx"
         else "; open it with --trust; pip install 'leanrec[onnx]' and --export onnx make one that needs neither that nor torch"
     )
-    note(f"exported as {export['format']}, {size(export['bytes'])}: {export['path']}{more}")
+    note(f"exported as {export['format']}, {megabytes(export['bytes'])}: {export['path']}{more}")
 
 
 def _standing(trial: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The application: which path does what, and what every path does first and last.
 
-HTTP comes in, `Service` answers, JSON goes out. `OPERATIONS` is the one table of paths; /openapi.json is made from it, too.
+HTTP comes in, `Service` answers, JSON goes out. `ENDPOINTS` is the one table of paths; /openapi.json is made from it, too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from leanrec.core.errors import LeanrecError
 from leanrec.server import schemas
 from leanrec.server.metrics import METRICS_MEDIA
-from leanrec.server.openapi import Handler, Operation, described, query_parameter
+from leanrec.server.openapi import Endpoint, Handler, described, query_parameter
 from leanrec.server.problems import PROBLEM_MEDIA, Refusal, refusal
 from leanrec.server.reading import check_admin_key, check_key, number_parameter, read_body, text_parameter
 from leanrec.server.service import Service
@@ -116,22 +116,22 @@ _SEARCH = (
     query_parameter("q", {"type": "string", "maxLength": schemas.KEY_LENGTH}),
     query_parameter("limit", {"type": "integer", "minimum": 1, "maximum": _MOST_FOUND, "default": _FOUND}),
 )
-OPERATIONS = (
-    Operation("POST", "/v1/recommend", recommend, "Recommend to one user, or to many",
+ENDPOINTS = (
+    Endpoint("POST", "/v1/recommend", recommend, "Recommend to one user, or to many",
               schemas.Answer | list[schemas.Answer],
               (*_BODY, *_ITEMS, *_QUEUE, "sessions-unavailable", "unknown-user"), schemas.Recommend),
-    Operation("POST", "/v1/events", add_events, "Add events to a user's history", schemas.Accepted,
+    Endpoint("POST", "/v1/events", add_events, "Add events to a user's history", schemas.Accepted,
               (*_BODY, *_ITEMS, "sessions-unavailable"), schemas.AddEvents),
-    Operation("DELETE", "/v1/events", forget, "Forget a user", None,
+    Endpoint("DELETE", "/v1/events", forget, "Forget a user", None,
               ("bad-request", "sessions-unavailable"), query=(_USER,)),
-    Operation("GET", "/v1/items", search_items, "Search items", schemas.Found,
+    Endpoint("GET", "/v1/items", search_items, "Search items", schemas.Found,
               ("bad-request", *_QUEUE), query=_SEARCH),
-    Operation("GET", "/v1/model", show_model, "What is served", schemas.Model),
-    Operation("POST", "/v1/reload", reload, "Serve another run or export, with the admin key", schemas.Model,
+    Endpoint("GET", "/v1/model", show_model, "What is served", schemas.Model),
+    Endpoint("POST", "/v1/reload", reload, "Serve another run or export, with the admin key", schemas.Model,
               ("forbidden", "reload-failed", *_BODY), schemas.Reload),
-    Operation("GET", "/healthz", healthz, "Whether the process is alive", schemas.Health),
-    Operation("GET", "/readyz", readyz, "Whether requests are taken", schemas.Health, ("draining",)),
-    Operation("GET", "/metrics", show_metrics, "For Prometheus", str, media="text/plain"),
+    Endpoint("GET", "/healthz", healthz, "Whether the process is alive", schemas.Health),
+    Endpoint("GET", "/readyz", readyz, "Whether requests are taken", schemas.Health, ("draining",)),
+    Endpoint("GET", "/metrics", show_metrics, "For Prometheus", str, media="text/plain"),
 )  # fmt: skip
 """All paths but those of the page and /openapi.json."""
 
@@ -169,8 +169,8 @@ def make_app(service: Service) -> ASGIApp:
     async def no_such_path(request: Request, error: Exception) -> Response:
         return _refused(service, _unknown(request, error))
 
-    document = msgspec.json.encode(described(OPERATIONS))
-    handlers = {(o.method, o.path): _answering(service, o.path, o.handler, o.guarded) for o in OPERATIONS}
+    document = msgspec.json.encode(described(ENDPOINTS))
+    handlers = {(o.method, o.path): _answering(service, o.path, o.handler, o.guarded) for o in ENDPOINTS}
     files = {path: _file(*file) for path, file in _PAGE.items()} | {
         "/openapi.json": _content(document, "application/json")
     }

@@ -1,4 +1,4 @@
-"""The OpenAPI description of the server, made from the same table of operations as the application."""
+"""The OpenAPI description of the server, made from the same table of endpoints as the application."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EVERYWHERE = ("internal", "not-http", "slow", "headers-too-large", "crowded")
 
 
 @dataclass(frozen=True)
-class Operation:
+class Endpoint:
     """A method of a path, what it does, and what is said about it.
 
     Attributes:
@@ -56,15 +56,15 @@ def query_parameter(name: str, schema: dict[str, Any], required: bool = False) -
     return {"name": name, "in": "query", "required": required, "schema": schema}
 
 
-def described(operations: Iterable[Operation]) -> dict[str, Any]:
+def described(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     """The document of /openapi.json."""
-    operations = tuple(operations)
-    types = {one: None for o in operations for one in (o.body, o.answer) if one is not None} | {Problem: None}
+    endpoints = tuple(endpoints)
+    types = {one: None for o in endpoints for one in (o.body, o.answer) if one is not None} | {Problem: None}
     found, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schemas = dict(zip(types, found, strict=True))
     paths: dict[str, Any] = {}
-    for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, schemas)
+    for endpoint in endpoints:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _described(endpoint, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "leanrec", "version": version("leanrec"), "description": "Recommendations at a stated cost."},
@@ -77,20 +77,20 @@ def described(operations: Iterable[Operation]) -> dict[str, Any]:
     }
 
 
-def _described(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
+def _described(endpoint: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
     replies: dict[str, Any] = {"204": {"description": "Done"}}
-    if operation.answer is not None:
-        replies = {"200": {"description": "Done", "content": {operation.media: {"schema": schemas[operation.answer]}}}}
-    guard = ("unauthorized",) if operation.guarded else ()
-    for kind in (*operation.problems, *guard, *_EVERYWHERE):
+    if endpoint.answer is not None:
+        replies = {"200": {"description": "Done", "content": {endpoint.media: {"schema": schemas[endpoint.answer]}}}}
+    guard = ("unauthorized",) if endpoint.guarded else ()
+    for kind in (*endpoint.problems, *guard, *_EVERYWHERE):
         problem = {"description": "", "content": {PROBLEM_MEDIA: {"schema": schemas[Problem]}}}
         reply = replies.setdefault(str(STATUS[kind]), problem)
         reply["description"] = ", ".join(filter(None, (reply["description"], kind)))
-    found: dict[str, Any] = {"summary": operation.summary, "responses": replies}
-    if operation.query:
-        found["parameters"] = list(operation.query)
-    if operation.body is not None:
-        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[operation.body]}}}
-    if not operation.guarded:
+    found: dict[str, Any] = {"summary": endpoint.summary, "responses": replies}
+    if endpoint.query:
+        found["parameters"] = list(endpoint.query)
+    if endpoint.body is not None:
+        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[endpoint.body]}}}
+    if not endpoint.guarded:
         found["security"] = []
     return found

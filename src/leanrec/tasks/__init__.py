@@ -2,7 +2,7 @@
 
 from leanrec.tasks.answering import evaluate_export, recommend_all, run_bench
 from leanrec.tasks.controls import (
-    SEARCHED,
+    SEARCHED_BUDGETS,
     RoutedPart,
     alone_config,
     cheapest_budget,
@@ -11,21 +11,21 @@ from leanrec.tasks.controls import (
     groups_of,
     unseen,
 )
-from leanrec.tasks.evaluation import CALIBRATED, Evaluation, Part, checked, evaluate_run, rank_part
+from leanrec.tasks.evaluation import CALIBRATED, Evaluation, Part, checked_budget, evaluate_run, rank_part
 from leanrec.tasks.exporting import Answering, export_of, export_run, open_answering
 from leanrec.tasks.training import finished, run_training
 from leanrec.tasks.worth import told, weigh_again, with_controls
 
 __all__ = [
     "CALIBRATED",
-    "SEARCHED",
+    "SEARCHED_BUDGETS",
     "Answering",
     "Evaluation",
     "Part",
     "RoutedPart",
     "alone_config",
     "cheapest_budget",
-    "checked",
+    "checked_budget",
     "controls_of",
     "curve",
     "evaluate_export",

@@ -17,9 +17,9 @@ from leanrec.data.store import Store, write_parquet
 from leanrec.engine.engine import Engine
 from leanrec.evaluate.metrics import CUTOFFS
 from leanrec.evaluate.rank import Ranking
-from leanrec.tasks.evaluation import Evaluation, checked, counted
+from leanrec.tasks.evaluation import Evaluation, checked_budget, with_costs
 from leanrec.tasks.exporting import Answering
-from leanrec.tasks.progress import Report, reported, silent
+from leanrec.tasks.progress import Report, silent, with_progress
 
 SAMPLE = 4096
 """Histories that a bench draws its requests from."""
@@ -46,7 +46,7 @@ def run_bench(
     store = runs[0].store(data)
     chosen = np.random.default_rng(0).permutation(store.num_users)[:SAMPLE]
     histories = [store.history(int(user)).astype(np.int64) for user in chosen]
-    checked(budget, any(run.engine.budgets is not None for run in runs))
+    checked_budget(budget, any(run.engine.budgets is not None for run in runs))
     return bench({str(run.path): run.engine for run in runs}, batches, histories, k, seconds, budget=budget)
 
 
@@ -67,7 +67,7 @@ def recommend_all(
         The number of users.
     """
     store, engine = run.store(data), run.engine
-    checked(budget, engine.budgets is not None)
+    checked_budget(budget, engine.budgets is not None)
     best_k = min(k, store.num_items)  # a k that is too large is refused with the first batch
     ids = np.zeros((store.num_users, best_k), np.int64)
     scores = np.zeros((store.num_users, best_k), np.float32)
@@ -99,7 +99,7 @@ def evaluate_export(
     progress: Report = silent,
 ) -> Evaluation:
     """As `evaluate_run`, of what an export of the run recommends; targets that are not among its first `LISTED` items rank last."""
-    checked(budget, engine.budgets is not None)
+    checked_budget(budget, engine.budgets is not None)
     asked = questions(store, run.split(store), part)
     wanted, last = targets(store, asked), store.num_items
     ranks, routes = np.full(len(wanted), last), [Route()] * len(wanted)
@@ -109,7 +109,7 @@ def evaluate_export(
         ranks[rows[users]] = at + 1
         for row, route in zip(rows, taken, strict=True):
             routes[row] = route
-    return counted(run, store, asked, Ranking(ranks, routes))
+    return with_costs(run, store, asked, Ranking(ranks, routes))
 
 
 def _answers(
@@ -124,7 +124,7 @@ def _answers(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, list[Route]]]:
     """The users of one batch after the other: their rows in ``asked``, and ids, scores and routes of `Engine.recommend_ids`."""
     batches = ask(store, asked, engine.runner.max_length, ASKED)
-    for question in reported(batches, what, len(asked.users), progress):
+    for question in with_progress(batches, what, len(asked.users), progress):
         items, lengths = question.batch.items.numpy(), question.batch.lengths.tolist()
         histories = [row[:length] for row, length in zip(items, lengths, strict=True)]
         exclude = question.seen.histories() if exclude_seen else None

@@ -22,16 +22,29 @@ from leanrec.data.store import Store
 from leanrec.evaluate.controls import RouteTable, best_policy, difference, matched, one_hot
 from leanrec.evaluate.losses import ALPHA, PairedLoss, paired_loss
 from leanrec.evaluate.metrics import METRICS, gains, summarise
-from leanrec.tasks.evaluation import SCORING, Evaluation, always, rank_part
+from leanrec.tasks.evaluation import SCORING, Evaluation, everyone_on, rank_part
 from leanrec.tasks.progress import Report, silent
 from leanrec.techniques import filling
 from leanrec.train.loop import METRIC
 
 CURVE = tuple(round(0.1 * i, 1) for i in range(1, 10))
 """Budgets of the quality-cost curve."""
-SEARCHED = tuple(round(0.05 * i, 2) for i in range(1, 21))
+SEARCHED_BUDGETS = tuple(round(0.05 * i, 2) for i in range(1, 21))
 """Budgets among which the cheapest good one is looked for."""
-COUNTED = 200
+CONTROL_LABELS = {
+    "learned": "learned routes",
+    "full": "full model alone",
+    "whole": "whole network for all",
+    "static": "best static route or mix",
+    "matched": "same routes, drawn at random",
+    "uniform": "all routes alike",
+    "rates": "blocks at random, learned rates",
+    "coin": "a coin for every block",
+    "small": "small model alone",
+    "oracle": "oracle of user groups",
+}
+"""What `controls_of` compares, in words, in the order in which tables list it."""
+_COUNTED = 200
 """Users of whom the cost of drawn patterns is counted; every one is a network of its own."""
 
 
@@ -76,7 +89,7 @@ class RoutedPart:
 
         for route in self.routes:
             what = f"{part}, every route"
-            ranking = rank_part(run.model, store, self.asked, exclude_seen, always(route), every_route, what)
+            ranking = rank_part(run.model, store, self.asked, exclude_seen, everyone_on(route), every_route, what)
             columns.append(ranking.ranks)
         self.ranks = np.stack(columns, 1)
         self.lengths = lengths = np.minimum(
@@ -107,8 +120,8 @@ class RoutedPart:
         blocks = range(len(self.run.model.backbone.blocks))
         return np.array([[route.layers is None or i in route.layers for i in blocks] for route in self.routes])
 
-    def drawn(self, rates: np.ndarray, seed: int = 0) -> tuple[np.ndarray, float]:
-        """Keep blocks with probabilities float [L], drawn for every user: ranks int64 [U], and the cost of `COUNTED` users.
+    def drawn(self, rates: np.ndarray, seed: int = 0, counted: int = _COUNTED) -> tuple[np.ndarray, float]:
+        """Keep blocks with probabilities float [L], drawn for every user: ranks int64 [U], and the cost of ``counted`` users.
 
         The cost is a share of the whole model's, routing left out.
         """
@@ -122,7 +135,7 @@ class RoutedPart:
             return [routes[i] for i in np.searchsorted(users, batch.users.cpu().numpy())]
 
         ranks = rank_part(self.run.model, self.store, self.asked, self.exclude_seen, choose).ranks
-        some = np.linspace(0, len(users) - 1, min(COUNTED, len(users))).astype(int)
+        some = np.linspace(0, len(users) - 1, min(counted, len(users))).astype(int)
         spent = [self.run.flops.request(int(self.lengths[i]), routes[i]) for i in some]
         return ranks, float(np.mean(spent) / self.table.full[some].mean())
 
@@ -262,7 +275,7 @@ def cheapest_budget(part: RoutedPart, max_loss: float) -> tuple[float, PairedLos
     whole = part.table.gains[:, part.routes.index(FULL)]
     found: tuple[float, PairedLoss] | None = None
     dearest = ""
-    for budget in reversed(part.budgets(SEARCHED)):
+    for budget in reversed(part.budgets(SEARCHED_BUDGETS)):
         loss = paired_loss(part.table.expected(part.chosen(budget)), whole, max_loss)
         if loss.p > ALPHA:
             dearest = dearest or f"; a budget of {budget} loses at most {loss.upper:.4f}"

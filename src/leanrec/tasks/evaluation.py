@@ -17,7 +17,7 @@ from leanrec.data.split import Part
 from leanrec.data.store import Store
 from leanrec.evaluate.metrics import summarise
 from leanrec.evaluate.rank import Choose, Ranking, rank
-from leanrec.tasks.progress import Report, reported, silent
+from leanrec.tasks.progress import Report, silent, with_progress
 from leanrec.techniques import filling
 
 SCORING = BatchLimits(users=1024, tokens=65536)
@@ -85,14 +85,14 @@ def evaluate_run(
     """Rank all users of a part and count what each request cost; with a ``route``, all of them on it."""
     asked = questions(store, run.split(store), part)
     choose = (
-        partial(run.model.routes, budget=checked(budget, run.model.budgets() is not None))
+        partial(run.model.routes, budget=checked_budget(budget, run.model.budgets() is not None))
         if route is None
-        else always(route)
+        else everyone_on(route)
     )
-    return counted(run, store, asked, rank_part(run.model, store, asked, exclude_seen, choose, progress, part))
+    return with_costs(run, store, asked, rank_part(run.model, store, asked, exclude_seen, choose, progress, part))
 
 
-def counted(run: OpenRun, store: Store, asked: Questions, ranking: Ranking) -> Evaluation:
+def with_costs(run: OpenRun, store: Store, asked: Questions, ranking: Ranking) -> Evaluation:
     """A ranking of a run's users with what each request cost."""
     steps = np.minimum(asked.position - store.offsets[asked.users], run.model.backbone.max_length)
     flops = run.flops
@@ -123,18 +123,18 @@ def rank_part(
         routes: The route of every user of a batch; by default those the model chooses.
         what: Shown by ``progress``.
     """
-    batches = reported(
+    batches = with_progress(
         ask(store, asked, model.backbone.max_length, SCORING, model.reads), what, len(asked.users), progress
     )
     return rank(model, batches, targets(store, asked), exclude_seen, routes)
 
 
-def always(route: Route) -> Choose:
+def everyone_on(route: Route) -> Choose:
     """Everyone on one route."""
     return lambda batch: [route] * batch.size
 
 
-def checked(budget: float | None, choice: bool) -> float | None:
+def checked_budget(budget: float | None, choice: bool) -> float | None:
     """A budget, which is above 0 if there is one, of a model with a choice of routes.
 
     Raises:

@@ -14,7 +14,7 @@ def silent(stage: str, done: int, total: int) -> None:
     """Report nothing."""
 
 
-def reported(batches: Iterable[QuestionBatch], what: str, users: int, progress: Report) -> Iterator[QuestionBatch]:
+def with_progress(batches: Iterable[QuestionBatch], what: str, users: int, progress: Report) -> Iterator[QuestionBatch]:
     """The same batches, telling how many users are done."""
     done = 0
     for question in batches:

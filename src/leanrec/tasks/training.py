@@ -149,13 +149,15 @@ def held_out(
     store: Store,
     split: Split,
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
+    most: int = CALIBRATED,
 ) -> HeldOut:
-    """The validation users a model is calibrated on: those of the part "fit", or `CALIBRATED` evenly spread ones of them.
+    """The validation users a model is calibrated on: those of the part "fit", or ``most`` evenly spread ones of them.
 
     Args:
-        report: See `HeldOut`.
+        report: Is told what takes long, how much of it is done, and how much there is.
+        most: Users.
     """
-    asked = some(questions(store, split, "fit"), CALIBRATED)
+    asked = some(questions(store, split, "fit"), most)
     wanted = torch.from_numpy(targets(store, asked))
 
     def batches() -> Iterator[Batch]:

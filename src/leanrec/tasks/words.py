@@ -17,7 +17,7 @@ def human(number: float) -> str:
     return f"{number:.3g}T"
 
 
-def size(count: float) -> str:
+def megabytes(count: float) -> str:
     """Bytes in MB."""
     return f"{count / 1e6:.2f} MB"
 

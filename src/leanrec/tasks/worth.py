@@ -32,7 +32,7 @@ from leanrec.evaluate.losses import paired_loss
 from leanrec.evaluate.metrics import gains
 from leanrec.tasks.controls import RoutedPart
 from leanrec.tasks.evaluation import rank_part
-from leanrec.tasks.words import FASTER, MARGIN, percent, size
+from leanrec.tasks.words import FASTER, MARGIN, megabytes, percent
 from leanrec.train.loop import METRIC
 
 JUDGED, ROUTED, CHOSEN_ON = 5000, 1000, 500
@@ -134,7 +134,7 @@ def told(worth: Worth, techniques: Sequence[str] = (), fresh: bool = True) -> li
     users = f"{worth.users:,} {others.get(worth.part, worth.part + ' users')}"
     parts = [
         f"{speed:.2f} times as fast for one user (p50 {worth.p50_ms:.2f} ms instead of {worth.before_p50_ms:.2f})",
-        f"{size(worth.bytes)} instead of {size(worth.before_bytes)}",
+        f"{megabytes(worth.bytes)} instead of {megabytes(worth.before_bytes)}",
         f"NDCG@10 {percent(*worth.loss)} on {users}" if worth.loss else f"too few hits on {users} to compare NDCG@10",
     ]
     faults = [

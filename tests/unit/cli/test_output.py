@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from leanrec.cli.output import emit, note, stages, table
+from leanrec.cli.output import emit, note, print_table, stages
 
 
 def test_emit_writes_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,7 +24,7 @@ def test_emit_refuses_what_is_not_json() -> None:
 def test_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     text = "[bold]x[/bold] [/y] :heart:"
     note(text)
-    table(text, ["item", text], [[text, 5]], text)
+    print_table(text, ["item", text], [[text, 5]], text)
     shown = capsys.readouterr()
     assert shown.err == text + "\n"
     assert shown.out.count(text) == 4  # title, heading, cell and caption

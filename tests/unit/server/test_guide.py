@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from leanrec.cli import app
-from leanrec.server.app import OPERATIONS
+from leanrec.server.app import ENDPOINTS
 from leanrec.server.openapi import described
 from leanrec.server.problems import STATUS
 
@@ -17,7 +17,7 @@ GUIDE = (Path(__file__).parents[3] / "docs" / "guide" / "serving.md").read_text(
 
 def test_paths() -> None:
     named = set(re.findall(r"`(?:GET |POST |DELETE )?(/[a-z0-9./]+)", GUIDE)) - {"/openapi.json", "/v1", "/"}
-    assert named == set(described(OPERATIONS)["paths"])
+    assert named == set(described(ENDPOINTS)["paths"])
 
 
 def test_options() -> None:
@@ -32,6 +32,6 @@ def test_options() -> None:
 
 
 def test_every_problem_is_described() -> None:
-    told = str(described(OPERATIONS))
+    told = str(described(ENDPOINTS))
     for kind in STATUS:
         assert kind in told or kind in ("method-not-allowed", "not-found"), kind

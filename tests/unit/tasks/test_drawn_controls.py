@@ -15,7 +15,7 @@ from leanrec.evaluate.controls import matched
 from leanrec.evaluate.metrics import METRICS, gains, summarise
 from leanrec.tasks import RoutedPart, controls_of, evaluate_run, rank_part, run_training
 from leanrec.tasks import controls as module
-from leanrec.tasks.evaluation import always
+from leanrec.tasks.evaluation import everyone_on
 from toys import chain_store
 from unit.tasks.routed import TRAIN, Trained
 
@@ -67,7 +67,7 @@ def test_sure_blocks_are_a_route(skipping: Skipping, route: Route) -> None:
     assert route.layers is not None
     rates = np.isin(np.arange(BLOCKS), route.layers).astype(float)
     ranks, spent = skipping.test.drawn(rates)
-    ranking = rank_part(skipping.run.model, skipping.store, skipping.test.asked, routes=always(route))
+    ranking = rank_part(skipping.run.model, skipping.store, skipping.test.asked, routes=everyone_on(route))
     np.testing.assert_array_equal(ranks, ranking.ranks)
     flops = [skipping.run.flops.request(int(steps), route) for steps in skipping.test.lengths]
     assert spent == pytest.approx(np.mean(flops) / skipping.test.table.full.mean())
@@ -109,18 +109,15 @@ def test_every_user_has_a_pattern_of_its_own_at_the_wanted_rates(skipping: Skipp
     assert len(set(taken)) == 4
     for route in set(taken):
         rows = np.array([route == own for own in taken])
-        alone = rank_part(skipping.run.model, skipping.store, skipping.test.asked, routes=always(route)).ranks
+        alone = rank_part(skipping.run.model, skipping.store, skipping.test.asked, routes=everyone_on(route)).ranks
         np.testing.assert_array_equal(ranks[rows], alone[rows])
 
 
 @pytest.mark.parametrize("counted", [1, 7, 500])
-def test_a_cost_is_that_of_some_evenly_spread_users(
-    skipping: Skipping, counted: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cost_is_that_of_some_evenly_spread_users(skipping: Skipping, counted: int) -> None:
     rates = np.full(BLOCKS, 0.5)
     taken, _ = noted_routes(skipping.test, rates)
-    monkeypatch.setattr(module, "COUNTED", counted)
-    _, spent = skipping.test.drawn(rates)
+    _, spent = skipping.test.drawn(rates, counted=counted)
     users = len(taken)
     rows = (
         [0] if counted == 1 else [int(i * (users - 1) / (min(counted, users) - 1)) for i in range(min(counted, users))]

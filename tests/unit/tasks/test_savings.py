@@ -18,14 +18,14 @@ from leanrec.data.store import Store
 from leanrec.evaluate.controls import one_hot
 from leanrec.evaluate.losses import ALPHA, PairedLoss, in_sequence, paired_loss
 from leanrec.tasks import RoutedPart, alone_config, cheapest_budget, unseen
-from leanrec.tasks.controls import SEARCHED
+from leanrec.tasks.controls import SEARCHED_BUDGETS
 from unit.tasks.routed import SHAPE, Trained, dearer_is_better, given_gains
 
 
 def losses(part: RoutedPart, max_loss: float) -> dict[float, PairedLoss]:
     """The loss at every budget, the dearest first."""
     whole = part.table.gains[:, -1]
-    budgets = reversed(part.budgets(SEARCHED))
+    budgets = reversed(part.budgets(SEARCHED_BUDGETS))
     return {b: paired_loss(part.table.expected(part.chosen(b)), whole, max_loss) for b in budgets}
 
 

@@ -15,7 +15,6 @@ from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.routing.fit import read_sample
 from leanrec.routing.router import SharedRouter
-from leanrec.tasks import training
 from leanrec.tasks.training import held_out
 from toys import store_of
 
@@ -62,9 +61,9 @@ def test_every_pass_has_the_same_order(tiny_store: Store) -> None:
 
 
 @pytest.mark.parametrize("most", [1, 2, 7, 59, 60, 61])
-def test_too_many_users_are_thinned_evenly(tiny_store: Store, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    monkeypatch.setattr(training, "CALIBRATED", most)
-    users = sorted(rows(list(held(tiny_store).batches())))
+def test_too_many_users_are_thinned_evenly(tiny_store: Store, most: int) -> None:
+    sample = held_out(model_for(tiny_store), tiny_store, Split.leave_one_out(tiny_store), most=most)
+    users = sorted(rows(list(sample.batches())))
     assert len(users) == min(most, 60)
     if 1 < most < 60:
         gaps = np.diff(users)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from leanrec.tasks.words import change, cheaper, human, labelled, percent, size
+from leanrec.tasks.words import change, cheaper, human, labelled, megabytes, percent
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ def test_human(number: float, text: str) -> None:
 
 
 def test_size() -> None:
-    assert size(3_616_000) == "3.62 MB"
+    assert megabytes(3_616_000) == "3.62 MB"
 
 
 def test_a_model_at_a_budget() -> None:

@@ -14,7 +14,7 @@ from leanrec.core.errors import ArtifactError, ConfigError
 from leanrec.core.writing import written
 from leanrec.data.store import Store
 from leanrec.tasks.progress import Report, silent
-from leanrec.tasks.report.facts import Facts, gather, opened
+from leanrec.tasks.report.facts import Facts, gather_facts, opened
 from leanrec.tasks.report.page import page
 from leanrec.tasks.slim.result import CHOSEN, RESULT
 
@@ -72,9 +72,9 @@ def subject(runs: Sequence[Path], out: Path, data: Path | None = None, exclude_s
     return Subject(out, found, store, search, exclude_seen)
 
 
-def write_report(about: Subject, progress: Report = silent) -> Facts:
-    """Evaluate and measure the runs, and write the page."""
-    facts = gather(about.runs, about.store, progress, about.exclude_seen, about.search)
+def write_report(about: Subject, progress: Report = silent, seconds: float = 3.0) -> Facts:
+    """Evaluate the runs, measure their latency for ``seconds`` at each batch size, and write the page."""
+    facts = gather_facts(about.runs, about.store, progress, about.exclude_seen, about.search, seconds)
     with written(about.out) as made:
         made.write_text(page(facts, about.search), encoding="utf-8")
     return facts

@@ -20,26 +20,14 @@ from leanrec.tasks.controls import CURVE, RoutedPart, controls_of, groups_of
 from leanrec.tasks.evaluation import Evaluation, evaluate_run
 from leanrec.tasks.exporting import open_answering
 from leanrec.tasks.progress import Report, silent
-from leanrec.tasks.report.groups import Group, groupings
+from leanrec.tasks.report.groups import UserGroup, groupings
 from leanrec.train.log import LOG_FILE
 from leanrec.train.loop import METRIC
 
 NDCG = "NDCG@10, test"
-CONTROLS = {
-    "learned": "learned routes",
-    "whole": "whole network for all",
-    "static": "best static route of that cost",
-    "matched": "same routes, drawn at random",
-    "uniform": "all routes alike",
-    "rates": "blocks at random, learned rates",
-    "coin": "a coin for every block",
-    "oracle": "oracle of user groups",
-}
-"""What routes are held against, in words."""
-SECONDS = 3.0
-CONTROLLED = 2000
+_CONTROLLED = 2000
 """Most users on whom controls are computed."""
-SHOWN, NEWEST, BEST = 6, 8, 3
+_SHOWN, _NEWEST, _BEST = 6, 8, 3
 """Single users, the newest events of each, and the recommendations."""
 
 
@@ -79,7 +67,7 @@ class RunFacts:
     routes: dict[str, float]
     kept: list[float]
     epochs: list[float]
-    groups: dict[str, list[Group]]
+    groups: dict[str, list[UserGroup]]
     controls: dict[str, dict[str, Any]] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
     examples: list[dict[str, Any]] = field(default_factory=list)
@@ -126,16 +114,18 @@ def opened(paths: Sequence[Path], data: Path | None = None) -> tuple[dict[str, O
     return dict(zip(names, runs, strict=True)), store
 
 
-def gather(
+def gather_facts(
     named: dict[str, OpenRun],
     store: Store,
     progress: Report = silent,
     exclude_seen: bool = False,
     search: dict[str, Any] | None = None,
+    seconds: float = 3.0,
 ) -> Facts:
     """Evaluate runs and measure them; the first is what the others are held against.
 
-    What a search has measured is not measured again: its report shows what its command has printed.
+    What a search has measured is not measured again: its report shows what its command has printed. Otherwise latencies are
+    measured for ``seconds`` at each batch size.
     """
     found: list[RunFacts] = []
     for name, run in named.items():
@@ -146,7 +136,7 @@ def gather(
     else:
         names = {str(run.path): name for name, run in named.items()}
         answering = [open_answering(run.path) for run in named.values()]
-        bench = run_bench(answering, store.path, BATCHES, SECONDS, min(10, store.num_items))
+        bench = run_bench(answering, store.path, BATCHES, seconds, min(10, store.num_items))
         rows, machine = [asdict(row) for row in bench.rows], bench.machine
     timing = [{"name": names[r["run"]], "batch": r["batch"], "p50": r["p50_ms"], "p99": r["p99_ms"]} for r in rows]
     meta = store.meta
@@ -195,7 +185,7 @@ def _facts(
     )
     facts.examples = _examples(run, store, evaluation, exclude_seen)
     if run.model.budgets() is not None:
-        test, valid = (RoutedPart(run, store, part, exclude_seen, progress, CONTROLLED) for part in ("test", "fit"))
+        test, valid = (RoutedPart(run, store, part, exclude_seen, progress, _CONTROLLED) for part in ("test", "fit"))
         facts.controls = controls_of(test, valid, None, {}, groups_of(store))
         facts.curve = _curve(test)
     return facts
@@ -239,24 +229,24 @@ def _examples(run: OpenRun, store: Store, evaluation: Evaluation, exclude_seen: 
     routes = list(map(str, evaluation.ranking.routes))
     order = sorted(evaluation.route_shares(), key=lambda route: -evaluation.route_shares()[route])
     rows: list[int] = []
-    members = {route: [row for row, taken in enumerate(routes) if taken == route][:SHOWN] for route in order[:SHOWN]}
-    for turn in range(SHOWN):
+    members = {route: [row for row, taken in enumerate(routes) if taken == route][:_SHOWN] for route in order[:_SHOWN]}
+    for turn in range(_SHOWN):
         rows += [members[route][turn] for route in members if turn < len(members[route])]
     engine, titles, keys = run.engine(), store.catalog.titles, store.catalog.keys
     users = store.users_table()["user"]
     positions = dict(zip(*run.split(store).targets("test"), strict=True))
     found: list[dict[str, Any]] = []
-    for row in rows[:SHOWN]:
+    for row in rows[:_SHOWN]:
         user = int(evaluation.users[row])
         history = store.items[store.offsets[user] : positions[user]]
-        answer = engine.recommend([[keys[item - 1] for item in history]], BEST, exclude_seen=exclude_seen)[0]
+        answer = engine.recommend([[keys[item - 1] for item in history]], _BEST, exclude_seen=exclude_seen)[0]
         found.append(
             {
                 "user": str(users[user]),
                 "route": routes[row],
                 "share": float(evaluation.flops[row]),
                 "events": len(history),
-                "history": [titles[item - 1] for item in history[-NEWEST:]],
+                "history": [titles[item - 1] for item in history[-_NEWEST:]],
                 "next": titles[evaluation.targets[row] - 1],
                 "rank": int(evaluation.ranking.ranks[row]),
                 "best": [item.title for item in answer.items],

@@ -9,11 +9,11 @@ import numpy as np
 from leanrec.data.store import Store
 from leanrec.tasks.evaluation import Evaluation
 
-PARTS = 4
+_QUARTERS = 4
 
 
 @dataclass(frozen=True)
-class Group:
+class UserGroup:
     """Some users.
 
     Attributes:
@@ -31,7 +31,7 @@ class Group:
     share: float
 
 
-def groupings(evaluation: Evaluation, ndcg: np.ndarray, whole: np.ndarray, store: Store) -> dict[str, list[Group]]:
+def groupings(evaluation: Evaluation, ndcg: np.ndarray, whole: np.ndarray, store: Store) -> dict[str, list[UserGroup]]:
     """Quality and cost by group.
 
     Args:
@@ -55,15 +55,17 @@ def groupings(evaluation: Evaluation, ndcg: np.ndarray, whole: np.ndarray, store
     }
 
 
-def _group(name: str, rows: np.ndarray, evaluation: Evaluation, ndcg: np.ndarray, whole: np.ndarray) -> Group:
+def _group(name: str, rows: np.ndarray, evaluation: Evaluation, ndcg: np.ndarray, whole: np.ndarray) -> UserGroup:
     here = ndcg[rows]
     half = 1.96 * float(here.std()) / max(len(rows), 1) ** 0.5
-    return Group(name, len(rows), float(here.mean()), half, float(evaluation.flops[rows].mean() / whole[rows].mean()))
+    return UserGroup(
+        name, len(rows), float(here.mean()), half, float(evaluation.flops[rows].mean() / whole[rows].mean())
+    )
 
 
 def _parts(values: np.ndarray) -> list[np.ndarray]:
     """Rows by quarters of the values; fewer where many values are equal."""
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, PARTS + 1)[1:-1], method="nearest"))
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, _QUARTERS + 1)[1:-1], method="nearest"))
     part = np.searchsorted(edges, values, side="left")
     return [np.flatnonzero(part == p) for p in np.unique(part)]
 

@@ -36,7 +36,7 @@ def el(tag: str, *children: Child, **attributes: Any) -> Element:
     return element
 
 
-def table(columns: list[str], rows: list[list[str]], caption: str = "") -> Element:
+def html_table(columns: list[str], rows: list[list[str]], caption: str = "") -> Element:
     """A table in a box that scrolls sideways on a narrow screen; all but the first column are numbers."""
     head = el("tr", *(el("th", name, scope="col") for name in columns))
     body = [el("tr", el("th", row[0], scope="row"), *(_cell(cell) for cell in row[1:])) for row in rows]

@@ -8,13 +8,13 @@ from xml.etree.ElementTree import Element
 
 from leanrec.tasks.report import svg
 from leanrec.tasks.report.facts import BATCHES, NDCG, Facts, RunFacts
-from leanrec.tasks.report.html import Child, document, el, table
-from leanrec.tasks.report.sections.routes import routes
-from leanrec.tasks.report.sections.searched import searched
-from leanrec.tasks.report.sections.trade import trade
-from leanrec.tasks.report.sections.users import examples, groups
+from leanrec.tasks.report.html import Child, document, el, html_table
+from leanrec.tasks.report.sections.routes import routes_section
+from leanrec.tasks.report.sections.searched import searched_section
+from leanrec.tasks.report.sections.trade import trade_section
+from leanrec.tasks.report.sections.users import examples_section, groups_section
 from leanrec.tasks.report.svg import figure
-from leanrec.tasks.words import change, cheaper, human, size
+from leanrec.tasks.words import change, cheaper, human, megabytes
 
 
 def page(facts: Facts, search: dict[str, Any] | None = None) -> str:
@@ -23,13 +23,13 @@ def page(facts: Facts, search: dict[str, Any] | None = None) -> str:
     title = search["headline"] if search else _title(facts)
     sections: list[Child] = [el("h1", title), _lead(facts, search)]
     sections.append(_tiles(facts, search))
-    sections += trade(facts)
+    sections += trade_section(facts)
     if search:
-        sections += searched(search)
+        sections += searched_section(search)
     for run in facts.runs:
-        sections += routes(run)
-    sections += groups(facts)
-    sections += examples(others[-1] if others else base, base)
+        sections += routes_section(run)
+    sections += groups_section(facts)
+    sections += examples_section(others[-1] if others else base, base)
     sections += _training(facts)
     sections += _small_print(facts, search)
     return document(
@@ -78,7 +78,7 @@ def _tiles(facts: Facts, search: dict[str, Any] | None) -> Element:
             _times(
                 base.flops / run.flops, "fewer FLOPs per user", "more FLOPs per user", f"{human(run.flops)}, counted"
             ),
-            _times(base.bytes / run.bytes, "smaller", "larger", f"{size(run.bytes)}, counted"),
+            _times(base.bytes / run.bytes, "smaller", "larger", f"{megabytes(run.bytes)}, counted"),
             _times(slow / fast, "faster", "slower", f"p99 {fast:.2f} ms, measured"),
             *tiles,
         ]
@@ -118,4 +118,4 @@ def _small_print(facts: Facts, search: dict[str, Any] | None) -> list[Child]:
         if search
         else ""
     )
-    return [el("h2", "What was measured where"), el("p", text + spent), table(["run", *keys], rows)]
+    return [el("h2", "What was measured where"), el("p", text + spent), html_table(["run", *keys], rows)]

@@ -1,24 +1,24 @@
 """Find the cheapest recommender that stays good: see `leanrec.tasks.slim.search`."""
 
 from leanrec.tasks.slim.exported import export_chosen
-from leanrec.tasks.slim.plan import Cost, Plan, parse_limits, plan_of
-from leanrec.tasks.slim.result import CHOSEN, RESULT, headline, keep, result
-from leanrec.tasks.slim.search import run
+from leanrec.tasks.slim.plan import Plan, SearchedCost, parse_limits, plan_of
+from leanrec.tasks.slim.result import CHOSEN, RESULT, headline, keep_winner, search_result
+from leanrec.tasks.slim.search import search
 from leanrec.tasks.slim.state import State
-from leanrec.tasks.slim.watch import Tell
+from leanrec.tasks.slim.watch import EventListener
 
 __all__ = [
     "CHOSEN",
     "RESULT",
-    "Cost",
+    "EventListener",
     "Plan",
+    "SearchedCost",
     "State",
-    "Tell",
     "export_chosen",
     "headline",
-    "keep",
+    "keep_winner",
     "parse_limits",
     "plan_of",
-    "result",
-    "run",
+    "search",
+    "search_result",
 ]

@@ -25,8 +25,8 @@ from leanrec.core.types import Catalog
 from leanrec.cost.count import cost
 from leanrec.techniques import techniques
 
-FULL = "full"
-FOLDER = "slim"
+FULL_NAME = "full"
+_FOLDER = "slim"
 
 
 class How(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -110,10 +110,12 @@ def recipes(wanted: Sequence[str] | None = None) -> list[Recipe]:
         if name not in names:
             raise ConfigError(f"expected techniques in --techniques, got {name!r}; {did_you_mean(name, names)}")
     allowed = set(names if wanted is None else wanted)
-    files = sorted((f for f in resources.files("leanrec.recipes").joinpath(FOLDER).iterdir()), key=lambda f: f.name)
-    found = [read(f.name.removesuffix(".toml"), f.read_text("utf-8")) for f in files if f.name.endswith(".toml")]
+    files = sorted((f for f in resources.files("leanrec.recipes").joinpath(_FOLDER).iterdir()), key=lambda f: f.name)
+    found = [
+        read_candidate(f.name.removesuffix(".toml"), f.read_text("utf-8")) for f in files if f.name.endswith(".toml")
+    ]
     covered = {name for recipe in found if len(recipe.techniques) == 1 for name in recipe.techniques}
-    found += [bare(name) for name in names if name not in covered]
+    found += [with_defaults(name) for name in names if name not in covered]
     return [recipe for recipe in found if recipe.techniques <= allowed]
 
 
@@ -122,7 +124,7 @@ def demonstrated() -> tuple[str, ...]:
     return tuple(sorted({name for recipe in recipes() if recipe.how.demo for name in recipe.techniques}))
 
 
-def read(name: str, text: str) -> Recipe:
+def read_candidate(name: str, text: str) -> Recipe:
     """A candidate's file."""
     tree = read_toml(text, f"slim recipe {name}")
     try:
@@ -133,7 +135,7 @@ def read(name: str, text: str) -> Recipe:
     return Recipe(name, summary, how, tree.pop("scale", {}), tree)
 
 
-def bare(technique: str) -> Recipe:
+def with_defaults(technique: str) -> Recipe:
     """A technique with its defaults."""
     summary = techniques.get(technique).summary.rstrip(".")
     return Recipe(technique, summary, How(start=True, hopeless=0), {}, {"technique": {technique: {}}})

@@ -13,12 +13,12 @@ from leanrec.core.errors import LeanrecError
 from leanrec.export.write import Format
 from leanrec.tasks.exporting import best_format, export_run
 from leanrec.tasks.slim.result import CHOSEN
-from leanrec.tasks.slim.watch import Tell, quiet
+from leanrec.tasks.slim.watch import EventListener, quiet
 
 EXPORTED = "exported"
 
 
-def export_chosen(out: Path, form: Format | None = None, tell: Tell = quiet) -> dict[str, Any]:
+def export_chosen(out: Path, form: Format | None = None, tell: EventListener = quiet) -> dict[str, Any]:
     """Export the winner of a finished search, unless that is done.
 
     Args:

@@ -13,7 +13,7 @@ from leanrec.evaluate.losses import PairedLoss
 from leanrec.tasks.slim.plan import Plan
 from leanrec.tasks.words import labelled
 
-NAME = "search.json"
+JOURNAL = "search.json"
 Status = Literal["waiting", "running", "done", "abandoned", "skipped", "failed", "no time"]
 
 
@@ -120,23 +120,23 @@ class Journal(msgspec.Struct, kw_only=True):
         return next(trial for trial in self.trials if trial.name == name)
 
 
-def save(journal: Journal, out: Path) -> None:
+def save_journal(journal: Journal, out: Path) -> None:
     """Write it, whole or not at all.
 
     Raises:
         WriteError: The disk is full or not writable.
     """
-    with written(out / NAME) as made:
+    with written(out / JOURNAL) as made:
         made.write_bytes(msgspec.json.format(msgspec.json.encode(journal), indent=1))
 
 
-def load(out: Path) -> Journal:
+def load_journal(out: Path) -> Journal:
     """Read it.
 
     Raises:
         ArtifactError: It is damaged.
     """
     try:
-        return msgspec.json.decode((out / NAME).read_bytes(), type=Journal)
+        return msgspec.json.decode((out / JOURNAL).read_bytes(), type=Journal)
     except (OSError, msgspec.DecodeError) as error:
-        raise ArtifactError(f"cannot read the search in {out / NAME}: {error}; choose another --out") from error
+        raise ArtifactError(f"cannot read the search in {out / JOURNAL}: {error}; choose another --out") from error

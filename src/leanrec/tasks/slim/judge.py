@@ -15,14 +15,14 @@ from leanrec.tasks.slim.journal import Point, Proposal
 from leanrec.tasks.slim.plan import Plan, over
 from leanrec.train.loop import METRIC
 
-BUDGETS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+_BUDGETS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 """Mean costs at which a model with a choice of routes is judged."""
-SURE = 0.0005
+_SURE = 0.0005
 """No dearer budget is judged once one is this sure to keep the promise. It is far surer than what is confirmed need be: of many
 points that are judged on the same users the best look better than they are."""
-HOPEFUL = 0.2
+_HOPEFUL = 0.2
 """Largest p-value of a point that may be proposed."""
-PROPOSALS = 4
+_PROPOSALS = 4
 """Most points that are confirmed, surest first, up to the first that fails; every one more is one more that may fail."""
 
 
@@ -49,7 +49,7 @@ def points(name: str, run: OpenRun, store: Store, full: Evaluation, plan: Plan) 
         size, loss = run.manifest.cost, paired_loss(gain(here), gain(full), plan.max_loss)
         flops = float(here.flops.mean())
         found.append(Point(name=name, budget=budget, flops=flops, bytes=size.bytes, params=size.params, loss=loss))
-        if loss.p <= SURE:
+        if loss.p <= _SURE:
             break
     return found
 
@@ -59,12 +59,12 @@ def budgets(run: OpenRun) -> list[float | None]:
     reach = run.model.budgets()
     if reach is None:
         return [None]
-    return [budget for budget in BUDGETS if budget >= reach[0]] or [reach[0]]
+    return [budget for budget in _BUDGETS if budget >= reach[0]] or [reach[0]]
 
 
-def front(found: Sequence[Point], plan: Plan) -> list[Point]:
-    """Hopeful points within the counted limits that are not beaten in both cost and certainty, cheapest first."""
-    fine = [p for p in found if p.loss.p <= HOPEFUL and not over(plan.limits, counted(p))]
+def cost_front(found: Sequence[Point], plan: Plan) -> list[Point]:
+    """Hopeful points within the limits of counted costs that no other point beats in both cost and certainty, cheapest first."""
+    fine = [p for p in found if p.loss.p <= _HOPEFUL and not over(plan.limits, counted_costs(p))]
     kept: list[Point] = []
     for point in sorted(fine, key=lambda p: (getattr(p, plan.cost), p.bytes, p.flops, p.loss.p)):
         if not kept or point.loss.p < kept[-1].loss.p:
@@ -73,12 +73,12 @@ def front(found: Sequence[Point], plan: Plan) -> list[Point]:
 
 
 def proposed(kept: Sequence[Point]) -> list[Point]:
-    """At most `PROPOSALS` of a front, surest first: its surest, its cheapest, and what lies between."""
-    rows = np.unique(np.linspace(0, len(kept) - 1, min(PROPOSALS, len(kept))).round().astype(int))
+    """At most `_PROPOSALS` points of a front, surest first: its surest, its cheapest, and what lies between."""
+    rows = np.unique(np.linspace(0, len(kept) - 1, min(_PROPOSALS, len(kept))).round().astype(int))
     return [kept[row] for row in reversed(rows)]
 
 
-def counted(point: Point) -> Mapping[str, float]:
+def counted_costs(point: Point) -> Mapping[str, float]:
     """The counted costs of a point."""
     return {"flops": point.flops, "bytes": point.bytes, "params": point.params}
 

@@ -17,15 +17,15 @@ from leanrec.data.store import Store
 from leanrec.tasks.slim.candidates import recipes
 from leanrec.tasks.training import leaves_out
 
-Cost = Literal["flops", "bytes"]
-COUNTED = ("flops", "bytes", "params")
+SearchedCost = Literal["flops", "bytes"]
+_COUNTED = ("flops", "bytes", "params")
 MEASURED = ("p50_ms", "p99_ms")
-UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "KB": 1e3, "MB": 1e6, "GB": 1e9}
-CONFIRM = 0.5
+_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "KB": 1e3, "MB": 1e6, "GB": 1e9}
+_CONFIRM = 0.5
 """Share of the validation users on whom nothing but the proposals is judged."""
-LEAST = 10
+_LEAST = 10
 """Fewest users to choose on, and to confirm on; a promise of use needs many more."""
-PARTS: tuple[Part, Part] = ("valid", "confirm")
+_PARTS: tuple[Part, Part] = ("valid", "confirm")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     max_loss: float
     limits: dict[str, float]
     techniques: tuple[str, ...] | None
-    cost: Cost = "flops"
+    cost: SearchedCost = "flops"
     exclude_seen: bool = False
 
 
@@ -58,7 +58,7 @@ def plan_of(
     max_loss: float,
     limits: dict[str, float],
     techniques: tuple[str, ...] | None,
-    cost: Cost = "flops",
+    cost: SearchedCost = "flops",
     exclude_seen: bool | None = None,
 ) -> Plan:
     """What to search for, checked.
@@ -72,21 +72,21 @@ def plan_of(
     if config.technique:
         named = ", ".join(choice.name for choice in config.technique)
         raise ConfigError(f"expected a full model without techniques, got {named}; --techniques says what to try")
-    checked(max_loss, 1.0)
+    check_numbers(max_loss, 1.0)
     recipes(techniques)  # refuses unknown names
     store = Store.open(data)
     if not config.data.confirm:
-        config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, confirm=CONFIRM))
+        config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, confirm=_CONFIRM))
     left_out = leaves_out(config, store) if exclude_seen is None else exclude_seen
     config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, exclude_seen=left_out))
     split = split_of(store, config)
-    users = {part: len(split.targets(part)[0]) for part in PARTS}
-    if min(users.values()) < LEAST:
+    users = {part: len(split.targets(part)[0]) for part in _PARTS}
+    if min(users.values()) < _LEAST:
         got = " and ".join(
             f"{count:,} to {part} on" for part, count in zip(("choose", "confirm"), users.values(), strict=True)
         )
         raise DataError(
-            f"expected at least {LEAST} validation users to choose on and as many to confirm on, got {got} in {store.path}; "
+            f"expected at least {_LEAST} validation users to choose on and as many to confirm on, got {got} in {store.path}; "
             "bring more users with three events or more"
         )
     return Plan(
@@ -110,8 +110,8 @@ def parse_limits(text: str | None) -> dict[str, float]:
     limits: dict[str, float] = {}
     for part in filter(None, (part.strip() for part in (text or "").split(","))):
         name, _, value = (piece.strip() for piece in part.partition("="))
-        if name not in (*COUNTED, *MEASURED):
-            known = did_you_mean(name, (*COUNTED, *MEASURED))
+        if name not in (*_COUNTED, *MEASURED):
+            known = did_you_mean(name, (*_COUNTED, *MEASURED))
             raise ConfigError(f"expected limits such as p99_ms=5,bytes=20MB in --limit, got {part!r}; {known}")
         limits[name] = _number(name, value)
     return limits
@@ -121,7 +121,7 @@ def _number(name: str, text: str) -> float:
     digits = text.rstrip("kKMGB ")
     unit = text[len(digits) :].strip().upper()
     try:
-        number = float(digits) * UNITS[unit]
+        number = float(digits) * _UNITS[unit]
     except (ValueError, KeyError):
         number = 0.0
     if not 0 < number < float("inf"):
@@ -137,7 +137,7 @@ def over(limits: Mapping[str, float], cost: Mapping[str, float]) -> str:
     return ""
 
 
-def checked(max_loss: float, hours: float) -> None:
+def check_numbers(max_loss: float, hours: float) -> None:
     """Check numbers of the command line.
 
     Raises:

@@ -39,7 +39,7 @@ def _figures(evaluation: Evaluation) -> dict[str, Any]:
     return {"metrics": evaluation.metrics, "flops": float(evaluation.flops.mean()), "routes": evaluation.route_shares()}
 
 
-def keep(journal: Journal, run: Path, out: Path) -> Path | None:
+def keep_winner(journal: Journal, run: Path, out: Path) -> Path | None:
     """Write the winner as a run of its own that answers at the chosen budget when none is asked for.
 
     Args:
@@ -73,7 +73,7 @@ def at_budget(tree: dict[str, Any], budget: float | None) -> dict[str, Any]:
     return tree
 
 
-def result(journal: Journal, full: OpenRun, out: Path, store: Store) -> dict[str, Any]:
+def search_result(journal: Journal, full: OpenRun, out: Path, store: Store) -> dict[str, Any]:
     """What ``slim --json`` prints and ``slim.json`` holds."""
     plan, chosen, test = journal.plan, journal.chosen, journal.test or {}
     timing = journal.timing.get(chosen.key, {}) if chosen else {}

@@ -10,19 +10,16 @@ import msgspec
 
 from leanrec.tasks.answering import BATCHES, run_bench
 from leanrec.tasks.exporting import open_answering
-from leanrec.tasks.slim.candidates import FULL
+from leanrec.tasks.slim.candidates import FULL_NAME
 from leanrec.tasks.slim.journal import Journal, Point
-from leanrec.tasks.slim.judge import confirm, front, proposed
+from leanrec.tasks.slim.judge import confirm, cost_front, proposed
 from leanrec.tasks.slim.plan import MEASURED, over
 from leanrec.tasks.slim.result import tested
 from leanrec.tasks.slim.state import State
 from leanrec.tasks.slim.trying import Trials
 
-MEASURE = 3.0
-"""Seconds of measuring requests of one user each."""
 
-
-def run(state: State) -> Journal:
+def search(state: State) -> Journal:
     """Search to the end.
 
     Raises:
@@ -48,7 +45,7 @@ def run(state: State) -> Journal:
 def _propose(state: State) -> None:
     """Fix what is confirmed, and confirm it."""
     journal, plan = state.journal, state.plan
-    kept = front(state.points, plan)
+    kept = cost_front(state.points, plan)
     if plan.limits.keys() & set(MEASURED):
         kept = [point for point in kept if not over(plan.limits, _timing(state, point))]
     chosen = proposed(kept)
@@ -71,9 +68,11 @@ def _propose(state: State) -> None:
 def _timing(state: State, point: Point) -> dict[str, float]:
     """Measured latency of a point beside the full model's; kept, so that it is measured once, whoever shows it."""
     if point.key not in state.journal.timing:
-        runs = [open_answering(state.path(name)) for name in (FULL, point.name)]
+        runs = [open_answering(state.path(name)) for name in (FULL_NAME, point.name)]
         with state.clock("measure"):
-            found = run_bench(runs, state.store.path, BATCHES, MEASURE, min(10, state.store.num_items), point.budget)
+            found = run_bench(
+                runs, state.store.path, BATCHES, state.measure_seconds, min(10, state.store.num_items), point.budget
+            )
         rows = {who: [msgspec.to_builtins(row) for row in found.rows[at::2]] for at, who in enumerate(("full", "lean"))}
         state.journal.timing[point.key] = {"machine": found.machine, **rows}
         state.save()

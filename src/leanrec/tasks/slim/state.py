@@ -12,10 +12,10 @@ from leanrec.build import OpenRun, open_run
 from leanrec.core.errors import ConfigError
 from leanrec.data.store import Store
 from leanrec.tasks.slim import journal as journals
-from leanrec.tasks.slim.candidates import FULL
+from leanrec.tasks.slim.candidates import FULL_NAME
 from leanrec.tasks.slim.journal import Journal, Point
-from leanrec.tasks.slim.plan import Plan, checked, same
-from leanrec.tasks.slim.watch import Tell, quiet
+from leanrec.tasks.slim.plan import Plan, check_numbers, same
+from leanrec.tasks.slim.watch import EventListener, quiet
 
 RUNS = "runs"
 
@@ -28,18 +28,22 @@ class State:
         out: Directory of the journal and the runs.
         hours: Time for training and judging, over all interruptions.
         tell: Told what happens.
+        measure_seconds: Time to measure latencies in, for each batch size.
 
     Raises:
         ConfigError: ``out`` holds something else, or a search with another plan.
     """
 
-    def __init__(self, plan: Plan, out: Path, hours: float, tell: Tell = quiet) -> None:
-        checked(plan.max_loss, hours)
+    def __init__(
+        self, plan: Plan, out: Path, hours: float, tell: EventListener = quiet, measure_seconds: float = 3.0
+    ) -> None:
+        check_numbers(plan.max_loss, hours)
         self.plan, self.out, self.limit, self.tell = plan, out, hours * 3600, tell
+        self.measure_seconds = measure_seconds
         self.store = Store.open(plan.data)
         self.opened: dict[str, OpenRun] = {}
-        if (out / journals.NAME).exists():
-            self.journal = journals.load(out)
+        if (out / journals.JOURNAL).exists():
+            self.journal = journals.load_journal(out)
             same(plan, self.journal.plan, out)
         elif out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ConfigError(f"{out} exists and holds no search; choose another --out")
@@ -48,7 +52,7 @@ class State:
 
     def save(self) -> None:
         """Write the journal."""
-        journals.save(self.journal, self.out)
+        journals.save_journal(self.journal, self.out)
 
     def path(self, name: str) -> Path:
         """The run of a candidate."""
@@ -63,7 +67,7 @@ class State:
     @property
     def full(self) -> OpenRun:
         """The trained full model."""
-        return self.open(FULL)
+        return self.open(FULL_NAME)
 
     @property
     def points(self) -> list[Point]:

@@ -10,16 +10,16 @@ from leanrec.artifact.manifest import read_manifest
 from leanrec.config import CONFIG, RunConfig, parse
 from leanrec.core.errors import CompositionError, ConfigError
 from leanrec.tasks.evaluation import Evaluation, evaluate_run
-from leanrec.tasks.slim.candidates import FULL, Candidate, fitted, recipes
+from leanrec.tasks.slim.candidates import FULL_NAME, Candidate, fitted, recipes
 from leanrec.tasks.slim.journal import Status, Trial
-from leanrec.tasks.slim.judge import front, points
+from leanrec.tasks.slim.judge import cost_front, points
 from leanrec.tasks.slim.plan import over
 from leanrec.tasks.slim.state import State
 from leanrec.tasks.slim.watch import GivenUp, Guard, NoTime, curve_of
 from leanrec.tasks.training import finished, run_training
 from leanrec.train.log import CsvLog, Several
 
-SAFE = 0.01
+_SAFE = 0.01
 """A point is worth giving dearer candidates up for if its p-value is at most this."""
 
 
@@ -56,7 +56,7 @@ class Trials:
             self.journal.seconds[key] = max(before, progress.seconds)
             self.state.save()
 
-        curve = curve_of(self.state.path(FULL)) if name != FULL else []
+        curve = curve_of(self.state.path(FULL_NAME)) if name != FULL_NAME else []
         guard = Guard(name, self.state.left + before, self.tell, kept, curve, hopeless)
         resume = (path / CONFIG).exists()
         manifest = run_training(
@@ -65,13 +65,13 @@ class Trials:
         self.journal.seconds[key] = manifest.train.seconds
 
     def _full(self) -> None:
-        path, left = self.state.path(FULL), self.state.left
+        path, left = self.state.path(FULL_NAME), self.state.left
         if finished(path):
             return
         self.state.save()
-        self.tell({"event": "trial", "name": FULL, "summary": "the full model", "left": left})
+        self.tell({"event": "trial", "name": FULL_NAME, "summary": "the full model", "left": left})
         try:
-            self._train(FULL, parse(self.plan.config))
+            self._train(FULL_NAME, parse(self.plan.config))
         except NoTime:
             raise ConfigError(
                 f"expected the full model trained within --hours {self.state.limit / 3600:g}, got no further in "
@@ -80,7 +80,7 @@ class Trials:
             ) from None
         self.state.save()
         gain = read_manifest(path).train.valid["ndcg@10"]
-        self.tell({"event": "trained", "name": FULL, "status": "done", "ndcg@10": gain, "left": self.state.left})
+        self.tell({"event": "trained", "name": FULL_NAME, "status": "done", "ndcg@10": gain, "left": self.state.left})
 
     def _candidates(self) -> dict[str, Candidate]:
         """All candidates that fit, by name; the journal lists them all, cheap ones first."""
@@ -143,7 +143,7 @@ class Trials:
     def _end(self, trial: Trial, status: Status, why: str) -> None:
         trial.status, trial.why = status, why
         self.state.save()
-        best = front(self.state.points, self.plan)
+        best = cost_front(self.state.points, self.plan)
         event: dict[str, Any] = {
             "event": "trained",
             "name": trial.name,
@@ -167,12 +167,12 @@ class Trials:
             return why
         if self.plan.cost == "flops":  # counted for a full history; compared at the histories of the users
             least["flops"] *= float(self._full_here().flops.mean()) / self.state.full.manifest.cost.flops
-        for point in front(self.state.points, self.plan):
-            if point.loss.p <= SAFE and getattr(point, self.plan.cost) <= least[self.plan.cost]:
+        for point in cost_front(self.state.points, self.plan):
+            if point.loss.p <= _SAFE and getattr(point, self.plan.cost) <= least[self.plan.cost]:
                 return f"{point.label} costs less and keeps the promise almost surely"
         return ""
 
     def _too_long(self, trial: Trial) -> bool:
-        full = self.journal.seconds[f"train {FULL}"]
+        full = self.journal.seconds[f"train {FULL_NAME}"]
         begun = self.journal.seconds.get(f"train {trial.name}", 0.0)
         return trial.effort * full - begun > self.state.left

@@ -12,12 +12,12 @@ from leanrec.train.checkpoint import Progress
 from leanrec.train.log import LOG_FILE
 from leanrec.train.loop import METRIC
 
-Tell = Callable[[dict[str, Any]], None]
+EventListener = Callable[[dict[str, Any]], None]
 """Told events, in the order trial, epoch, trained (again and again), confirmed, test, export; docs/guide says what is in each."""
 
 
 def quiet(event: dict[str, Any]) -> None:
-    """Tell nothing."""
+    """Ignore an event."""
 
 
 class GivenUp(Exception):
@@ -44,7 +44,7 @@ class Guard:
         self,
         name: str,
         left: float,
-        tell: Tell = quiet,
+        tell: EventListener = quiet,
         kept: Callable[[Progress], None] = lambda progress: None,
         curve: list[float] | None = None,
         hopeless: float = 0.0,

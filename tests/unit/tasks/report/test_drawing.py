@@ -11,7 +11,7 @@ import pytest
 
 from leanrec.tasks.report import svg
 from leanrec.tasks.report.groups import _parts
-from leanrec.tasks.report.html import document, el, table
+from leanrec.tasks.report.html import document, el, html_table
 from leanrec.tasks.report.svg import Mark
 
 
@@ -35,7 +35,7 @@ def test_a_document_asks_for_nothing() -> None:
 
 
 def test_long_cells_may_break() -> None:
-    made = text(table(["a", "b"], [["x", "y" * 40], ["z", "1"]]))
+    made = text(html_table(["a", "b"], [["x", "y" * 40], ["z", "1"]]))
     assert made.count('class="prose"') == 1 and made.count('scope="row"') == 2
 
 

@@ -9,7 +9,7 @@ import pytest
 from leanrec.config import parse
 from leanrec.core.errors import ConfigError
 from leanrec.core.types import Catalog
-from leanrec.tasks.slim.candidates import Candidate, bare, fitted, read, recipes
+from leanrec.tasks.slim.candidates import Candidate, fitted, read_candidate, recipes, with_defaults
 from leanrec.techniques import techniques
 from toys import catalog
 
@@ -18,7 +18,7 @@ FULL = parse({"backbone": {"name": "sasrec", "width": 32, "layers": 4, "heads": 
 
 
 def fit(text: str, name: str = "mine", epochs: int = 20) -> Candidate | str:
-    return fitted(read(name, text), FULL, Path("full"), epochs, CATALOG)
+    return fitted(read_candidate(name, text), FULL, Path("full"), epochs, CATALOG)
 
 
 @pytest.mark.parametrize("recipe", recipes(), ids=lambda recipe: recipe.name)
@@ -62,7 +62,7 @@ def test_techniques_can_be_named() -> None:
 
 
 def test_a_technique_without_a_file_is_tried_with_its_defaults() -> None:
-    recipe = bare("canet")
+    recipe = with_defaults("canet")
     assert recipe.how.start and recipe.techniques == {"canet"} and recipe.how.hopeless == 0
     assert isinstance(fitted(recipe, FULL, Path("full"), 20, CATALOG), Candidate)
 
@@ -104,10 +104,10 @@ def test_what_cannot_be_a_candidate_says_why() -> None:
     assert fit("[scale]\nlayers = 1.0\n") == "the full model's layers of 4 cannot be smaller"
     assert fit("# Nothing.\n") == "it would be the full model"
     shallow = parse({"backbone": {"name": "sasrec", "layers": 1}})
-    found = fitted(bare("skiprec"), shallow, Path("full"), 5, CATALOG)
+    found = fitted(with_defaults("skiprec"), shallow, Path("full"), 5, CATALOG)
     assert found == "expected at least 2 blocks to skip from, got backbone.layers=1; 8 would work"
 
 
 def test_a_recipe_with_an_unknown_field_is_refused() -> None:
     with pytest.raises(ConfigError, match="slim recipe mine: Object contains unknown field `epoch`"):
-        read("mine", "[slim]\nepoch = 3\n")
+        read_candidate("mine", "[slim]\nepoch = 3\n")

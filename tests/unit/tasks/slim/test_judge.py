@@ -10,7 +10,7 @@ from leanrec.core.errors import ConfigError
 from leanrec.core.stage import Stage
 from leanrec.evaluate.losses import PairedLoss
 from leanrec.tasks.slim.journal import Journal, Point, Proposal, Trial
-from leanrec.tasks.slim.judge import front, proposed
+from leanrec.tasks.slim.judge import cost_front, proposed
 from leanrec.tasks.slim.plan import Plan, over, parse_limits
 from leanrec.tasks.slim.result import at_budget, headline, hint
 from leanrec.tasks.slim.watch import GivenUp, Guard, NoTime
@@ -31,13 +31,13 @@ def names(points: list[Point]) -> list[str]:
 
 def test_the_front_has_what_is_cheaper_or_surer() -> None:
     found = [point("a", 5, 0.01), point("b", 3, 0.1), point("c", 4, 0.15), point("d", 1, 0.5), point("e", 9, 0.001)]
-    assert names(front(found, plan())) == ["b", "a", "e"]
+    assert names(cost_front(found, plan())) == ["b", "a", "e"]
 
 
 def test_counted_limits_rule_out() -> None:
     found = [point("big", 1, 0.01, 200), point("small", 2, 0.01, 100)]
-    assert names(front(found, plan(bytes=150))) == ["small"]
-    assert front(found, plan(bytes=50)) == []
+    assert names(cost_front(found, plan(bytes=150))) == ["small"]
+    assert cost_front(found, plan(bytes=50)) == []
 
 
 def test_at_most_four_are_proposed_the_surest_first_and_the_cheapest_last() -> None:

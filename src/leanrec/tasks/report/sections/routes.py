@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from leanrec.tasks.controls import CONTROL_LABELS
 from leanrec.tasks.report import svg
-from leanrec.tasks.report.facts import CONTROLS, RunFacts
-from leanrec.tasks.report.html import Child, el, table
+from leanrec.tasks.report.facts import RunFacts
+from leanrec.tasks.report.html import Child, el, html_table
 from leanrec.tasks.report.svg import figure
 
 ROUTES = 12
 """Routes in a histogram; rarer ones are added up."""
 
 
-def routes(run: RunFacts) -> list[Child]:
+def routes_section(run: RunFacts) -> list[Child]:
     """The routes of one run, and what they are worth; nothing for a run with a single route."""
     if len(run.routes) < 2 and not run.kept:
         return []
@@ -32,10 +33,10 @@ def routes(run: RunFacts) -> list[Child]:
         kept = svg.bars(names, [("kept", [100 * k for k in run.kept])], "% of users", f"Blocks kept by {run.name}")
         figures.append(figure("Blocks kept", kept, "Share of test users for whom each block runs."))
     parts: list[Child] = [el("h2", f"Routes of {run.name}"), el("div", *figures, class_="figures")]
-    parts.append(table(["route", "share of users"], [[name, f"{share:.1%}"] for name, share in top]))
+    parts.append(html_table(["route", "share of users"], [[name, f"{share:.1%}"] for name, share in top]))
     if run.controls:
         rows = []
-        for name, label in CONTROLS.items():
+        for name, label in CONTROL_LABELS.items():
             if name in run.controls:
                 found = run.controls[name]
                 lead = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found["lead"]) if "lead" in found else ""
@@ -43,5 +44,5 @@ def routes(run: RunFacts) -> list[Child]:
         caption = (
             "What the routes are worth: held against choices that do not look at the user, on at most 2,000 users."
         )
-        parts.append(table(["routes", "NDCG@10", "FLOPs", "learned routes lead by [95 %]"], rows, caption))
+        parts.append(html_table(["routes", "NDCG@10", "FLOPs", "learned routes lead by [95 %]"], rows, caption))
     return parts

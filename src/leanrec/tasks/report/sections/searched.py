@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from leanrec.tasks.report import svg
-from leanrec.tasks.report.html import Child, el, table
+from leanrec.tasks.report.html import Child, el, html_table
 from leanrec.tasks.report.svg import Mark, figure
-from leanrec.tasks.words import human, labelled, size
+from leanrec.tasks.words import human, labelled, megabytes
 
 
-def searched(search: dict[str, Any]) -> list[Child]:
+def searched_section(search: dict[str, Any]) -> list[Child]:
     """Every candidate of a search, and its proposals."""
     points = [point for trial in search["candidates"] for point in trial["points"]]
     unit = search["cost"]
@@ -60,8 +60,8 @@ def searched(search: dict[str, Any]) -> list[Child]:
         el("h2", "What was tried"),
         el("p", text),
         el("div", figure("Every candidate", plot, caption), class_="figures"),
-        table(columns, rows, "On validation, the dearest budget that was judged."),
-        table(confirmed, proposals, "Confirmed on users held back.") if proposals else None,
+        html_table(columns, rows, "On validation, the dearest budget that was judged."),
+        html_table(confirmed, proposals, "Confirmed on users held back.") if proposals else None,
     ]  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def _tried(trial: dict[str, Any]) -> list[str]:
         return [trial["name"], f"{trial['status']}: {trial['why']}", "", "", "", "", f"{trial['seconds']:.0f}"]
     point = trial["points"][-1]
     loss = point["loss"]
-    sizes = [human(point["flops"]), size(point["bytes"]), f"{trial['seconds']:.0f}"]
+    sizes = [human(point["flops"]), megabytes(point["bytes"]), f"{trial['seconds']:.0f}"]
     return [_named(point), trial["summary"], f"{-100 * loss['mean']:+.1f} %", f"{-100 * loss['upper']:+.1f} %", *sizes]
 
 

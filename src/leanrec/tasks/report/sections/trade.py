@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from leanrec.tasks.controls import CONTROL_LABELS
 from leanrec.tasks.report import svg
-from leanrec.tasks.report.facts import BATCHES, CONTROLS, NDCG, Facts
-from leanrec.tasks.report.html import Child, el, table
+from leanrec.tasks.report.facts import BATCHES, NDCG, Facts
+from leanrec.tasks.report.html import Child, el, html_table
 from leanrec.tasks.report.svg import Mark, figure
-from leanrec.tasks.words import human, size
+from leanrec.tasks.words import human, megabytes
 
 
-def trade(facts: Facts) -> list[Child]:
+def trade_section(facts: Facts) -> list[Child]:
     """Quality against FLOPs, latency and bytes: plots, and one table under them."""
     timing = {(row["name"], row["batch"]): row for row in facts.timing}
     base = facts.runs[0]
@@ -31,7 +32,7 @@ def trade(facts: Facts) -> list[Child]:
         for name, control in run.controls.items():
             if name != "learned" and control["flops_ratio"] > 0:
                 at = control["flops_ratio"] * base.evaluation.flops_full
-                text = f"{CONTROLS.get(name, name)} ({run.name})"
+                text = f"{CONTROL_LABELS.get(name, name)} ({run.name})"
                 dots.append(Mark(at, control["metrics"]["ndcg@10"], text, series=5, labelled=False))
     caption = "Counted. Rings: controls of the routes; a line: the same model at other budgets. Higher and further left is better."
     figures = [
@@ -52,7 +53,7 @@ def trade(facts: Facts) -> list[Child]:
             f"{run.evaluation.metrics['hr@10']:.4f}",
             human(run.flops),
             f"{run.params:,}",
-            size(run.bytes),
+            megabytes(run.bytes),
             *(f"{timing[run.name, batch][q]:.2f}" for batch in BATCHES for q in ("p50", "p99")),
         ]
         for run in facts.runs
@@ -63,5 +64,5 @@ def trade(facts: Facts) -> list[Child]:
     return [
         el("h2", "What it costs, and what it keeps"),
         el("div", *figures, class_="figures"),
-        table(columns, rows, caption),
+        html_table(columns, rows, caption),
     ]

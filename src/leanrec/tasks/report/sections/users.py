@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from leanrec.tasks.report import svg
 from leanrec.tasks.report.facts import NDCG, Facts, RunFacts
-from leanrec.tasks.report.html import Child, el, table
+from leanrec.tasks.report.html import Child, el, html_table
 from leanrec.tasks.report.svg import figure
 from leanrec.tasks.words import human
 
 
-def groups(facts: Facts) -> list[Child]:
+def groups_section(facts: Facts) -> list[Child]:
     """Quality and cost by group of users."""
     figures: list[Child] = []
     tables: list[Child] = []
@@ -40,11 +40,11 @@ def groups(facts: Facts) -> list[Child]:
             ]
             for i in range(len(labels))
         ]
-        tables.append(table([title, "users", *names], rows, f"NDCG@10 and FLOPs as a share of {names[0]}'s"))
+        tables.append(html_table([title, "users", *names], rows, f"NDCG@10 and FLOPs as a share of {names[0]}'s"))
     return [el("h2", "Who pays, who gains"), el("div", *figures, class_="figures"), *tables]
 
 
-def examples(run: RunFacts, base: RunFacts) -> list[Child]:
+def examples_section(run: RunFacts, base: RunFacts) -> list[Child]:
     """Single users of a run: history, route, what came next and what was recommended."""
     cards: list[Child] = []
     whole = max(base.evaluation.flops.max(), 1)

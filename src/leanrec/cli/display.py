@@ -42,6 +42,10 @@ class Display(AbstractContextManager["Display"]):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the last state on the terminal and draw no more."""
         if self.live is not None:
             self.live.stop()
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from leanrec.cli.reports import keys, whole_numbers
+from leanrec.cli.results import keys, whole_numbers
 from leanrec.core.errors import ConfigError
 
 

@@ -14,14 +14,15 @@ from leanrec.artifact.exported import Exported
 from leanrec.artifact.manifest import Manifest
 from leanrec.artifact.worth import Worth
 from leanrec.build import OpenRun
-from leanrec.cli.output import note, table
+from leanrec.cli.output import note, print_table
 from leanrec.core.errors import ConfigError
 from leanrec.data.simulate import ceiling
 from leanrec.data.store import Store, write_parquet
 from leanrec.evaluate.metrics import CUTOFFS, intervals, summarise
 from leanrec.evaluate.patterns import decided, information, keep_rates
 from leanrec.tasks import Evaluation, Part, told
-from leanrec.tasks.words import human, size
+from leanrec.tasks.controls import CONTROL_LABELS
+from leanrec.tasks.words import human, megabytes
 
 
 def keys(text: str) -> list[str]:
@@ -140,8 +141,8 @@ def show_evaluation(result: dict[str, Any]) -> None:
     seen = "seen items left out" if result["exclude_seen"] else "seen items kept"
     what = result["run"]
     if "export" in result:
-        what = "{out} ({weights}, {size})".format(**result["export"], size=size(result["export"]["bytes"]))
-    table(
+        what = "{out} ({weights}, {size})".format(**result["export"], size=megabytes(result["export"]["bytes"]))
+    print_table(
         f"{what} on {result['split']}: {result['users']:,} users, {result['items']:,} items, {seen}",
         ["metric", *(f"@{k}" for k in CUTOFFS)],
         [
@@ -153,10 +154,14 @@ def show_evaluation(result: dict[str, Any]) -> None:
     for kind, values in result.get("kinds", {}).items():
         best = result["oracle"].get(kind)
         reach = f" of {best['ndcg@10']:.4f} reachable" if best else ""
-        table(f"{kind} users", ["ndcg@10", "hr@10"], [(f"{values['ndcg@10']:.4f}{reach}", f"{values['hr@10']:.4f}")])
+        print_table(
+            f"{kind} users", ["ndcg@10", "hr@10"], [(f"{values['ndcg@10']:.4f}{reach}", f"{values['hr@10']:.4f}")]
+        )
     show_cost(result["run"], result["cost"])
     if len(result["routes"]) > 1:
-        table("routes", ["route", "share"], [(route, f"{share:.1%}") for route, share in result["routes"].items()])
+        print_table(
+            "routes", ["route", "share"], [(route, f"{share:.1%}") for route, share in result["routes"].items()]
+        )
     if "blocks" in result:
         _show_blocks(result["blocks"])
     if "controls" in result:
@@ -170,7 +175,7 @@ def _show_blocks(blocks: dict[str, Any]) -> None:
     """How often every block runs, as one line of bars, and how much of that is about the user."""
     kept = blocks["kept"]
     bars = "".join(SHADES[round(rate * (len(SHADES) - 1))] for rate in kept)
-    table(
+    print_table(
         "blocks",
         ["", ""],
         [
@@ -182,30 +187,16 @@ def _show_blocks(blocks: dict[str, Any]) -> None:
     )
 
 
-CONTROLS = {
-    "learned": "learned routes",
-    "full": "full model alone",
-    "whole": "whole network for all",
-    "static": "best static route or mix",
-    "matched": "matched random routes",
-    "uniform": "uniform random routes",
-    "rates": "blocks kept at random, learned rates",
-    "coin": "a coin for every block",
-    "small": "small model alone",
-    "oracle": "oracle of kinds",
-}
-
-
 def _show_controls(result: dict[str, Any]) -> None:
     """The learned routes beside their controls, and the curve of budgets."""
     name, rows = "ndcg@10", []
-    for control, label in CONTROLS.items():
+    for control, label in CONTROL_LABELS.items():
         if control in result["controls"]:
             found = result["controls"][control]
             lead = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found["lead"]) if "lead" in found else ""
             rows.append((label, f"{found['metrics'][name]:.4f}", f"{found['flops_ratio']:.1%}", lead))
-    table("controls", ["routes", "NDCG@10", "FLOPs", "learned routes lead by [95 %]"], rows)
-    table(
+    print_table("controls", ["routes", "NDCG@10", "FLOPs", "learned routes lead by [95 %]"], rows)
+    print_table(
         "one model, every budget",
         ["budget", "FLOPs", "NDCG@10"],
         [(p["budget"], f"{p['flops_ratio']:.1%}", f"{p[name]:.4f}") for p in result["curve"]],
@@ -218,13 +209,13 @@ def _with_interval(value: float, interval: list[float]) -> str:
 
 def show_cost(title: str, cost: dict[str, Any]) -> None:
     """Counted cost as a table."""
-    rows = [("params (counted)", f"{cost['params']:,}"), ("size (counted)", size(cost["bytes"]))]
+    rows = [("params (counted)", f"{cost['params']:,}"), ("size (counted)", megabytes(cost["bytes"]))]
     if "flops_per_user" in cost:
         rows.append(("FLOPs per user (counted)", human(cost["flops_per_user"])))
         rows.append(("of the full model, router and head included", f"{cost['flops_ratio']:.1%}"))
         rows.append(("of the full model, body alone", f"{cost['body_ratio']:.1%}"))
     rows += [(f"FLOPs, route {r['route']} (counted)", human(r["flops"])) for r in cost.get("routes", [])]
-    table(f"cost of {title}", ["", ""], rows)
+    print_table(f"cost of {title}", ["", ""], rows)
 
 
 def show_description(result: dict[str, Any]) -> None:
@@ -233,14 +224,14 @@ def show_description(result: dict[str, Any]) -> None:
     rows += [("objective", result["objective"]), ("techniques", ", ".join(result["techniques"]) or "none")]
     rows += [("data", result["data"]), ("params (counted)", f"{result['params']:,}")]
     rows.append(("FLOPs per user at full length (counted)", human(result["flops_full"])))
-    table(str(result["run"]), ["", ""], rows, numbers=False)
+    print_table(str(result["run"]), ["", ""], rows, numbers=False)
 
 
 def show_bench(result: dict[str, Any]) -> None:
     """Measured times as a table."""
     first = result["rows"][0]["run"]
     ratios = {(r["run"], r["batch"]): r for r in result["ratios"]}
-    table(
+    print_table(
         "measured, runs taking turns",
         ["run", "batch", "p50 ms", "p99 ms", "users/s", "memory MB", f"times as fast as {first}"],
         [
@@ -261,7 +252,7 @@ def show_bench(result: dict[str, Any]) -> None:
 
 def show_items(result: dict[str, Any]) -> None:
     """One user's recommendations as a table."""
-    table(
+    print_table(
         f"route {result['route']}, {result['flops_ratio']:.0%} of the full model's FLOPs",
         ["item", "title", "score"],
         [(item["item"], item["title"], f"{item['score']:.3f}") for item in result["items"]],
@@ -291,9 +282,9 @@ def show_export(result: dict[str, Any]) -> None:
         lost = "\nint8: NDCG@10 {ndcg_int8:.4f} for {ndcg:.4f} on {users:,} validation users, {overlap:.1%} of lists alike".format(
             **result["loss"]
         )
-    table(
-        f"{result['out']}: {result['format']}, {len(result['routes'])} routes, {size(result['bytes'])}",
+    print_table(
+        f"{result['out']}: {result['format']}, {len(result['routes'])} routes, {megabytes(result['bytes'])}",
         ["part", "size"],
-        [(name, size(count)) for name, count in result["parts"].items()],
+        [(name, megabytes(count)) for name, count in result["parts"].items()],
         f"within {result['parity']:.1g} of the run; next: leanrec recommend {result['out']} --history KEY,KEY,...{trust}{lost}",
     )

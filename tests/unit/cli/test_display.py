@@ -6,7 +6,7 @@ import io
 import json
 from typing import Any
 
-from leanrec.cli.live import Display, minutes
+from leanrec.cli.display import Display, minutes
 
 LOSS = {"mean": 0.012, "low": 0.0, "high": 0.03, "upper": 0.025, "p": 0.02}
 POINT = {"name": "canet", "budget": 0.5, "flops": 10.0, "bytes": 5, "params": 5, "loss": LOSS}
