@@ -29,6 +29,6 @@ def by_route(
     """
     for group in grouped(routes, len(model.backbone.blocks), worth):
         device = batch.items.device
-        part = batch if group.rows is None else batch.rows(torch.from_numpy(group.rows).to(device))
-        skip = None if group.skip is None else torch.from_numpy(group.skip).to(device)
+        part = batch if group.rows is None else batch.rows(torch.as_tensor(group.rows, device=device))
+        skip = None if group.skip is None else torch.as_tensor(group.skip, device=device)
         yield slice(None) if group.rows is None else group.rows, group.routes, model.represent(part, group.route, skip)
