@@ -7,7 +7,7 @@ needs to know which backbone it edits. Sub-models are prefixes: the first channe
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -81,6 +81,11 @@ class ItemTable(nn.Module, ABC):
             k: Number of items.
             exclude: int64 [B, S] item ids that may not be returned, padded with 0.
         """
+
+
+Exits = Callable[[Tensor, int], Tensor]
+"""Asked after each block, but the last, with the states [B, e] that would score the users' next items and the number of the block:
+which users leave there, bool [B]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +220,7 @@ class Backbone(nn.Module, ABC):
         last_only: bool = False,
         keep_layers: bool = False,
         skip: Tensor | None = None,
+        exits: Exits | None = None,
     ) -> Hidden:
         """Run the blocks of a route.
 
@@ -226,6 +232,7 @@ class Backbone(nn.Module, ABC):
             keep_layers: Also return the states after every block.
             skip: Of the route's blocks, those that each user skips besides, bool [B, L]: a block gathers the users that
                 keep it, runs on them and puts them back. Excludes ``gates``.
+            exits: Asked who leaves; who left skips the blocks that follow. Excludes ``gates``.
 
         Returns:
             States [B, T, e], or [B, e] with ``last_only``.
@@ -234,6 +241,8 @@ class Backbone(nn.Module, ABC):
         if skip is not None:
             idle = skip.all(0)
             order = [i for i in order if not idle[i]]
+        if exits is not None:
+            skip = torch.zeros(batch.size, len(self.blocks), dtype=torch.bool) if skip is None else skip.clone()
         blocks: list[Block] = [self.blocks[i] for i in order]  # pyright: ignore[reportAssignmentType]
         reach = self.longest if torch.compiler.is_exporting() else batch.items.shape[1]
         plan: list[Steps] = [(0,) if last_only else None]
@@ -250,12 +259,25 @@ class Backbone(nn.Module, ABC):
                 keep = gates.layers[..., i : i + 1]
                 y = keep * y + (1 - keep) * ctx.restrict(x, have, want)
             x = y
+            if exits is not None and skip is not None and i != order[-1]:
+                self._leave(x, ctx, want, route, exits, i, skip)
             if keep_layers:
                 kept.append(x)
         x = ctx.restrict(x, plan[-1], (0,)) if last_only else x
         x = self.norm(x, ctx.channels)
         x = _open(self.left(x, route.emb), gates)
-        return Hidden(x.squeeze(1) if last_only else x, tuple(kept))
+        return Hidden(x.squeeze(1) if last_only else x, tuple(kept), skip)
+
+    def _leave(
+        self, x: Tensor, ctx: Context, have: Steps, route: Route, exits: Exits, block: int, skip: Tensor
+    ) -> None:
+        """Ask the users who ran a block whether they leave after it, and mark in ``skip`` [B, L] what follows for who does."""
+        rows = (~skip[:, block]).nonzero().squeeze(1)
+        if not len(rows):
+            return
+        newest = ctx.rows(rows.to(x.device)).restrict(x[rows.to(x.device)], have, (0,))
+        states = self.left(self.norm(newest, None), route.emb).squeeze(1)
+        skip[rows[exits(states.float(), block).to(rows.device)], block + 1 :] = True
 
     def check(self, route: Route) -> None:
         """Refuse a route this backbone cannot run.
@@ -308,9 +330,11 @@ class Backbone(nn.Module, ABC):
 
 def _gathered(block: Block, x: Tensor, ctx: Context, have: Steps, want: Steps, kept: Tensor) -> Tensor:
     """A block run on the users bool [B] that keep it; the others' states pass by."""
-    rows = kept.nonzero().squeeze(1)
+    rows = kept.nonzero().squeeze(1).to(x.device)
     if len(rows) == len(x):
         return block(x, ctx, have, want)
+    if not len(rows):
+        return ctx.restrict(x, have, want)
     return ctx.restrict(x, have, want).index_copy(0, rows, block(x[rows], ctx.rows(rows), have, want))
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from leanrec.core.backbone import Backbone, ItemTable
+from leanrec.core.backbone import Backbone, Exits, ItemTable
 from leanrec.core.errors import CompositionError, ConfigError
 from leanrec.core.pricing import Pricing
 from leanrec.core.types import FULL, Batch, Gates, Route
@@ -60,7 +60,16 @@ class HeldOut:
 
 
 class RouteChoice(nn.Module, ABC):
-    """Fills the slot `Recommender.choice`: which route each user takes."""
+    """Fills the slot `Recommender.choice`: which route each user takes.
+
+    One that decides while the model runs (early exit) also has
+
+        exits(model, states, block, budget)     asked after each block, but the last, with the states [B, e] that would score the
+                                                users' next items: which users leave there, bool [B]. The route of a user who
+                                                leaves is that of the blocks until there
+
+    and `routes` then gives the routes that users start on.
+    """
 
     @abstractmethod
     def all_routes(self) -> tuple[Route, ...]:
@@ -71,8 +80,8 @@ class RouteChoice(nn.Module, ABC):
         """The route of each of the B users of a batch; see `Recommender.routes`."""
 
     @abstractmethod
-    def decide(self, model: Recommender, batch: Batch) -> Tensor:
-        """Scores [B, K] of the routes for the users of a batch."""
+    def decide(self, model: Recommender, batch: Batch) -> Tensor | None:
+        """Scores [B, K] of the routes for the users of a batch; None where no route is scored before the model runs."""
 
     @abstractmethod
     def pricing(self) -> Pricing | None:
@@ -222,13 +231,18 @@ class Recommender(nn.Module):
         """
         return [FULL] * batch.size if self.choice is None else self.choice.routes(self, batch, budget)
 
+    def exits(self, budget: float | None = None) -> Exits | None:
+        """Who leaves after a block, at a budget; None if routes are chosen before the model runs."""
+        exits: Callable[..., Tensor] | None = getattr(self.choice, "exits", None)
+        return None if exits is None else lambda states, block: exits(self, states, block, budget)
+
     def budgets(self) -> tuple[float, float] | None:
         """The least and the largest mean cost that can be asked for, as shares of the full model's FLOPs; None if no choice."""
         return None if self.choice is None else self.choice.budgets()
 
-    def represent(self, batch: Batch, route: Route = FULL, skip: Tensor | None = None) -> Tensor:
-        """States [B, e] of the newest step, in the space of the item table; ``skip`` as in `Backbone.encode`."""
-        return self.backbone.encode(self.backbone.query(batch), route, last_only=True, skip=skip).states
+    def represent(self, batch: Batch, route: Route = FULL) -> Tensor:
+        """States [B, e] of the newest step, in the space of the item table."""
+        return self.backbone.encode(self.backbone.query(batch), route, last_only=True).states
 
     def score(self, batch: Batch, route: Route = FULL) -> Tensor:
         """Scores [B, N] of the whole catalogue; column j is item j + 1."""

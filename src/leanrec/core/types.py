@@ -137,7 +137,9 @@ class Hidden:
     Attributes:
         states: float [B, T, w] for all steps, or [B, w] when only the newest step was asked for; w is the route's width.
         layers: The states after every block that ran, if they were asked for.
+        skipped: bool [B, L], the blocks that each user left out, where users did not all run the same ones.
     """
 
     states: Tensor
     layers: tuple[Tensor, ...] = ()
+    skipped: Tensor | None = None

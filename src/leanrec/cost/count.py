@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from leanrec.core.backbone import Exits
 from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL, Batch, Cost, Route, blank_context
@@ -44,7 +45,7 @@ class Flops:
         self.light = on_meta(model)
         self.bodies: dict[tuple[int, Route, bool], tuple[int, int]] = {}
         self.heads: dict[int, int] = {}
-        self.chosen: dict[int, int] = {}
+        self.chosen: dict[tuple[int, Route], int] = {}
 
     def request(self, steps: int, route: Route = FULL, head: bool = True, last_only: bool = True) -> int:
         """FLOPs to answer one user on a given route.
@@ -62,12 +63,21 @@ class Flops:
         flops, channels = self._body(steps, route, last_only)
         return flops + (self._head(channels) if head else 0)
 
-    def routing(self, steps: int) -> int:
-        """FLOPs to choose the route of one user with ``steps`` events."""
-        if steps not in self.chosen:
+    def routing(self, steps: int, route: Route = FULL) -> int:
+        """FLOPs to choose the route of one user with ``steps`` events, who takes ``route`` in the end.
+
+        Where users leave between blocks, it is all that a user who leaves computes beside the blocks until there for the newest
+        step: what decides, and the states of older steps that only later blocks would have read.
+        """
+        exits = self.light.exits()
+        key = steps, FULL if exits is None else route
+        if key not in self.chosen:
             batch = _history(self.light, steps)
-            self.chosen[steps] = _count(lambda: self.light.decide(batch))[0]
-        return self.chosen[steps]
+            self.chosen[key] = _count(lambda: self.light.decide(batch))[0]
+            if exits is not None:
+                self.chosen[key] += _count(lambda: _leaving(self.light, batch, route, exits))[0]
+                self.chosen[key] -= self._body(steps, route, True)[0]
+        return self.chosen[key]
 
     def _body(self, steps: int, route: Route, last_only: bool) -> tuple[int, int]:
         """FLOPs of the backbone, and the channels of its states."""
@@ -96,7 +106,7 @@ def flops_per_user(
 def route_costs(model: Recommender, steps: int) -> list[tuple[Route, int]]:
     """Every route with its FLOPs per user for a history of ``steps`` events, routing included, in the model's order."""
     flops = Flops(model)
-    return [(route, flops.request(steps, route) + flops.routing(steps)) for route in model.all_routes()]
+    return [(route, flops.request(steps, route) + flops.routing(steps, route)) for route in model.all_routes()]
 
 
 def interpolated(count: Callable[[int], int], lengths: np.ndarray) -> np.ndarray:
@@ -121,6 +131,18 @@ def newest(model: Recommender, batch: Batch, route: Route, last_only: bool = Tru
     """The newest states [B, e] of a batch."""
     backbone = model.backbone
     return model.represent(batch, route) if last_only else backbone.encode(backbone.query(batch), route).states[:, -1]
+
+
+def _leaving(model: Recommender, batch: Batch, route: Route, exits: Exits) -> Tensor:
+    """The newest states [1, e] of a user who starts on all blocks and leaves after the last of a route."""
+    last = max(route.layers or (), default=len(model.backbone.blocks) - 1)
+
+    def leaves(states: Tensor, block: int) -> Tensor:
+        exits(states, block)
+        return torch.tensor([block == last])
+
+    whole = Route(route.emb, route.width)
+    return model.backbone.encode(model.backbone.query(batch), whole, last_only=True, exits=leaves).states
 
 
 def on_meta(model: Recommender) -> Recommender:

@@ -197,9 +197,10 @@ class Engine:
         scores = np.full((len(histories), k), -np.inf, np.float32)
         taken = [Route()] * len(histories)
         for rows, items, lengths in by_length(histories, self.runner.max_length, self.length_batching):
-            for members, routes, states in self.runner.by_route(items, lengths, budget):
+            routes = self.runner.routes(items, lengths, budget)
+            for members, own, states in self.runner.by_route(items, lengths, routes, budget):
                 at = rows[members]
-                for row, route in zip(at.tolist(), routes, strict=True):
+                for row, route in zip(at.tolist(), own, strict=True):
                     taken[row] = route
                 for some, gone in _NOTHING if exclude is None else left_out([exclude[row] for row in at]):
                     here = at[some]

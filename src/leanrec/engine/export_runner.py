@@ -98,10 +98,10 @@ class ExportRunner:
         return whole
 
     def by_route(
-        self, items: np.ndarray, lengths: np.ndarray, budget: float | None
+        self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route], budget: float | None
     ) -> Iterator[tuple[np.ndarray | slice, Sequence[Route], np.ndarray]]:
         """See `Runner.by_route`."""
-        for group in grouped(self.routes(items, lengths, budget)):
+        for group in grouped(routes):
             rows = slice(None) if group.rows is None else group.rows
             own, longest = lengths[rows], None if group.rows is None else lengths[rows].max()
             yield rows, group.routes, self.states(items[rows, :longest], own, group.route)

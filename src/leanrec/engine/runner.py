@@ -33,17 +33,18 @@ class Runner(Protocol):
         ...
 
     def by_route(
-        self, items: np.ndarray, lengths: np.ndarray, budget: float | None
+        self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route], budget: float | None
     ) -> Iterable[tuple[np.ndarray | slice, Sequence[Route], Any]]:
-        """Run every user on the route that is chosen for it.
+        """Run every user on its own route.
 
         Args:
             items: Histories int64 [B, T].
             lengths: int64 [B].
-            budget: Mean cost wanted, as a share of the full model's FLOPs; None for the model's usual one.
+            routes: What ``routes`` gave for the B users at this budget.
+            budget: For a model whose users may leave between blocks.
 
         Yields:
-            Some of the users by their places in the batch, their routes, and their states as of ``states``.
+            Some of the users by their places in the batch, the routes they took, and their states as of ``states``.
         """
         ...
 

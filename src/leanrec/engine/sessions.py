@@ -174,7 +174,7 @@ class Sessions:
                     states = self._step(session, session.memories, item, route)
                 self.steps += len(ids)
             else:
-                states = self._recompute(session, window, route)
+                states, route = self._recompute(session, window, route, budget)
                 self.recomputed += 1
             self._users[user] = session
             self.bytes += session.nbytes
@@ -200,14 +200,15 @@ class Sessions:
         session.length += 1
         return states
 
-    def _recompute(self, session: Session, window: np.ndarray, route: Route) -> Any:
+    def _recompute(self, session: Session, window: np.ndarray, route: Route, budget: float | None) -> tuple[Any, Route]:
         lengths, steps = np.array([window.shape[1]]), window.shape[1]
         layout = self.runner.layout(route)
         session.route, session.length, session.memories = route, steps, None
         if layout is None or (steps >= self.runner.max_length and not self.runner.slides(route)):
-            return self.runner.states(window, lengths, route)
+            ((_, (route,), states),) = self.runner.by_route(window, lengths, [route], budget)
+            return states, route
         states, session.memories = remembered(self.runner, layout, window, lengths, route)
-        return states
+        return states, route
 
 
 def remembered(

@@ -63,17 +63,17 @@ class TorchRunner:
 
     @torch.inference_mode()
     def by_route(
-        self, items: np.ndarray, lengths: np.ndarray, budget: float | None
+        self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route], budget: float | None
     ) -> list[tuple[np.ndarray | slice, Sequence[Route], Tensor]]:
         """See `Runner.by_route`."""
-        batch = self._batch(items, lengths)
-        found = by_route(self.encoder, batch, self.model.routes(batch, budget))
-        return [(rows, routes, states.float()) for rows, routes, states in found]
+        found = by_route(self.encoder, self._batch(items, lengths), routes, self.model.exits(budget))
+        return [(rows, taken, states.float()) for rows, taken, states in found]
 
     def layout(self, route: Route) -> Layout | None:
         """See `StepRunner.layout`."""
         if route not in self._layouts:
-            memories = stepping.memories(self.model.backbone, route)
+            known = self.model.exits() is None  # else where a user leaves, and so its route, is known only in the end
+            memories = stepping.memories(self.model.backbone, route) if known else None
             self._layouts[route] = None if memories is None else Layout(memories, self.max_length)
         return self._layouts[route]
 

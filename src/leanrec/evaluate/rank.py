@@ -39,6 +39,7 @@ def rank(
     targets: np.ndarray,
     exclude_seen: bool = False,
     routes: Choose | None = None,
+    budget: float | None = None,
 ) -> Ranking:
     """Rank every target among the N items.
 
@@ -51,6 +52,7 @@ def rank(
         targets: int64 [U], the item that each question asks for.
         exclude_seen: Leave out the items of each user's history.
         routes: The route of every user of a batch; by default those the model chooses.
+        budget: Mean cost at which the model chooses, as a share of its FLOPs; None for its usual one.
     """
     ranks = np.zeros(len(targets), np.int64)
     taken: list[Route] = [Route()] * len(targets)
@@ -59,7 +61,8 @@ def rank(
         batch = question.batch.to(device)
         wanted = torch.from_numpy(targets[question.rows]).to(device)
         seen = question.seen if exclude_seen else None
-        for some, on, states in by_route(model, batch, (routes or model.routes)(batch)):
+        own = model.routes(batch, budget) if routes is None else routes(batch)
+        for some, on, states in by_route(model, batch, own, model.exits(budget) if routes is None else None):
             rows = question.rows[some]
             gone = None if seen is None else seen.of(some)
             ranks[rows] = ranks_of(model.items, states, wanted[some], gone).cpu().numpy()

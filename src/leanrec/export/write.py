@@ -94,6 +94,11 @@ def export_model(
     """
     versions = onnx.versions() if form == "onnx" else pt2.versions()
     model = frozen(source.model)
+    if model.exits() is not None:
+        raise ArtifactError(
+            f"expected routes that are chosen before the model runs, got {type(model.choice).__name__}, which lets users leave "
+            "between blocks; serve the run itself"
+        )
     if len(model.all_routes()) > 1 and model.pricing() is None:
         raise ArtifactError(
             "expected a model whose routes are calibrated, got one whose training has not ended; train it to the end"

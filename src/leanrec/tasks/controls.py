@@ -13,6 +13,7 @@ import numpy as np
 from leanrec.artifact.manifest import read_manifest
 from leanrec.build import OpenRun, build
 from leanrec.config import Choice, RunConfig, parse
+from leanrec.core.by_route import routes_taken
 from leanrec.core.errors import ConfigError
 from leanrec.core.types import FULL, Batch, Route
 from leanrec.cost.count import flops_per_user, interpolated
@@ -109,7 +110,7 @@ class RoutedPart:
         chosen = np.zeros(len(self.asked.users), np.int64)
         model = self.run.model
         for question in ask(self.store, self.asked, model.backbone.max_length, SCORING, model.reads):
-            chosen[question.rows] = [index[route] for route in model.routes(question.batch, budget)]
+            chosen[question.rows] = [index[route] for route in routes_taken(model, question.batch, budget)]
         return one_hot(chosen, len(self.routes))
 
     @property

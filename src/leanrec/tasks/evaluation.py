@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -84,12 +83,11 @@ def evaluate_run(
 ) -> Evaluation:
     """Rank all users of a part and count what each request cost; with a ``route``, all of them on it."""
     asked = questions(store, run.split(store), part)
-    choose = (
-        partial(run.model.routes, budget=checked_budget(budget, run.model.budgets() is not None))
-        if route is None
-        else everyone_on(route)
-    )
-    return with_costs(run, store, asked, rank_part(run.model, store, asked, exclude_seen, choose, progress, part))
+    if route is None:
+        budget = checked_budget(budget, run.model.budgets() is not None)
+    choose = None if route is None else everyone_on(route)
+    ranking = rank_part(run.model, store, asked, exclude_seen, choose, progress, part, budget)
+    return with_costs(run, store, asked, ranking)
 
 
 def with_costs(run: OpenRun, store: Store, asked: Questions, ranking: Ranking) -> Evaluation:
@@ -101,7 +99,7 @@ def with_costs(run: OpenRun, store: Store, asked: Questions, ranking: Ranking) -
         asked.users,
         targets(store, asked),
         ranking,
-        flops=np.array([flops.request(n, route) + flops.routing(n) for n, route in routed]),
+        flops=np.array([flops.request(n, route) + flops.routing(n, route) for n, route in routed]),
         flops_full=float(np.mean([flops.request(n) for n, _ in routed])),
         body=float(np.mean([flops.request(n, route, head=False) for n, route in routed])),
         body_full=float(np.mean([flops.request(n, head=False) for n, _ in routed])),
@@ -116,17 +114,19 @@ def rank_part(
     routes: Choose | None = None,
     progress: Report = silent,
     what: str = "rank",
+    budget: float | None = None,
 ) -> Ranking:
     """Ranks and routes of the users that are asked for.
 
     Args:
         routes: The route of every user of a batch; by default those the model chooses.
         what: Shown by ``progress``.
+        budget: At which the model chooses; as in `evaluate_run`.
     """
     batches = with_progress(
         ask(store, asked, model.backbone.max_length, SCORING, model.reads), what, len(asked.users), progress
     )
-    return rank(model, batches, targets(store, asked), exclude_seen, routes)
+    return rank(model, batches, targets(store, asked), exclude_seen, routes, budget)
 
 
 def everyone_on(route: Route) -> Choose:

@@ -13,7 +13,7 @@ from torch import Tensor
 from leanrec.backbones import backbones
 from leanrec.core.grouping import grouped, skipped
 from leanrec.core.recommender import Recommender
-from leanrec.core.types import FULL, Batch, Route
+from leanrec.core.types import FULL, Batch, Hidden, Route
 from toys import random_batch, randomise, scores_by_route
 
 ITEMS, BLOCKS, LONGEST = 20, 3, 6
@@ -32,18 +32,23 @@ names = pytest.mark.parametrize("name", SHAPES)
 class Counted(Recommender):
     """Notes of every run its users, its route, and whether users skip blocks of it."""
 
-    def represent(self, batch: Batch, route: Route = FULL, skip: Tensor | None = None) -> Tensor:
-        self.runs.append((batch.size, route, skip is not None))
-        return super().represent(batch, route, skip)
+    runs: list[tuple[int, Route, bool]]
 
 
 def make(name: str = "nextitnet") -> Counted:
     entry = backbones.get(name)
     config = entry.config(width=8, layers=BLOCKS, max_length=LONGEST, **SHAPES[name])
     torch.manual_seed(0)
-    model = Counted(entry.build(config, ITEMS), lambda model, batch, states, targets: {})
+    backbone = entry.build(config, ITEMS)
+    model = Counted(backbone, lambda model, batch, states, targets: {})
     randomise(model, 0.3)
-    model.runs = list[tuple[int, Route, bool]]()
+    model.runs, encode = [], backbone.encode
+
+    def counted(batch: Batch, route: Route = FULL, **options: Any) -> Hidden:
+        model.runs.append((batch.size, route, options.get("skip") is not None))
+        return encode(batch, route, **options)
+
+    backbone.encode = counted  # pyright: ignore[reportAttributeAccessIssue]
     return model.eval()
 
 
