@@ -17,7 +17,7 @@ from leanrec.core.pricing import Pricing
 from leanrec.core.recommender import HeldOut, Recommender, RouteChoice
 from leanrec.core.types import FULL, Batch, Route
 from leanrec.cost.count import Flops, route_costs
-from leanrec.data.batches import Limits, ask, questions, targets
+from leanrec.data.batches import BatchLimits, ask, questions, targets
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.engine.engine import Engine
@@ -195,7 +195,7 @@ def test_older_steps_that_only_later_blocks_read_are_paid_for() -> None:
 def test_evaluation_reports_the_routes_that_were_taken(tiny_store: Store) -> None:
     model = make(items=tiny_store.num_items)
     asked = questions(tiny_store, Split.leave_one_out(tiny_store), "test")
-    batches = lambda: ask(tiny_store, asked, LONGEST, Limits(100, 10**4))  # noqa: E731
+    batches = lambda: ask(tiny_store, asked, LONGEST, BatchLimits(100, 10**4))  # noqa: E731
     found = rank(model, batches(), targets(tiny_store, asked))
     assert len(set(found.routes)) > 1
     each = {
