@@ -34,6 +34,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from leanrec.artifact.exported import WEIGHTS
+from leanrec.artifact.weights import SharedWeights
 from leanrec.backbones import backbones
 from leanrec.build import OpenRun, open_run
 from leanrec.core.recommender import Recommender
@@ -44,11 +46,10 @@ from leanrec.cost.machine import machine
 from leanrec.engine.engine import Engine
 from leanrec.engine.export_runner import open_export
 from leanrec.engine.memories import Memories
-from leanrec.engine.parts import opener
 from leanrec.engine.torch_runner import TorchRunner
-from leanrec.export.onnx import converted, save
-from leanrec.export.program import frozen, parts, traced
-from leanrec.export.weights import Weights
+from leanrec.export.program import frozen, parts
+from leanrec.export.write import write_parts
+from leanrec.formats import formats
 from leanrec.items.screen import Screen
 from leanrec.items.topk import top_k_of
 from rows import append
@@ -414,14 +415,13 @@ def built(name: str, width: int, layers: int, length: int, items: int) -> Recomm
 
 def exported(model: Recommender, folder: Path, sessions: bool = False) -> dict[str, Callable[..., Any]]:
     """The graphs of a model, by name, run by ONNX Runtime."""
-    weights, protos = Weights(), {}
-    for part in parts(model, sessions):
-        protos[part.name] = converted(part, traced(part, model), weights)
-    places = weights.save(folder / "weights.safetensors")
-    open_part = opener(folder, "onnx")
-    for name, proto in protos.items():
-        save(proto, folder / f"{name}.onnx", places)
-    return {name: open_part(f"{name}.onnx") for name in protos}
+    weights, form = SharedWeights(), formats.get("onnx").build()
+    written = write_parts(model, parts(model, sessions), folder, form, weights)
+    places = weights.save(folder / WEIGHTS)
+    for finish in written.values():
+        finish(places)
+    open_part = form.open(folder)
+    return {part.name: open_part(f"{part.name}.{form.ending}") for part in written}
 
 
 def read_log(path: Path) -> list[list[str]]:

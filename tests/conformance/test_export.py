@@ -6,35 +6,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torch
 
 from conformance.settings import BACKBONES
 from conformance.test_models import dear_models, make
-from leanrec.artifact.onnx_graph import read_graph
+from exporting import written
 from leanrec.core.recommender import Recommender
-from leanrec.engine.parts import opener
-from leanrec.export.onnx import converted, save
-from leanrec.export.parity import BATCHES, LIMIT, compared
-from leanrec.export.program import Part, frozen, parts, traced
-from leanrec.export.weights import Weights
+from leanrec.export.parity import COMPARED, LIMIT, compared
+from leanrec.export.program import ModelPart, frozen, parts
+from leanrec.formats.onnx import Onnx
+from leanrec.formats.onnx.graph import read_graph
 from toys import randomise
 
 QUICK = 2
 """Parts of each model that are tried by default: the router or scores, and the first encoders; tracing takes seconds."""
 
 
-def assert_same(model: Recommender, chosen: list[Part], folder: Path) -> None:
-    weights = Weights()
-    protos = {part.name: converted(part, traced(part, model), weights) for part in chosen}
-    places = weights.save(folder / "weights.safetensors")
-    for name, proto in protos.items():
-        save(proto, folder / f"{name}.onnx", places)
-        assert read_graph(folder / f"{name}.onnx").foreign() is None
-    open_part = opener(folder, "onnx")
-    files = {f"{part.name}.onnx": part for part in chosen}
-    torch.manual_seed(0)
-    found = list(compared(model, files, lambda file, inputs: open_part(file)(*inputs)))
-    assert {(parity.part, parity.batch) for parity in found} == {(file, users) for file in files for users in BATCHES}
+def assert_same(model: Recommender, chosen: list[ModelPart], folder: Path) -> None:
+    open_part = written(model, chosen, folder, Onnx())
+    for file in folder.glob("*.onnx"):
+        assert read_graph(file).foreign() is None
+    by_name = {part.name: part for part in chosen}
+    found = list(compared(model, by_name, open_part))
+    assert {(parity.part, parity.batch) for parity in found} == {(n, users) for n in by_name for users in COMPARED}
     for parity in found:
         assert parity.error <= LIMIT, parity
 

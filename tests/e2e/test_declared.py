@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 from e2e.command import leanrec
 from e2e.conftest import TINY
 from forging import edited, overwritten, reweighted, signed, weights_of
-from leanrec.artifact.exported import SCALE
+from leanrec.artifact.weights import SCALE
 from leanrec.build import open_run
 from leanrec.core.errors import ArtifactError
 from leanrec.engine.export_runner import open_export
@@ -240,7 +240,10 @@ def coded(export: Path) -> None:
     def change(tree: dict[str, Any]) -> None:
         tree |= {"format": "pt2", "matrix": "", "codes": [{"codes": "k", "centroids": "c"}], "router": ENCODER}
         tree["plan"].append(tree["plan"][0] | {"route": "w4"})
+        tree |= json.loads(json.dumps(tree).replace(".onnx", ".pt2"))
 
+    for part in export.glob("*.onnx"):
+        part.rename(part.with_suffix(".pt2"))
     edited(export, change)
 
 

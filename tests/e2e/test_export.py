@@ -157,7 +157,7 @@ def test_the_table_shows_parts(run: Path, tmp_path: Path) -> None:
 
 
 def test_refusals_leave_nothing(run: Path, tmp_path: Path) -> None:
-    assert "expected --format onnx or pt2, got 'tflite'" in refused(
+    assert "expected a format, got 'tflite'; known: onnx, pt2" in refused(
         tmp_path, "export", run, "--format", "tflite", "--out", tmp_path / "out"
     )
     (tmp_path / "full").mkdir()
@@ -207,7 +207,7 @@ def test_a_damaged_export_is_refused(name: str, harm: Callable[[Path], None], te
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
-        ('"schema": 2', '"schema": 9', "has schema version 9, this leanrec reads 2; export again or upgrade"),
+        ('"schema": 3', '"schema": 9', "has schema version 9, this leanrec reads 3; export again or upgrade"),
         ('"max_length": 12', '"max_length": 13', "export.json of export .* was edited"),
         ('"flops_full"', '"fl0ps_full"', "export.json of export .* is damaged: .*fl0ps_full"),
     ],

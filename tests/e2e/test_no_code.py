@@ -225,7 +225,7 @@ def test_a_torch_program_is_opened_only_when_asked(
         ("serve", path),
     ):
         assert refused(mark, *command) == (
-            f"expected an ONNX export, got a pt2 export in {path}, and opening one can run any code that is in it; "
+            f"expected an export that cannot run code, got the pt2 export {path}, and opening one can run any code that is in it; "
             "if you know who made it add --trust (from Python trust=True), or export the run as onnx"
         )
     assert leanrec("recommend", path, *HISTORY, "--trust").code == 0

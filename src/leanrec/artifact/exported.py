@@ -3,7 +3,7 @@
     export.json          Exported; written last
     weights.safetensors  every weight once, whichever parts use it
     catalog.json         keys and titles in id order
-    NAME.onnx, NAME.pt2  parts: graphs that read the weights
+    NAME.ENDING          parts: graphs that read the weights, in one of `leanrec.formats`
 
 Only plain names inside the directory are ever opened, and no file is used before its checksum fits.
 """
@@ -24,13 +24,13 @@ from leanrec.core.errors import ArtifactError
 from leanrec.core.plain import Catalog, Memory
 from leanrec.core.ranges import Count, Many
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 NAME, WEIGHTS, CATALOG = "export.json", "weights.safetensors", "catalog.json"
-SCALE = ".scale"
-"""Behind the name of an int8 weight, the weight that holds its scales, one a row."""
+HISTORY, STEP, STATES = ("items", "lengths"), ("ids", "at"), ("states",)
+"""First inputs of parts: histories [B, T] and their lengths [B]; the newest items [B] and their steps [B]; states [B, D]."""
 ROUTING = ("routing.costs", "routing.budgets", "routing.prices")
 """Weights that turn scores of routes into routes: costs [T + 1, K], budgets [G], prices [G]."""
-PART = re.compile(r"[A-Za-z0-9_.-]+\.(onnx|pt2)")
+PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _ZEROS = "0" * 64
 
 
@@ -111,11 +111,12 @@ class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         leanrec: Version that wrote it.
         created: ISO 8601, UTC.
         source: sha256 of the run's manifest.
-        format: Of the parts.
+        format: Of the parts; the name of one of `leanrec.formats`.
         versions: What made the parts, and the ONNX opset.
         weights: How the weights are stored; int8 ones have a scale per row, and are float32 again once opened.
         max_length: Longest history that is read.
         flops_full: FLOPs of the full model's request.
+        inputs: Names of the inputs of every part, in order, by its file.
         plan: Every route.
         router: The part that scores the routes; empty if there is one route. Costs and prices are among the weights.
         usual: Price of compute where no budget is asked for.
@@ -134,12 +135,13 @@ class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     leanrec: str
     created: str
     source: str
-    format: Literal["onnx", "pt2"]
+    format: str
     versions: dict[str, str | int]
     weights: Literal["float32", "int8"]
     data: DataRef
     max_length: Count
     flops_full: Many
+    inputs: dict[str, tuple[str, ...]]
     plan: tuple[RoutePlan, ...]
     router: str = ""
     usual: float = 0.0
@@ -151,6 +153,11 @@ class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     limit: float
     loss: Loss | None = None
     files: dict[str, FileRef] = {}
+
+    def parts(self) -> set[str]:
+        """The files of all parts."""
+        graphs = {name for plan in self.plan for name in (plan.part, plan.remember, plan.step)}
+        return {*graphs, self.router, self.scores} - {""}
 
 
 class Items(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -230,11 +237,11 @@ def _decode(raw: bytes, path: Path) -> Exported:
 
 
 def _check_names(exported: Exported, path: Path) -> None:
-    graphs = {name for plan in exported.plan for name in (plan.part, plan.remember, plan.step)}
-    named = {WEIGHTS, CATALOG, *graphs, exported.router, exported.scores} - {""}
+    graphs = exported.parts()
+    named = {WEIGHTS, CATALOG, *graphs}
     foreign = sorted(name for name in exported.files if name not in named)
     missing = sorted(named - set(exported.files))
-    hostile = sorted(name for name in named - {WEIGHTS, CATALOG} if not PART.fullmatch(name))
+    hostile = sorted(name for name in graphs if not PART.fullmatch(name))
     if foreign or missing or hostile or not exported.plan:
         got = (hostile or foreign or missing or ["no route"])[0]
         raise ArtifactError(

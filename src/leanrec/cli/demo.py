@@ -9,7 +9,7 @@ import typer
 
 from leanrec.cli.options import MeasureSecondsOption
 from leanrec.cli.output import Json, emit, note
-from leanrec.cli.slim import ExportOption, search_and_report, show_search
+from leanrec.cli.slim import NO_EXPORT, search_and_report, show_search
 from leanrec.config import override, parse, read_recipe
 from leanrec.core.errors import ConfigError
 from leanrec.data.simulate import Shop, simulate
@@ -47,7 +47,7 @@ def demo_command(
     settings = [f"train.epochs={epochs}"] if epochs else []
     config = parse(override(read_recipe(_RECIPE), settings))
     plan = searches.plan_of(config, out / "shop", max_loss, {}, demonstrated())
-    found = search_and_report(plan, out / "slim", _HOURS, as_json, ExportOption.none, measure_seconds)
+    found = search_and_report(plan, out / "slim", _HOURS, as_json, NO_EXPORT, measure_seconds)
     result = {"out": str(out), **found}
     if as_json:
         emit(result)

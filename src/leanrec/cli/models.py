@@ -21,6 +21,7 @@ from leanrec.core.registry import did_you_mean
 from leanrec.core.writing import written
 from leanrec.data.datasets import DATASETS
 from leanrec.export.parity import LIMIT
+from leanrec.formats import formats
 from leanrec.objectives import objectives
 from leanrec.tasks.words import megabytes
 from leanrec.techniques import techniques
@@ -29,7 +30,7 @@ from leanrec.train.log import Bar, CsvLog, Several
 
 def listing(what: str) -> list[tuple[str, str]]:
     """Names and one-line summaries of a kind of thing."""
-    registries = {"backbones": backbones, "techniques": techniques, "objectives": objectives}
+    registries = {"backbones": backbones, "techniques": techniques, "objectives": objectives, "formats": formats}
     if what in registries:
         return [(name, registries[what].get(name).summary) for name in registries[what].names()]
     if what == "recipes":
@@ -253,7 +254,7 @@ def recommend_command(
 def export_command(
     run: RunArgument,
     out: Annotated[Path, typer.Option("--out", help="Directory to write; new or empty.")],
-    form: Annotated[str, typer.Option("--format", help="onnx, or pt2, which is opened with --trust only.")] = "onnx",
+    form: Annotated[str, typer.Option("--format", help="What to write; see `leanrec list formats`.")] = "onnx",
     limit: Annotated[float, typer.Option(help="Largest error against the run that is accepted.", min=0)] = LIMIT,
     sessions: Annotated[
         bool, typer.Option("--sessions", help="Also write what takes single steps, for events that arrive one by one.")
@@ -270,8 +271,6 @@ def export_command(
 
     Example: leanrec recommend exported --history 1193,661,914
     """
-    if form not in ("onnx", "pt2"):
-        raise ConfigError(f"expected --format onnx or pt2, got {form!r}")
     if weights not in ("float32", "int8"):
         raise ConfigError(f"expected --weights float32 or int8, got {weights!r}")
     opened = open_run(run)

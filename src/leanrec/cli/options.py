@@ -17,7 +17,7 @@ ExcludeSeenOption = Annotated[
     ),
 ]
 TrustOption = Annotated[
-    bool, typer.Option("--trust", help="Open a pt2 export, too: only one of your own, since it can run any code.")
+    bool, typer.Option("--trust", help="Open a pt2 export, too: only one you trust, since it can run any code.")
 ]
 MeasureSecondsOption = Annotated[
     float,

@@ -20,6 +20,7 @@ from leanrec.data.simulate import ceiling
 from leanrec.data.store import Store, write_parquet
 from leanrec.evaluate.metrics import CUTOFFS, intervals, summarise
 from leanrec.evaluate.patterns import decided, information, keep_rates
+from leanrec.formats import format_names
 from leanrec.tasks import Evaluation, Part, told
 from leanrec.tasks.controls import CONTROL_LABELS
 from leanrec.tasks.words import human, megabytes
@@ -277,7 +278,7 @@ def export_result(out: Path, exported: Exported) -> dict[str, Any]:
 
 def show_export(result: dict[str, Any]) -> None:
     """The parts of an export as a table."""
-    lost, trust = "", " --trust" if result["format"] == "pt2" else ""
+    lost, trust = "", " --trust" if result["format"] in format_names(runs_code=True) else ""
     if "loss" in result:
         lost = "\nint8: NDCG@10 {ndcg_int8:.4f} for {ndcg:.4f} on {users:,} validation users, {overlap:.1%} of lists alike".format(
             **result["loss"]

@@ -15,7 +15,7 @@ from leanrec.cli.output import Json, emit, note, print_table, stages
 from leanrec.config import override, parse, read_recipe
 from leanrec.core.errors import ConfigError
 from leanrec.core.writing import held, written
-from leanrec.export.write import Format
+from leanrec.formats import format_names, formats
 from leanrec.tasks import slim as searches
 from leanrec.tasks.report import subject, write_report
 from leanrec.tasks.words import human, megabytes
@@ -28,12 +28,8 @@ class CostOption(StrEnum):
     bytes = "bytes"
 
 
-class ExportOption(StrEnum):
-    """What the winner is exported as."""
-
-    onnx = "onnx"
-    pt2 = "pt2"
-    none = "none"
+NO_EXPORT = "none"
+"""Given as a format: no export."""
 
 
 def slim_command(
@@ -55,8 +51,10 @@ def slim_command(
     exclude_seen: ExcludeSeenOption = None,
     measure_seconds: MeasureSecondsOption = 3.0,
     export: Annotated[
-        ExportOption | None,
-        typer.Option(help="Export the winner as this; by default as onnx where leanrec[onnx] is installed."),
+        str | None,
+        typer.Option(
+            help="Export the winner as this, see `leanrec list formats`, or none; by default onnx where leanrec[onnx] is installed."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -68,6 +66,8 @@ def slim_command(
 
     Example: leanrec slim data --backbone sasrec --limit p99_ms=5,bytes=20MB train.epochs=30 --out lean
     """
+    if export not in (None, NO_EXPORT):
+        formats.get(export)  # refused before hours of search
     tree = read_recipe(recipe) if recipe else {}
     if backbone:
         tree.setdefault("backbone", {})["name"] = backbone
@@ -103,7 +103,7 @@ def search_and_report(
     out: Path,
     hours: float,
     as_json: bool,
-    export: ExportOption | None = None,
+    export: str | None = None,
     measure_seconds: float = 3.0,
 ) -> dict[str, Any]:
     """Search, keep and export the winner, and write ``slim.json`` and the report."""
@@ -114,10 +114,9 @@ def search_and_report(
         if journal.chosen is not None:
             searches.keep_winner(journal, state.path(journal.chosen.name), out)
         found = searches.search_result(journal, state.full, out, state.store)
-        if journal.chosen is not None and export != ExportOption.none:
+        if journal.chosen is not None and export != NO_EXPORT:
             _save(found, out)  # whatever becomes of the export
-            form = None if export is None else msgspec.convert(export.value, Format)
-            found["export"] = searches.export_chosen(out, form, display)
+            found["export"] = searches.export_chosen(out, export, display)
         _save(found, out)
         display.close()
         if not finished or not (out / "report.html").exists():
@@ -163,11 +162,13 @@ def _show_export(export: dict[str, Any] | None) -> None:
     if export["path"] is None:
         note(f"not exported: {export['why']}")
         return
-    more = (
-        ""
-        if export["format"] == "onnx"
-        else "; open it with --trust; pip install 'leanrec[onnx]' and --export onnx make one that needs neither that nor torch"
-    )
+    more = ""
+    if export["format"] in format_names(runs_code=True):
+        safe = " or ".join(
+            f"--export {name} (pip install {' '.join(formats.get(name).build().packages)})"
+            for name in format_names(runs_code=False)
+        )
+        more = f"; open it with --trust; {safe} makes one that needs no trust"
     note(f"exported as {export['format']}, {megabytes(export['bytes'])}: {export['path']}{more}")
 
 

@@ -9,17 +9,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from leanrec.artifact.export_checks import check_export
-from leanrec.artifact.exported import ROUTING, WEIGHTS, Exported, read_export
-from leanrec.core.errors import ArtifactError
+from leanrec.artifact.exported import HISTORY, ROUTING, WEIGHTS, Exported, read_export
+from leanrec.artifact.weights import read_weights
+from leanrec.core.errors import ArtifactError, ConfigError
 from leanrec.core.grouping import grouped
 from leanrec.core.plain import PAD, Route
 from leanrec.core.pricing import Pricing
 from leanrec.engine.codes import CodedItems
 from leanrec.engine.engine import Engine
+from leanrec.engine.export_checks import check_export
 from leanrec.engine.memories import Layout
-from leanrec.engine.parts import Graph, opener, read_weights
+from leanrec.engine.runner import StepRunner
 from leanrec.engine.scoring import TILE, Score, best_columns
+from leanrec.formats import format_names, formats
+from leanrec.formats.base import Format, Runnable
 
 AT_ONCE = 8
 """Most states that a graph scores in one call: it may hold many times as many numbers as it returns."""
@@ -27,21 +30,22 @@ NUMBERS = 2**15
 """Numbers of a layer's states, padding included, that a graph reads at once: more take memory and save little."""
 
 
-class ExportRunner:
-    """See `engine.runner.Runner`. Parts are opened when they are first needed.
+class ExportRunner(StepRunner):
+    """Runs the parts of an export, each opened when it is first needed.
 
     Args:
         folder: Of the export, which has been checked.
         exported: Its manifest.
+        form: Its format.
         expand: Whether a compressed item table is written out as vectors: faster, and larger than if it had never been compressed.
     """
 
-    def __init__(self, folder: Path, exported: Exported, expand: bool = False) -> None:
+    def __init__(self, folder: Path, exported: Exported, form: Format, expand: bool = False) -> None:
         weights = read_weights(folder / WEIGHTS)
         self.num_items, self.max_length = exported.data.items, exported.max_length
-        self.exported, self._graphs, self._lock = exported, dict[str, Graph](), threading.Lock()
+        self.exported, self._opened, self._lock = exported, dict[str, Runnable](), threading.Lock()
         self._steps = max(1, NUMBERS // exported.channels)
-        self._open = opener(folder, exported.format, expand)
+        self._open = form.open(folder, expand)
         self._plan = {Route.parse(plan.route): plan for plan in exported.plan}
         self._layouts = {
             route: Layout(plan.memories, self.max_length) for route, plan in self._plan.items() if plan.step
@@ -58,78 +62,76 @@ class ExportRunner:
             costs, budgets, prices = (np.array(weights[name]) for name in ROUTING)
             self.pricing = Pricing(tuple(self._plan), costs, budgets, prices, exported.usual)
 
-    def graph(self, part: str) -> Graph:
-        """A part, opened once."""
-        if part not in self._graphs:
+    def part(self, name: str) -> Runnable:
+        """A part by its file, opened once."""
+        if name not in self._opened:
             with self._lock:
-                if part not in self._graphs:
-                    self._graphs[part] = self._open(part)
-        return self._graphs[part]
+                if name not in self._opened:
+                    self._opened[name] = self._open(name)
+        return self._opened[name]
 
     def open_all(self) -> None:
         """Open every part, so that no request waits for it."""
-        graphs = {name for plan in self._plan.values() for name in (plan.part, plan.remember, plan.step)}
-        for part in {*graphs, self.exported.router, self.exported.scores} - {""}:
-            self.graph(part)
+        for name in self.exported.parts():
+            self.part(name)
 
     def routes(self, items: np.ndarray, lengths: np.ndarray, budget: float | None) -> Sequence[Route]:
-        """See `Runner.routes`."""
         if self.pricing is None:
             return [self._only or Route()] * len(items)
         scores = self._read(self.exported.router, items, lengths, len(self._plan))
         return self.pricing.choose(scores, lengths, budget)
 
     def states(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> np.ndarray:
-        """See `Runner.states`."""
         plan = self._plan[route]
         return self._read(plan.part, items, lengths, plan.width)
 
-    def _read(self, part: str, items: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
-        """The first output [B, w] of a part that reads items [B, T] and lengths [B], some users at a time.
+    def _read(self, name: str, items: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
+        """The first output [B, w] of a part that reads histories [B, T], some users at a time.
 
         Raises:
             ArtifactError: It has another shape.
         """
-        graph, users = self.graph(part), max(1, self._steps // items.shape[1])
-        found = [graph(items[at : at + users], lengths[at : at + users])[0] for at in range(0, len(items), users)]
+        part, users = self.part(name), max(1, self._steps // items.shape[1])
+        inputs = self._inputs(name, items, lengths)
+        found = [part(*(array[at : at + users] for array in inputs))[0] for at in range(0, len(items), users)]
         whole = found[0] if len(found) == 1 else np.concatenate(found)
         if whole.shape != (len(items), width):
-            raise ArtifactError(f"expected {[len(items), width]} of {part}, got {list(whole.shape)}; export again")
+            raise ArtifactError(f"expected {[len(items), width]} of {name}, got {list(whole.shape)}; export again")
         return whole
+
+    def _inputs(self, name: str, items: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        """What a part that reads histories takes, in its order."""
+        given = dict(zip(HISTORY, (items, lengths), strict=True))
+        return [given[column] for column in self.exported.inputs[name]]
 
     def by_route(
         self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route], budget: float | None
     ) -> Iterator[tuple[np.ndarray | slice, Sequence[Route], np.ndarray]]:
-        """See `Runner.by_route`."""
         for group in grouped(routes):
             rows = slice(None) if group.rows is None else group.rows
             own, longest = lengths[rows], None if group.rows is None else lengths[rows].max()
             yield rows, group.routes, self.states(items[rows, :longest], own, group.route)
 
     def layout(self, route: Route) -> Layout | None:
-        """See `StepRunner.layout`."""
         return self._layouts.get(route)
 
     def slides(self, route: Route) -> bool:
-        """See `StepRunner.slides`."""
         return self._plan[route].slides
 
     def remember(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> tuple[np.ndarray, Sequence[np.ndarray]]:
-        """See `StepRunner.remember`."""
-        states, *rows = self.graph(self._plan[route].remember)(items, lengths)
+        name = self._plan[route].remember
+        states, *rows = self.part(name)(*self._inputs(name, items, lengths))
         return states, rows
 
     def step(
         self, ids: np.ndarray, at: np.ndarray, read: Sequence[np.ndarray], route: Route
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `StepRunner.step`."""
-        states, rows = self.graph(self._plan[route].step)(ids, at, *read)
+        states, rows = self.part(self._plan[route].step)(ids, at, *read)
         return states, rows
 
     def best(
         self, states: np.ndarray, k: int, exclude: np.ndarray | None, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Runner.best`."""
         scored = self._scored(states.shape[1], allowed)
         few = scored.users or len(states)
         found = []
@@ -163,16 +165,16 @@ class ExportRunner:
         if self._matrix is not None:
             return _products(self._matrix[1:] if allowed is None else self._matrix[allowed], width)
         if self._coded is None:
-            return self._by_graph(allowed)
+            return self._by_part(allowed)
         if allowed is None:
             return _Scored(self._coded.num_items, self._coded.score)
         return _products(self._coded.vectors(allowed), width)
 
-    def _by_graph(self, allowed: np.ndarray | None) -> _Scored:
-        graph, channels = self.graph(self.exported.scores), self.exported.channels
+    def _by_part(self, allowed: np.ndarray | None) -> _Scored:
+        part, channels = self.part(self.exported.scores), self.exported.channels
 
         def score(states: np.ndarray, places: slice, out: np.ndarray) -> None:
-            found = graph(np.pad(states, ((0, 0), (0, channels - states.shape[1]))))[0]
+            found = part(np.pad(states, ((0, 0), (0, channels - states.shape[1]))))[0]
             out[:] = found if allowed is None else found[:, allowed - 1]
 
         return _Scored(self.num_items if allowed is None else len(allowed), score, AT_ONCE)
@@ -232,22 +234,33 @@ def open_export(
         threads: See `Engine`.
         warm: Open every part now, not when the first request needs it.
         expand: See `ExportRunner`.
-        trust: Open a pt2 export, too; what is in one can run any code in this process.
+        trust: Open a format whose files can run any code in this process, too.
 
     Raises:
-        ArtifactError: A file is missing, damaged, hostile or of another version, or it is a pt2 export without ``trust``.
+        ArtifactError: A file is missing, damaged, hostile or of another version, or opening the format needs ``trust``.
         ServeError: The runtime is not installed.
     """
     path = Path(path)
     exported, catalog = read_export(path)
-    if exported.format == "pt2" and not trust:
+    form = _format(path, exported.format)
+    if form.runs_code and not trust:
         raise ArtifactError(
-            f"expected an ONNX export, got a pt2 export in {path}, and opening one can run any code that is in it; "
-            "if you know who made it add --trust (from Python trust=True), or export the run as onnx"
+            f"expected an export that cannot run code, got the {form.name} export {path}, and opening one can run any code that "
+            "is in it; if you know who made it add --trust (from Python trust=True), or export the run as "
+            + " or ".join(format_names(runs_code=False))
         )
-    check_export(path, exported)
-    runner = ExportRunner(path, exported, expand)
+    check_export(path, exported, form)
+    runner = ExportRunner(path, exported, form, expand)
     if warm:
         runner.open_all()
     flops = {Route.parse(plan.route): plan.flops for plan in exported.plan}
     return Engine(runner, catalog, flops, exported.flops_full, threads=threads), exported
+
+
+def _format(path: Path, name: str) -> Format:
+    try:
+        return formats.get(name).build()
+    except ConfigError as error:
+        raise ArtifactError(
+            f"cannot open the export {path}: {error}; install the package that adds this format, or export again"
+        ) from error

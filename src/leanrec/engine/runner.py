@@ -9,6 +9,7 @@ import numpy as np
 
 from leanrec.core.plain import Route
 from leanrec.core.pricing import Pricing
+from leanrec.engine.memories import Layout
 
 
 class Runner(Protocol):
@@ -58,5 +59,32 @@ class Runner(Protocol):
             k: At most N.
             exclude: int64 [B, S] ids that may not be returned, padded with 0. Missing answers have the score -inf.
             allowed: int64 [K], ascending ids that alone may be returned, or None for all.
+        """
+        ...
+
+
+class StepRunner(Runner, Protocol):
+    """A runner that can also take one step."""
+
+    def layout(self, route: Route) -> Layout | None:
+        """The memories of a route; None where an event must be computed from the whole history."""
+        ...
+
+    def slides(self, route: Route) -> bool:
+        """Whether memories stay exact when a history outgrows what the model reads."""
+        ...
+
+    def remember(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> tuple[Any, Sequence[np.ndarray]]:
+        """States of histories [B, T], and the rows [B, T, w] of every memory."""
+        ...
+
+    def step(self, ids: np.ndarray, at: np.ndarray, read: Sequence[np.ndarray], route: Route) -> tuple[Any, np.ndarray]:
+        """States after the newest items int64 [B] at steps int64 [B], and the new rows [B, M * w] of all memories.
+
+        Args:
+            ids: The items.
+            at: Their steps.
+            read: As `Memories.read` gives it.
+            route: Of the memories.
         """
         ...

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -16,39 +16,12 @@ from leanrec.engine.answers import Recommendation
 from leanrec.engine.asking import Asked
 from leanrec.engine.engine import Engine
 from leanrec.engine.memories import Layout, Memories
-from leanrec.engine.runner import Runner
+from leanrec.engine.runner import StepRunner
 from leanrec.engine.threads import alone
 
 MOST_BYTES = 256 * 2**20
 SEEN = 4096
 """Newest items of a user that are kept, to leave them out if that is asked for."""
-
-
-class StepRunner(Runner, Protocol):
-    """A runner that can also take one step."""
-
-    def layout(self, route: Route) -> Layout | None:
-        """The memories of a route; None where an event must be computed from the whole history."""
-        ...
-
-    def slides(self, route: Route) -> bool:
-        """Whether memories stay exact when a history outgrows what the model reads."""
-        ...
-
-    def remember(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> tuple[Any, Sequence[np.ndarray]]:
-        """States of histories [B, T], and the rows [B, T, w] of every memory."""
-        ...
-
-    def step(self, ids: np.ndarray, at: np.ndarray, read: Sequence[np.ndarray], route: Route) -> tuple[Any, np.ndarray]:
-        """States after the newest items int64 [B] at steps int64 [B], and the new rows [B, M * w] of all memories.
-
-        Args:
-            ids: The items.
-            at: Their steps.
-            read: As `Memories.read` gives it.
-            route: Of the memories.
-        """
-        ...
 
 
 @dataclass

@@ -15,6 +15,7 @@ from leanrec.core.by_route import by_route
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Route
 from leanrec.engine.memories import Layout
+from leanrec.engine.runner import StepRunner
 from leanrec.items import bfloat16
 from leanrec.items.screen import screen_of
 
@@ -25,8 +26,8 @@ FEW = 4
 """Users whose answers are screened so; more share one product."""
 
 
-class TorchRunner:
-    """See `engine.runner.Runner`.
+class TorchRunner(StepRunner):
+    """Runs a model with torch.
 
     Args:
         model: The recommender; it is put into eval mode.
@@ -53,24 +54,20 @@ class TorchRunner:
 
     @torch.inference_mode()
     def routes(self, items: np.ndarray, lengths: np.ndarray, budget: float | None) -> list[Route]:
-        """See `Runner.routes`."""
         return self.model.routes(self._batch(items, lengths), budget)
 
     @torch.inference_mode()
     def states(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> Tensor:
-        """See `Runner.states`."""
         return self.encoder.represent(self._batch(items, lengths), route).float()
 
     @torch.inference_mode()
     def by_route(
         self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route], budget: float | None
     ) -> list[tuple[np.ndarray | slice, Sequence[Route], Tensor]]:
-        """See `Runner.by_route`."""
         found = by_route(self.encoder, self._batch(items, lengths), routes, self.model.exits(budget))
         return [(rows, taken, states.float()) for rows, taken, states in found]
 
     def layout(self, route: Route) -> Layout | None:
-        """See `StepRunner.layout`."""
         if route not in self._layouts:
             known = self.model.exits() is None  # else where a user leaves, and so its route, is known only in the end
             memories = stepping.memories(self.model.backbone, route) if known else None
@@ -78,12 +75,10 @@ class TorchRunner:
         return self._layouts[route]
 
     def slides(self, route: Route) -> bool:
-        """See `StepRunner.slides`."""
         return stepping.slides(self.model.backbone, route)
 
     @torch.inference_mode()
     def remember(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> tuple[Tensor, list[np.ndarray]]:
-        """See `StepRunner.remember`."""
         states, rows = stepping.remember(self.model.backbone, self._batch(items, lengths), route)
         return states, [row.float().cpu().numpy() for row in rows]
 
@@ -91,7 +86,6 @@ class TorchRunner:
     def step(
         self, ids: np.ndarray, at: np.ndarray, read: Sequence[np.ndarray], route: Route
     ) -> tuple[Tensor, np.ndarray]:
-        """See `StepRunner.step`."""
         newest, steps, *given = (torch.from_numpy(array).to(self.device) for array in (ids, at, *read))
         states, rows = stepping.step(self.model.backbone, newest, steps, given, route)
         return states, rows.float().cpu().numpy()
@@ -100,7 +94,6 @@ class TorchRunner:
     def best(
         self, states: Tensor, k: int, exclude: np.ndarray | None, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Runner.best`."""
         gone = None if exclude is None else torch.from_numpy(exclude).to(self.device)
         if allowed is None and self.screen is not None and len(states) <= FEW:
             ids, scores = self.screen.top_k(states, k, gone)

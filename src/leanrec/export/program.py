@@ -1,60 +1,72 @@
-"""The parts of a recommender as graphs: an encoder per route, the router, and scores where neither a matrix nor codes give them."""
+"""Cut a recommender into parts and trace each as one graph for any number of users and steps.
+
+The parts are an encoder per route, the router, and the scores of items where neither a matrix nor codes give them.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
+from leanrec.artifact.exported import HISTORY, STATES, STEP
 from leanrec.core import stepping
 from leanrec.core.errors import ArtifactError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Route
 
 ROUTER, SCORES = "router", "scores"
-EXAMPLE = ((3, 5, 2), (2, 1, 0), (4, 3, 1))
-"""Item ids, two and more users and steps, from which a graph is traced; ids above N are cut."""
+TRACED = (3, 3)
+"""Users and most steps of the inputs that a graph is traced with. Sizes of 0 and 1 would become constants."""
+
+Draw = Callable[[int, int, np.random.Generator], tuple[Tensor, ...]]
+"""From numbers of users B and of steps T, and a random generator, to inputs of a part."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """One graph.
+@dataclass(frozen=True, eq=False)
+class ModelPart:
+    """What becomes one graph.
 
     Attributes:
         name: Of its file, without the ending.
-        route: For an encoder.
-        module: What it computes, from ``inputs``.
-        inputs: Names of its inputs: "items" and "lengths", "states", or "ids", "at" and what is read of memories.
-        output: Name of its first output.
-        more: Names of the others.
+        route: Of an encoder; None for other parts.
+        module: What it computes.
+        inputs: Names of its inputs, in order.
+        outputs: Names of its outputs, in order.
+        draw: Makes random inputs, to trace it and to compare its graph with it.
     """
 
     name: str
     route: Route | None
     module: nn.Module
     inputs: tuple[str, ...]
-    output: str
-    more: tuple[str, ...] = ()
+    outputs: tuple[str, ...]
+    draw: Draw
 
 
-class Encoder(nn.Module):
-    """Histories int64 [B, T] and their lengths int64 [B] to states [B, e]."""
+class _OnRoute(nn.Module):
+    """A model on one route."""
 
     def __init__(self, model: Recommender, route: Route) -> None:
         super().__init__()
         self.model, self.route = model, route
 
+
+class Encoder(_OnRoute):
+    """Histories int64 [B, T] and their lengths int64 [B] to states [B, e]."""
+
     def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """See the class."""
         return self.model.represent(Batch(items, lengths), self.route)
 
 
-class Router(nn.Module):
+class RouteScores(nn.Module):
     """Histories int64 [B, T] and their lengths int64 [B] to scores [B, K] of the routes."""
 
     def __init__(self, model: Recommender) -> None:
@@ -62,14 +74,13 @@ class Router(nn.Module):
         self.model = model
 
     def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """See the class."""
         scores = self.model.decide(Batch(items, lengths))
         if scores is None:
             raise ValueError("a model with one route has no router")
         return scores
 
 
-class Scores(nn.Module):
+class ItemScores(nn.Module):
     """States [B, D] to scores [B, N]."""
 
     def __init__(self, model: Recommender) -> None:
@@ -77,63 +88,42 @@ class Scores(nn.Module):
         self.model = model
 
     def forward(self, states: Tensor) -> Tensor:
-        """See the class."""
         return self.model.items.score(states)
 
 
-class Remember(nn.Module):
+class Remember(_OnRoute):
     """Histories int64 [B, T] and their lengths int64 [B] to states [B, e] and the rows [B, T, w] of every memory."""
 
-    def __init__(self, model: Recommender, route: Route) -> None:
-        super().__init__()
-        self.model, self.route = model, route
-
     def forward(self, items: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
-        """See the class."""
         states, rows = stepping.remember(self.model.backbone, Batch(items, lengths), self.route)
         return states, *rows
 
 
-class Step(nn.Module):
+class Step(_OnRoute):
     """The newest items int64 [B], their steps int64 [B] and what is read of memories to states [B, e] and rows [B, M * w]."""
 
-    def __init__(self, model: Recommender, route: Route) -> None:
-        super().__init__()
-        self.model, self.route = model, route
-
     def forward(self, ids: Tensor, at: Tensor, *read: Tensor) -> tuple[Tensor, Tensor]:
-        """See the class."""
         return stepping.step(self.model.backbone, ids, at, read, self.route)
 
 
-def parts(model: Recommender, sessions: bool = False) -> Iterator[Part]:
-    """The parts of a model in eval mode; with ``sessions`` also those that take single steps, on routes that can."""
-    history = ("items", "lengths")
+def parts(model: Recommender, sessions: bool = False) -> Iterator[ModelPart]:
+    """The parts of a model in eval mode; with ``sessions`` also those for single steps, on routes that have them."""
+    histories = partial(_histories, model)
     routes = model.all_routes()
     if len(routes) > 1:
-        yield Part(ROUTER, None, Router(model), history, "scores")
+        yield ModelPart(ROUTER, None, RouteScores(model), HISTORY, ("scores",), histories)
     if model.items.matrix is None and not model.items.coded:
-        yield Part(SCORES, None, Scores(model), ("states",), "scores")
+        yield ModelPart(SCORES, None, ItemScores(model), STATES, ("scores",), partial(_states, model))
     for route in routes:
-        yield Part(f"encoder-{route}", route, Encoder(model, route), history, "states")
+        yield ModelPart(f"encoder-{route}", route, Encoder(model, route), HISTORY, ("states",), histories)
         memories = stepping.memories(model.backbone, route) if sessions else None
-        if memories is not None:
-            rows = tuple(f"row{i}" for i in range(len(memories)))
-            read = tuple(f"read{i}" for i in range(len(blank(model, route, 1))))
-            yield Part(f"remember-{route}", route, Remember(model, route), history, "states", rows)
-            yield Part(f"step-{route}", route, Step(model, route), ("ids", "at", *read), "states", ("rows",))
-
-
-def blank(model: Recommender, route: Route, users: int) -> list[Tensor]:
-    """What a step of a route reads before the first event."""
-    width = route.width or model.backbone.width
-    memories = stepping.memories(model.backbone, route) or ()
-    near = sum(len(memory.back) for memory in memories)
-    return [torch.zeros(users, near * width)] * (near > 0) + [
-        torch.zeros(users, memory.heads, model.backbone.max_length, width // memory.heads)
-        for memory in memories
-        if not memory.back
-    ]
+        if memories is None:
+            continue
+        rows = tuple(f"row{i}" for i in range(len(memories)))
+        yield ModelPart(f"remember-{route}", route, Remember(model, route), HISTORY, ("states", *rows), histories)
+        read = tuple(f"read{i}" for i in range(len(_read_shapes(model, route))))
+        draw = partial(_steps, model, route)
+        yield ModelPart(f"step-{route}", route, Step(model, route), (*STEP, *read), ("states", "rows"), draw)
 
 
 def frozen(model: Recommender) -> Recommender:
@@ -141,26 +131,22 @@ def frozen(model: Recommender) -> Recommender:
     return copy.deepcopy(model).to("cpu", torch.float32).eval().requires_grad_(False)
 
 
-def traced(part: Part, model: Recommender) -> ExportedProgram:
+def traced(part: ModelPart, model: Recommender) -> ExportedProgram:
     """The graph of a part, for any B and T.
 
     Raises:
         ArtifactError: The part cannot be traced.
     """
-    shapes: Any
-    if part.inputs == ("states",):
-        example: tuple[Tensor, ...] = (torch.zeros(3, model.items.dim),)
-        shapes = ({0: Dim.DYNAMIC},)
-    elif part.inputs[0] == "ids":
-        at = torch.tensor([2, 1, 0]).clamp(max=model.backbone.max_length - 1)
-        example = (torch.ones(3, dtype=torch.int64), at, *blank(model, part.route or Route(), 3))
-        shapes = ({0: Dim.DYNAMIC}, {0: Dim.DYNAMIC}, tuple({0: Dim.DYNAMIC} for _ in example[2:]))
-    else:
-        items = torch.tensor(EXAMPLE)[:, : model.backbone.max_length].clamp(max=model.items.num_items)
-        example = (items, (items > 0).sum(1))
-        shapes = ({0: Dim.DYNAMIC, 1: Dim.DYNAMIC}, {0: Dim.DYNAMIC})
-        if model.backbone.max_length == 1:
-            shapes = ({0: Dim.DYNAMIC}, {0: Dim.DYNAMIC})
+    users, steps = TRACED[0], min(TRACED[1], model.backbone.max_length)
+    example, other = (
+        part.draw(b, t, np.random.default_rng(0)) for b, t in ((users, steps), (users + 1, max(1, steps - 1)))
+    )
+    # an axis whose size depends on users or steps is free
+    axes: list[Any] = [
+        {axis: Dim.DYNAMIC for axis in range(one.ndim) if one.shape[axis] != two.shape[axis]}
+        for one, two in zip(example, other, strict=True)
+    ]
+    shapes = (*axes[:2], tuple(axes[2:])) if len(axes) > 2 else tuple(axes)  # modules take further inputs as *arguments
     try:
         with torch.no_grad():
             return export(part.module, example, dynamic_shapes=shapes)
@@ -169,3 +155,32 @@ def traced(part: Part, model: Recommender) -> ExportedProgram:
             f"expected {part.name} to be one graph for all numbers of users and steps, got {type(error).__name__}: "
             f"{' '.join(str(error).split())[:300]}; serve the run itself, or report this"
         ) from error
+
+
+def _histories(model: Recommender, users: int, steps: int, generator: np.random.Generator) -> tuple[Tensor, ...]:
+    lengths = generator.integers(1, steps + 1, users)
+    lengths[0] = steps
+    items = generator.integers(1, model.items.num_items + 1, (users, steps))
+    items[np.arange(steps) >= lengths[:, None]] = 0
+    return torch.from_numpy(items), torch.from_numpy(lengths)
+
+
+def _states(model: Recommender, users: int, steps: int, generator: np.random.Generator) -> tuple[Tensor, ...]:
+    return (torch.from_numpy(generator.standard_normal((users, model.items.dim), np.float32)),)
+
+
+def _steps(
+    model: Recommender, route: Route, users: int, steps: int, generator: np.random.Generator
+) -> tuple[Tensor, ...]:
+    items, lengths = _histories(model, users, steps, generator)
+    read = (generator.standard_normal((users, *shape), np.float32) for shape in _read_shapes(model, route))
+    return items[:, 0], lengths - 1, *map(torch.from_numpy, read)
+
+
+def _read_shapes(model: Recommender, route: Route) -> list[tuple[int, ...]]:
+    """Shapes, without that of users, of what a step reads of memories: all windows in one array, then each whole memory."""
+    width = route.width or model.backbone.width
+    memories = stepping.memories(model.backbone, route) or ()
+    near = sum(len(memory.back) for memory in memories)
+    whole = [(m.heads, model.backbone.max_length, width // m.heads) for m in memories if not m.back]
+    return [(near * width,)] * (near > 0) + whole

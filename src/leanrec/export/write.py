@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -29,20 +28,17 @@ from leanrec.artifact.exported import (
     titled,
 )
 from leanrec.artifact.manifest import Manifest
+from leanrec.artifact.weights import SharedWeights
 from leanrec.core import stepping
 from leanrec.core.backbone import Coded
 from leanrec.core.errors import ArtifactError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Catalog, Route
 from leanrec.core.writing import put, scratch
-from leanrec.export import onnx, pt2
-from leanrec.export.parity import LIMIT, Run, compared, refused
-from leanrec.export.program import ROUTER, SCORES, Part, frozen, parts, traced
-from leanrec.export.weights import Weights
+from leanrec.export.parity import LIMIT, compared, too_far
+from leanrec.export.program import ROUTER, SCORES, ModelPart, frozen, parts, traced
+from leanrec.formats.base import Finish, Format, Runnable
 
-Format = Literal["onnx", "pt2"]
-Runs = Callable[[Path, str], Run]
-"""From a directory of parts and their format to what runs one of them."""
 Tell = Callable[[str], None]
 Judge = Callable[[Path], Loss]
 """From an export to what its int8 weights lose."""
@@ -69,7 +65,6 @@ def export_model(
     source: Source,
     out: Path,
     form: Format,
-    runs: Runs,
     limit: float = LIMIT,
     sessions: bool = False,
     judge: Judge | None = None,
@@ -80,8 +75,7 @@ def export_model(
     Args:
         source: What to export.
         out: Directory to write; must not exist, or be empty.
-        form: Of the parts.
-        runs: Runs written parts, for the comparison.
+        form: What the parts are written as.
         limit: Largest error that is accepted; see `artifact.exported.Parity`.
         sessions: Whether to write parts that take single steps.
         judge: If given, weights are stored as int8, and this measures what that loses; ``limit`` is not applied then.
@@ -92,7 +86,7 @@ def export_model(
         WriteError: The disk is full or not writable, or another process exports to ``out``.
         ConfigError: A package is missing. Nothing is left behind then.
     """
-    versions = onnx.versions() if form == "onnx" else pt2.versions()
+    versions = form.versions()
     model = frozen(source.model)
     if model.exits() is not None:
         raise ArtifactError(
@@ -107,7 +101,7 @@ def export_model(
         _check_new(out)
         folder = part / "export"
         folder.mkdir()
-        exported = _write(source, model, folder, form, versions, runs, limit, sessions, judge, tell)
+        exported = _write(source, model, folder, form, versions, limit, sessions, judge, tell)
         put(folder, out)
     return exported
 
@@ -123,14 +117,13 @@ def _write(
     folder: Path,
     form: Format,
     versions: dict[str, str | int],
-    runs: Runs,
     limit: float,
     sessions: bool,
     judge: Judge | None,
     tell: Tell,
 ) -> Exported:
-    weights = Weights()
-    written = _parts(model, folder, form, weights, sessions, tell)
+    weights = SharedWeights()
+    written = write_parts(model, parts(model, sessions), folder, form, weights, tell)
     matrix = ""
     if model.items.matrix is not None:
         matrix = weights.put("items", model.items.matrix.detach().numpy())
@@ -146,20 +139,21 @@ def _write(
         finish(places)
     (folder / CATALOG).write_bytes(msgspec.json.encode(titled(source.catalog)))
     tell("comparing with the model")
-    files = {part.name + "." + form: part for part in written}
-    parity = _compared(model, files, runs(folder, form), None if judge else limit)
+    files = {f"{part.name}.{form.ending}": part for part in written}
+    parity = _compared(model, files, form.open(folder), None if judge else limit)
     names = {part.name: file for file, part in files.items()}
     plan = [_planned(model, route, source.flops[route], names) for route in model.all_routes()]
     exported = Exported(
         leanrec=version("leanrec"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         source=source.manifest.sha256,
-        format=form,
+        format=form.name,
         versions=versions,
         weights="int8" if judge else "float32",
         data=source.manifest.data,
         max_length=model.backbone.max_length,
         flops_full=source.manifest.cost.flops,
+        inputs={file: part.inputs for file, part in files.items()},
         plan=tuple(plan),
         router=names.get(ROUTER, ""),
         usual=0.0 if pricing is None else pricing.usual,
@@ -180,38 +174,40 @@ def _write(
     return exported
 
 
-Finish = Callable[[dict[str, tuple[int, int]]], None]
+def write_parts(
+    model: Recommender,
+    chosen: Iterable[ModelPart],
+    folder: Path,
+    form: Format,
+    weights: SharedWeights,
+    tell: Tell = lambda what: None,
+) -> dict[ModelPart, Finish]:
+    """Trace and write parts into a directory, and their weights into ``weights``.
 
-
-def _parts(
-    model: Recommender, folder: Path, form: Format, weights: Weights, sessions: bool, tell: Tell
-) -> dict[Part, Finish]:
-    """Write the parts, or what writes them once the weights have their places."""
-    written: dict[Part, Finish] = {}
-    for part in parts(model, sessions):
-        tell(f"{part.name}.{form}")
-        program, path = traced(part, model), folder / f"{part.name}.{form}"
-        if form == "onnx":
-            proto = onnx.converted(part, program, weights)
-            written[part] = lambda places, proto=proto, path=path: onnx.save(proto, path, places)
-        else:
-            pt2.collect(program, weights)
-            pt2.write(program, path)
-            written[part] = lambda places: None
+    Returns:
+        What completes each part, to be called when the weights are saved.
+    """
+    written: dict[ModelPart, Finish] = {}
+    for part in chosen:
+        path = folder / f"{part.name}.{form.ending}"
+        tell(path.name)
+        written[part] = form.write(traced(part, model), part.inputs, part.outputs, path, weights)
     return written
 
 
-def _coded(weights: Weights, number: int, block: Coded) -> CodedBlock:
+def _coded(weights: SharedWeights, number: int, block: Coded) -> CodedBlock:
     """Store a block of codes; graphs that embed histories read the same weights."""
     parts = {name: part for name, part in block._asdict().items() if part is not None}
     return CodedBlock(**{k: weights.put(f"items.{number}.{k}", part.detach().numpy()) for k, part in parts.items()})
 
 
-def _compared(model: Recommender, files: dict[str, Part], run: Run, limit: float | None) -> list[Parity]:
+def _compared(
+    model: Recommender, files: dict[str, ModelPart], open_part: Callable[[str], Runnable], limit: float | None
+) -> list[Parity]:
     found = []
-    for parity in compared(model, files, run):
+    for parity in compared(model, files, open_part):
         if limit is not None and not parity.error <= limit:
-            raise refused(parity, limit)
+            raise too_far(parity, limit)
         found.append(parity)
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -19,23 +18,24 @@ from leanrec.data.batches import questions, some, targets
 from leanrec.data.store import Store
 from leanrec.engine.engine import Engine
 from leanrec.engine.export_runner import open_export
-from leanrec.engine.parts import Graph, opener
-from leanrec.export.parity import LIMIT, Run
-from leanrec.export.write import Format, Source, Tell, export_model
+from leanrec.export.parity import LIMIT
+from leanrec.export.write import Source, Tell, export_model
+from leanrec.formats import formats
 
 JUDGED = 5000
 """Most validation users on whom int8 weights are judged."""
 
 
-def best_format() -> Format:
-    """ONNX where its packages are installed, otherwise pt2, which needs torch alone."""
-    return "onnx" if all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")) else "pt2"
+def best_format() -> str:
+    """A format whose packages are installed; preferably one whose files cannot run code, such as ONNX."""
+    known = [formats.get(name).build() for name in formats.names()]
+    return min((form for form in known if all(map(find_spec, form.packages))), key=lambda form: form.runs_code).name
 
 
 def export_run(
     run: OpenRun,
     out: Path,
-    form: Format,
+    form: str,
     limit: float = LIMIT,
     sessions: bool = False,
     int8: bool = False,
@@ -45,14 +45,14 @@ def export_run(
     """Write the parts of a run, each compared with the run itself; see `export.write.export_model`.
 
     Args:
+        form: Name of the format.
         int8: Store weights as int8, and measure what that loses on at most `JUDGED` validation users.
         data: The store, if it is no longer where the run was trained.
     """
+    chosen = formats.get(form).build()
     judge = partial(_lost, run, run.store(data)) if int8 else None
     flops = {Route.parse(r.route): r.flops for r in run.manifest.routes}
-    return export_model(
-        Source(run.model, run.catalog, run.manifest, flops), out, form, _runs, limit, sessions, judge, tell
-    )
+    return export_model(Source(run.model, run.catalog, run.manifest, flops), out, chosen, limit, sessions, judge, tell)
 
 
 @dataclass(frozen=True)
@@ -112,16 +112,3 @@ def _lost(run: OpenRun, store: Store, folder: Path) -> Loss:
     ndcg, ndcg_int8 = (float(((ids == wanted[:, None]) @ gain).mean()) for ids in (exact, found))
     overlap = np.mean([len({*a} & {*b}) / k for a, b in zip(exact.tolist(), found.tolist(), strict=True)])
     return Loss(len(wanted), ndcg, ndcg_int8, float(overlap))
-
-
-def _runs(folder: Path, form: str) -> Run:
-    """Runs the parts in a directory, each opened when it is first needed."""
-    open_part, graphs = opener(folder, form), dict[str, Graph]()
-
-    def run(file: str, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        if file not in graphs:
-            graphs.clear()
-            graphs[file] = open_part(file)
-        return graphs[file](*inputs)
-
-    return run

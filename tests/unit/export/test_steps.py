@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from exporting import written
 from leanrec.backbones.sasrec import SASRec, SASRecConfig
 from leanrec.core import stepping
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch
 from leanrec.engine.memories import Layout, Memories
-from leanrec.engine.parts import opener
-from leanrec.export.onnx import converted, save
 from leanrec.export.program import Step, frozen, parts, traced
-from leanrec.export.weights import Weights
+from leanrec.formats.onnx import Onnx
+from leanrec.formats.onnx.graph import read_graph
 from leanrec.layers.attention import RECALL
 from toys import randomise
 
@@ -61,11 +61,9 @@ def test_the_operator_is_used_where_heads_fit_it(width: int, fused: bool) -> Non
 def test_steps_in_onnx_runtime(tmp_path: Path) -> None:
     found = model(16)
     part = next(part for part in parts(found, sessions=True) if isinstance(part.module, Step))
-    weights = Weights()
-    proto = converted(part, traced(part, found), weights)
-    assert sum(node.op_type == FUSED for node in proto.graph.node) == 2
-    save(proto, tmp_path / "step.onnx", weights.save(tmp_path / "weights.safetensors"))
-    follow(found, opener(tmp_path, "onnx")("step.onnx"))
+    open_part = written(found, [part], tmp_path, Onnx())
+    assert ("com.microsoft", FUSED) in read_graph(tmp_path / f"{part.name}.onnx").operators
+    follow(found, open_part(part.name))
 
 
 def test_steps_in_torch_and_its_graph() -> None:

@@ -10,7 +10,6 @@ from leanrec.artifact.exported import Exported, read_export
 from leanrec.artifact.manifest import one_line
 from leanrec.build import OpenRun, open_run
 from leanrec.core.errors import LeanrecError
-from leanrec.export.write import Format
 from leanrec.tasks.exporting import best_format, export_run
 from leanrec.tasks.slim.result import CHOSEN
 from leanrec.tasks.slim.watch import EventListener, quiet
@@ -18,12 +17,12 @@ from leanrec.tasks.slim.watch import EventListener, quiet
 EXPORTED = "exported"
 
 
-def export_chosen(out: Path, form: Format | None = None, tell: EventListener = quiet) -> dict[str, Any]:
+def export_chosen(out: Path, form: str | None = None, tell: EventListener = quiet) -> dict[str, Any]:
     """Export the winner of a finished search, unless that is done.
 
     Args:
         out: Directory of the search.
-        form: Of the graphs; None takes ONNX where its packages are installed, otherwise pt2.
+        form: Name of the format; None takes that of `best_format`.
         tell: Told that it begins.
 
     Returns:
@@ -45,7 +44,7 @@ def export_chosen(out: Path, form: Format | None = None, tell: EventListener = q
     return found | {"bytes": size, "parity": max(parity.error for parity in exported.parity)}
 
 
-def _there(target: Path, form: Format, run: OpenRun) -> Exported | None:
+def _there(target: Path, form: str, run: OpenRun) -> Exported | None:
     """An export of this run in this format, if a whole one is there."""
     try:
         exported, _ = read_export(target)

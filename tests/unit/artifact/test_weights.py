@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from leanrec.artifact.exported import SCALE
+from leanrec.artifact.weights import SCALE, SharedWeights, read_weights
 from leanrec.core.errors import ArtifactError
-from leanrec.engine.parts import read_weights
-from leanrec.export.weights import Weights
 
 
 def test_equal_arrays_are_one_weight_and_others_are_not(tmp_path: Path) -> None:
-    weights, rng = Weights(), np.random.default_rng(0)
+    weights, rng = SharedWeights(), np.random.default_rng(0)
     table = rng.standard_normal((5, 3), np.float32)
     assert weights.put("a", table) == "a"
     assert weights.put("b", table.copy()) == "a"
@@ -31,7 +29,7 @@ def test_equal_arrays_are_one_weight_and_others_are_not(tmp_path: Path) -> None:
 
 
 def test_int8_is_near_and_keeps_what_it_is_told(tmp_path: Path) -> None:
-    weights, rng = Weights(), np.random.default_rng(0)
+    weights, rng = SharedWeights(), np.random.default_rng(0)
     table, cube = rng.standard_normal((50, 8), np.float32), rng.standard_normal((3, 4, 4), np.float32)
     table[0] = 0
     for name, array in (("table", table), ("cube", cube), ("bias", table[0]), ("costs", table), ("thin", table[:, :1])):

@@ -1,8 +1,8 @@
-"""Open the parts of a pt2 export: torch programs.
+"""Open torch programs.
 
-torch runs code that a ``.pt2`` brings along: it unpickles some members of the archive, and evaluates expressions of the graph. No
-check makes a stranger's file safe, so `open_export` opens one only on request. What we write has no pickled member, and an archive
-with one is never opened.
+torch runs code that is in a ``.pt2``: it unpickles some members of the archive and evaluates expressions of the graph. No check
+makes a stranger's file safe, so a pt2 export is opened only if the user trusts it. The files we write have no pickled member, and
+an archive that has one is never opened.
 """
 
 from __future__ import annotations
@@ -16,26 +16,24 @@ from pathlib import Path
 
 import numpy as np
 
-from leanrec.artifact.manifest import one_line
-from leanrec.core.errors import ArtifactError, ServeError
+from leanrec.artifact.exported import WEIGHTS
+from leanrec.artifact.weights import read_weights
+from leanrec.core.errors import ArtifactError, ServeError, one_line
+from leanrec.formats.base import Runnable
 
-CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
+_CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
 """JSON that says of each tensor in which member it is, and whether that is a pickle."""
-INPUTS = "data/sample_inputs/model.pt"
+_INPUTS = "data/sample_inputs/model.pt"
 """Example inputs, a pickle; empty in what we write."""
-MEMBERS = re.compile(
+_MEMBERS = re.compile(
     r"models/model\.json|data/weights/weight_\d+|data/constants/tensor_\d+|archive_format|archive_version|byteorder"
     r"|\.data/(version|serialization_id)"
 )
 """The other members."""
 
 
-def opener(folder: Path, weights: dict[str, np.ndarray]) -> Callable[[str], Callable[..., list[np.ndarray]]]:
-    """What opens a part by the name of its file.
-
-    Args:
-        folder: Of an export that is trusted.
-        weights: By name.
+def pt2_opener(folder: Path) -> Callable[[str], Runnable]:
+    """What opens a part of a trusted export by the name of its file.
 
     Raises:
         ServeError: torch is not installed.
@@ -46,9 +44,10 @@ def opener(folder: Path, weights: dict[str, np.ndarray]) -> Callable[[str], Call
         from leanrec.layers import attention, recurrent  # their operators must be known before a graph is read
     except ImportError as error:
         raise ServeError(f"expected the package torch to serve {folder}, got none; pip install torch") from error
+    weights = read_weights(folder / WEIGHTS)
     tensors = {name: torch.from_numpy(np.array(array)).requires_grad_(False) for name, array in weights.items()}
 
-    def open_part(name: str) -> Callable[..., list[np.ndarray]]:
+    def open_part(name: str) -> Runnable:
         assert recurrent.GRU is not None and attention.RECALL is not None
         try:
             module = torch.export.load(without_pickles(folder / name)).module()
@@ -103,10 +102,10 @@ def without_pickles(path: Path) -> io.BytesIO:
 
 def _plain(name: str, content: bytes) -> bool:
     """Whether torch reads a member without unpickling anything."""
-    if name == INPUTS:
+    if name == _INPUTS:
         return not content
-    if name not in CONFIGS:
-        return MEMBERS.fullmatch(name) is not None
+    if name not in _CONFIGS:
+        return _MEMBERS.fullmatch(name) is not None
     tensors = json.loads(content)["config"].values()
     return all(
         tensor["use_pickle"] is False and re.fullmatch(r"(weight|tensor)_\d+", tensor["path_name"])

@@ -1,20 +1,24 @@
-"""What an ONNX file asks for, read from its bytes: operators, weights in other files, shapes of inputs and outputs.
+"""Read from the bytes of an ONNX file which operators it uses, which weights it reads, and what its inputs and outputs are.
 
-ONNX Runtime loads whatever a graph names. So a part of an export is looked at first, without a package for ONNX: only messages,
-by number, of `onnx.proto`, which is a stable format. Fields that are not listed here are passed over.
+ONNX Runtime loads whatever a graph names, so an export's graphs are inspected before it sees them. This needs no package for ONNX:
+the file is parsed as the protocol buffers of `onnx.proto`, whose field numbers do not change. Other fields are skipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-LARGEST = 256 * 2**20
-"""Bytes of a part; its weights are in another file."""
+from leanrec.artifact.exported import WEIGHTS
+from leanrec.core.errors import one_line
+from leanrec.formats.base import Place, Shape, Signature
+
+_LARGEST = 256 * 2**20
+"""Most bytes of a part; its weights are in another file."""
 
 # fmt: off
-OPERATORS = frozenset([
+_OPERATORS = frozenset([
     "Abs", "Add", "And", "ArgMax", "Cast", "CastLike", "Ceil", "Clip", "Concat", "Constant", "ConstantOfShape",
     "Cos", "CumSum", "DequantizeLinear", "Div", "Einsum", "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor",
     "GRU", "Gather", "GatherElements", "GatherND", "Gelu", "Gemm", "Greater", "GreaterOrEqual", "Identity", "IsInf",
@@ -25,17 +29,13 @@ OPERATORS = frozenset([
     "TopK", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor",
 ])
 # fmt: on
-"""Standard operators of exports: none of them loops, calls a graph, or reads anything but its inputs."""
-ACCELERATED = frozenset({"GroupQueryAttention"})
+"""ONNX operators that exports use: none of them loops, calls a graph, or reads anything but its inputs."""
+_ACCELERATED = frozenset({"GroupQueryAttention"})
 """Operators of ONNX Runtime's own that exports use."""
 
 
-Shape = tuple[int | None, ...]
-"""None for a size that is free."""
-
-
-class External(NamedTuple):
-    """A weight that lies in a file.
+class ExternalWeight(NamedTuple):
+    """A weight that is stored in another file.
 
     Attributes:
         name: Empty for one that belongs to an operator alone.
@@ -52,36 +52,56 @@ class External(NamedTuple):
     size: int
 
 
-class Graph(NamedTuple):
-    """A part.
+class OnnxGraph(NamedTuple):
+    """What is in a file.
 
     Attributes:
         operators: Domain and name of each.
-        external: Weights that lie in files.
-        inputs: Name and shape of each; None for a size that is free.
-        outputs: Likewise.
+        external: Weights that are stored in other files.
+        signature: Inputs and outputs.
     """
 
     operators: frozenset[tuple[str, str]]
-    external: tuple[External, ...]
-    inputs: tuple[tuple[str, Shape], ...]
-    outputs: tuple[tuple[str, Shape], ...]
+    external: tuple[ExternalWeight, ...]
+    signature: Signature
 
     def foreign(self) -> str | None:
         """An operator that no export holds, or None."""
-        known = {"": OPERATORS, "ai.onnx": OPERATORS, "com.microsoft": ACCELERATED}
+        known = {"": _OPERATORS, "ai.onnx": _OPERATORS, "com.microsoft": _ACCELERATED}
         return next((f"{d}:{n}".lstrip(":") for d, n in sorted(self.operators) if n not in known.get(d, ())), None)
 
 
-def read_graph(path: Path) -> Graph:
-    """Look at a part.
+def inspect_onnx(path: Path, places: Collection[Place]) -> Signature:
+    """Check that a file uses only operators of exports and reads only weights at ``places`` of the file of weights.
+
+    Raises:
+        ValueError: It does not, or is no ONNX file; says what was expected.
+    """
+    try:
+        graph = read_graph(path)
+    except ValueError as error:
+        raise ValueError(f"{path.name} is not a part that runs: {one_line(error)}") from error
+    foreign = graph.foreign()
+    if foreign is not None:
+        raise ValueError(
+            f"expected operators of exports in {path.name}, got {one_line(repr(foreign))}, which is not run"
+        )
+    for weight in graph.external:
+        if weight.location != WEIGHTS or (weight.offset, weight.size) not in places:
+            got = f"{one_line(repr(weight.location))} from byte {weight.offset}"
+            raise ValueError(f"expected {path.name} to read weights of {WEIGHTS} alone, got {got}")
+    return graph.signature
+
+
+def read_graph(path: Path) -> OnnxGraph:
+    """Read a file.
 
     Raises:
         ValueError: It is no ONNX file, or has graphs inside operators, functions or training data, which no export has.
         OSError: It cannot be read.
     """
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"expected at most {LARGEST} bytes, got {path.stat().st_size}")
+    if path.stat().st_size > _LARGEST:
+        raise ValueError(f"expected at most {_LARGEST} bytes, got {path.stat().st_size}")
     model = memoryview(path.read_bytes())
     graphs = []
     for number, value in _fields(model):
@@ -92,7 +112,7 @@ def read_graph(path: Path) -> Graph:
     if len(graphs) != 1:
         raise ValueError(f"expected one graph, got {len(graphs)}")
     operators: set[tuple[str, str]] = set()
-    external: list[External] = []
+    external: list[ExternalWeight] = []
     shapes: dict[int, list[tuple[str, Shape]]] = {11: [], 12: []}
     for number, value in _fields(graphs[0]):
         if number == 1:
@@ -103,10 +123,11 @@ def read_graph(path: Path) -> Graph:
             raise ValueError("expected no sparse weights in it, got some")
         elif number in shapes:
             shapes[number].append(_value_info(_message(value)))
-    return Graph(frozenset(operators), tuple(external), tuple(shapes[11]), tuple(shapes[12]))
+    signature = Signature(tuple(shapes[11]), tuple(shapes[12]))
+    return OnnxGraph(frozenset(operators), tuple(external), signature)
 
 
-def _node(node: memoryview, external: list[External]) -> tuple[str, str]:
+def _node(node: memoryview, external: list[ExternalWeight]) -> tuple[str, str]:
     """Domain and name of the operator of a node; weights of its attributes go to ``external``."""
     name = domain = ""
     last = "none"
@@ -128,7 +149,7 @@ def _node(node: memoryview, external: list[External]) -> tuple[str, str]:
     return domain, name
 
 
-def _external(tensor: memoryview) -> Iterator[External]:
+def _external(tensor: memoryview) -> Iterator[ExternalWeight]:
     """A tensor, if it says that its numbers are in a file."""
     name, shape, entries, outside = "", list[int](), dict[str, str](), False
     for number, value in _fields(tensor):
@@ -147,7 +168,7 @@ def _external(tensor: memoryview) -> Iterator[External]:
             raise ValueError(
                 f"expected numbers as offset and length of a weight, got {offset[:40]!r} and {length[:40]!r}"
             )
-        yield External(name, tuple(shape), entries.get("location", ""), int(offset), int(length))
+        yield ExternalWeight(name, tuple(shape), entries.get("location", ""), int(offset), int(length))
 
 
 def _value_info(value: memoryview) -> tuple[str, Shape]:

@@ -1,28 +1,35 @@
-"""Hold what an export declares against what is in its files, before anything is opened or allocated.
+"""Compare what an export declares with what is in its files, before anything is opened or allocated.
 
-`artifact.exported.read_export` has read the manifest and compared checksums; a stranger's checksums fit, too.
+`artifact.exported.read_export` has compared checksums, but whoever makes a hostile export can make its checksums fit.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
-from leanrec.artifact.exported import ROUTING, SCALE, WEIGHTS, CodedBlock, Exported, RoutePlan
-from leanrec.artifact.manifest import one_line
-from leanrec.artifact.onnx_graph import Graph, Shape, read_graph
+from leanrec.artifact.exported import HISTORY, ROUTING, STATES, STEP, WEIGHTS, CodedBlock, Exported, RoutePlan
 from leanrec.artifact.tensors import Stored, not_finite, read_header
-from leanrec.core.errors import ArtifactError, ConfigError
+from leanrec.artifact.weights import SCALE
+from leanrec.core.errors import ArtifactError, ConfigError, one_line
 from leanrec.core.plain import Route
+from leanrec.formats.base import Format, Shape, Signature
 
-Header = dict[str, Stored]
-CENTROIDS = 256
-WINDOWS = 2**16
+_CENTROIDS = 256
+_WINDOWS = 2**16
 """Most rows of all windows of a user's memories."""
+_HISTORIES: dict[str, Shape] = dict(zip(HISTORY, ((None, None), (None,)), strict=True))
+_STEPS: dict[str, Shape] = dict.fromkeys(STEP, (None,))
 
 
-def check_export(folder: Path, exported: Exported) -> None:
+def check_export(folder: Path, exported: Exported, form: Format) -> None:
     """Refuse an export whose files do not hold what its manifest declares, or whose weights are not finite.
+
+    Args:
+        folder: Of the export.
+        exported: Its manifest.
+        form: Its format.
 
     Raises:
         ArtifactError: Says what was expected and what came.
@@ -31,8 +38,7 @@ def check_export(folder: Path, exported: Exported) -> None:
         _check_values(exported)
         header = read_header(folder / WEIGHTS)
         _check_weights(exported, header)
-        if exported.format == "onnx":
-            _check_parts(exported, folder, header)
+        _check_parts(exported, folder, form, header)
         bad = not_finite(folder / WEIGHTS, header)
         if bad is not None:
             raise ValueError(f"expected finite weights in {WEIGHTS}, got others in {bad[:80]!r}")
@@ -60,11 +66,11 @@ def _check_values(exported: Exported) -> None:
         back = [memory.back for memory in plan.memories if memory.back]
         if any(list(steps) != sorted(set(steps), reverse=True) for steps in back):
             raise ValueError("expected steps back in descending order")
-        if sum(steps[0] for steps in back) > WINDOWS:
-            raise ValueError(f"expected at most {WINDOWS} rows of windows, got {sum(steps[0] for steps in back)}")
+        if sum(steps[0] for steps in back) > _WINDOWS:
+            raise ValueError(f"expected at most {_WINDOWS} rows of windows, got {sum(steps[0] for steps in back)}")
 
 
-def _check_weights(exported: Exported, header: Header) -> None:
+def _check_weights(exported: Exported, header: Mapping[str, Stored]) -> None:
     """The weights that answer beside the graphs have the shapes of the items, channels and routes, and scales fit int8."""
     items, channels = exported.data.items, exported.channels
     for name, stored in header.items():
@@ -89,21 +95,21 @@ def _check_weights(exported: Exported, header: Header) -> None:
             _expect(header, name, ("F32", "F64"), (solved,))
 
 
-def _check_block(header: Header, block: CodedBlock, channels: int) -> int:
+def _check_block(header: Mapping[str, Stored], block: CodedBlock, channels: int) -> int:
     """The items of a block of codes."""
     codes = header.get(block.codes)
     if codes is None or codes.dtype != "U8" or len(codes.shape) != 2 or codes.shape[1] < 1 or channels % codes.shape[1]:
         raise ValueError(
             f"expected codes uint8 [K, m] whose m divides {channels} channels in {block.codes[:80]!r}, got others"
         )
-    rows = codes.shape[1] * CENTROIDS
+    rows = codes.shape[1] * _CENTROIDS
     _expect(header, block.centroids, ("F32", "I8"), (rows, channels // codes.shape[1]))
     if block.scales:
         _expect(header, block.scales, ("F32",), (rows, 1))
     return codes.shape[0]
 
 
-def _expect(header: Header, name: str, dtypes: tuple[str, ...], shape: tuple[int, ...]) -> None:
+def _expect(header: Mapping[str, Stored], name: str, dtypes: tuple[str, ...], shape: tuple[int, ...]) -> None:
     got = header.get(name)
     if got is None or got.dtype not in dtypes or got.shape != shape:
         found = "none" if got is None else f"{got.dtype} {list(got.shape)}"
@@ -112,64 +118,66 @@ def _expect(header: Header, name: str, dtypes: tuple[str, ...], shape: tuple[int
         )
 
 
-def _check_parts(exported: Exported, folder: Path, header: Header) -> None:
-    """ONNX parts use only operators that exports use, read only weights of this export, and take and give what is planned."""
+def _check_parts(exported: Exported, folder: Path, form: Format, header: Mapping[str, Stored]) -> None:
+    """Parts pass the inspection of their format, and take and give what is planned."""
+    foreign = sorted(name for name in exported.parts() if not name.endswith(f".{form.ending}"))
+    if foreign:
+        raise ValueError(f"expected parts that end in .{form.ending}, got {one_line(repr(foreign[0]))}")
     places = {(stored.start, stored.bytes) for stored in header.values()}
-    graphs: dict[str, Graph] = {}
-    for name in sorted({n for plan in exported.plan for n in (plan.part, plan.remember, plan.step)} - {""}):
-        graphs[name] = _graph(folder, name, places)
+    found = {name: form.inspect(folder / name, places) for name in sorted(exported.parts())}
     for plan in exported.plan:
-        _takes(plan.part, graphs[plan.part], ((None, None), (None,)), ((None, plan.width),))
+        _fits(exported, found, plan.part, _HISTORIES, ((None, plan.width),))
         if plan.step:
-            _check_steps(exported, plan, graphs)
+            _check_steps(exported, plan, found)
     if exported.router:
-        graph = _graph(folder, exported.router, places)
-        _takes(exported.router, graph, ((None, None), (None,)), ((None, len(exported.plan)),))
+        _fits(exported, found, exported.router, _HISTORIES, ((None, len(exported.plan)),))
     if exported.scores:
-        graph = _graph(folder, exported.scores, places)
-        _takes(exported.scores, graph, ((None, exported.channels),), ((None, exported.data.items),))
+        (states,) = STATES
+        _fits(exported, found, exported.scores, {states: (None, exported.channels)}, ((None, exported.data.items),))
 
 
-def _check_steps(exported: Exported, plan: RoutePlan, graphs: dict[str, Graph]) -> None:
-    """The graphs of single steps read and give the memories that are planned."""
-    count = len(plan.memories)
-    rows = graphs[plan.remember].outputs[1:]
+def _check_steps(exported: Exported, plan: RoutePlan, found: Mapping[str, Signature | None]) -> None:
+    """The parts for single steps read and give the memories that are planned."""
+    count, whole = len(plan.memories), [memory for memory in plan.memories if not memory.back]
+    near = sum(len(memory.back) for memory in plan.memories)
+    remember = found[plan.remember]
+    rows = remember.outputs[1:] if remember else ()
     width = rows[0][1][-1] if rows and rows[0][1] else 0
-    if width is None or (count and not width) or any(width % memory.heads for memory in plan.memories):
+    if remember and (width is None or (count and not width) or any(width % m.heads for m in plan.memories)):
         raise ValueError(
             f"expected rows of memories that divide by their heads in {plan.remember}, got {width} channels"
         )
-    near = sum(len(memory.back) for memory in plan.memories)
+    width = width or 0
     read: list[Shape] = [(None, near * width)] * (near > 0)
-    read += [(None, m.heads, exported.max_length, width // m.heads) for m in plan.memories if not m.back]
-    states = (None, plan.width)
-    _takes(plan.remember, graphs[plan.remember], ((None, None), (None,)), (states, *[(None, None, width)] * count))
-    _takes(plan.step, graphs[plan.step], ((None,), (None,), *read), (states, (None, count * width)))
+    read += [(None, memory.heads, exported.max_length, width // memory.heads) for memory in whole]
+    states, inputs = (None, plan.width), _STEPS | {f"read{i}": shape for i, shape in enumerate(read)}
+    _fits(exported, found, plan.remember, _HISTORIES, (states, *[(None, None, width)] * count))
+    _fits(exported, found, plan.step, inputs, (states, (None, count * width)))
 
 
-def _graph(folder: Path, name: str, places: set[tuple[int, int]]) -> Graph:
-    try:
-        graph = read_graph(folder / name)
-    except ValueError as error:
-        raise ValueError(f"{name} is not a part that runs: {one_line(error)}") from error
-    foreign = graph.foreign()
-    if foreign is not None:
-        raise ValueError(f"expected operators of exports in {name}, got {one_line(repr(foreign))}, which is not run")
-    for weight in graph.external:
-        if weight.location != WEIGHTS or (weight.offset, weight.size) not in places:
-            got = f"{one_line(repr(weight.location))} from byte {weight.offset}"
-            raise ValueError(f"expected {name} to read weights of {WEIGHTS} alone, got {got}")
-    return graph
+def _fits(
+    exported: Exported,
+    found: Mapping[str, Signature | None],
+    name: str,
+    inputs: Mapping[str, Shape],
+    outputs: tuple[Shape, ...],
+) -> None:
+    """A part has the inputs and outputs that are expected, in the manifest and, where that can be read, in its file."""
+    signature, declared = found[name], exported.inputs.get(name, ())
+    if declared != tuple(inputs) or (signature and tuple(name for name, _ in signature.inputs) != declared):
+        got = declared if declared != tuple(inputs) or not signature else [name for name, _ in signature.inputs]
+        raise ValueError(f"expected {name} to read {', '.join(inputs)}, got {one_line(', '.join(got) or 'nothing')}")
+    if signature is None:
+        return
+    for what, expected, entries in (
+        ("inputs", tuple(inputs.values()), signature.inputs),
+        ("outputs", outputs, signature.outputs),
+    ):
+        shapes = [shape for _, shape in entries]
+        if len(shapes) != len(expected) or not all(map(_same_sizes, expected, shapes)):
+            wanted, got = (one_line([list(shape) for shape in some]) for some in (expected, shapes))
+            raise ValueError(f"expected {what} {wanted} of {name}, got {got}")
 
 
-def _takes(name: str, graph: Graph, inputs: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> None:
-    """Sizes that are free in what is expected may be anything; all others must be as expected."""
-    for what, expected, got in (("inputs", inputs, graph.inputs), ("outputs", outputs, graph.outputs)):
-        shapes = [shape for _, shape in got]
-        if len(shapes) != len(expected) or not all(map(_fits, expected, shapes)):
-            wanted, found = (one_line([list(shape) for shape in some]) for some in (expected, shapes))
-            raise ValueError(f"expected {what} {wanted} of {name}, got {found}")
-
-
-def _fits(expected: Shape, got: Shape) -> bool:
+def _same_sizes(expected: Shape, got: Shape) -> bool:
     return len(expected) == len(got) and all(a is None or a == b for a, b in zip(expected, got, strict=True))

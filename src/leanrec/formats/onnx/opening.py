@@ -1,27 +1,24 @@
-"""Open the parts of an ONNX export with ONNX Runtime."""
+"""Open ONNX files with ONNX Runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from leanrec.artifact.manifest import one_line
-from leanrec.artifact.onnx_graph import read_graph
-from leanrec.core.errors import ArtifactError, ServeError
+from leanrec.artifact.exported import WEIGHTS
+from leanrec.artifact.weights import is_small, stored_arrays
+from leanrec.core.errors import ArtifactError, ServeError, one_line
+from leanrec.formats.base import Runnable
+from leanrec.formats.onnx.graph import read_graph
 
 
-def opener(
-    folder: Path, held: Mapping[int, np.ndarray], expand: bool
-) -> Callable[[str], Callable[..., Sequence[np.ndarray]]]:
-    """What opens a part by the name of its file.
+def onnx_opener(folder: Path, expand: bool) -> Callable[[str], Runnable]:
+    """What opens a part by the name of its file; see `formats.base.Format.open`.
 
-    Args:
-        folder: Of the export.
-        held: Weights that are in memory already, by their first byte in the file of weights. The runtime maps the others.
-        expand: See `parts.opener`.
+    A small file of weights is read here, and the parts share its arrays. The runtime maps a large one.
 
     Raises:
         ServeError: ONNX Runtime is not installed.
@@ -32,6 +29,8 @@ def opener(
         raise ServeError(
             f"expected the package onnxruntime to serve {folder}, got none; pip install 'leanrec[onnx]'"
         ) from error
+    path = folder / WEIGHTS
+    held = {start: array for _, start, array in stored_arrays(path)} if is_small(path) else {}
     copies: dict[tuple[int, tuple[int, ...]], Any] = {}
 
     def copied(start: int, shape: tuple[int, ...]) -> Any:
@@ -39,7 +38,7 @@ def opener(
             copies[start, shape] = onnxruntime.OrtValue.ortvalue_from_numpy(held[start].reshape(shape))
         return copies[start, shape]
 
-    def open_part(name: str) -> Callable[..., Sequence[np.ndarray]]:
+    def open_part(name: str) -> Runnable:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # `engine.threads` says who computes
         options.log_severity_level = 4  # what goes wrong is raised, not printed

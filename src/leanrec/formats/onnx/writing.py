@@ -1,36 +1,37 @@
-"""Parts as ONNX files that read their weights from one file beside them."""
+"""Write traced parts as ONNX files that read their weights from the file all parts share."""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.export import ExportedProgram
 
-from leanrec.artifact.exported import SCALE, WEIGHTS
+from leanrec.artifact.exported import WEIGHTS
+from leanrec.artifact.weights import SCALE, SharedWeights
 from leanrec.core.errors import ConfigError
-from leanrec.export.program import Part
-from leanrec.export.weights import Weights
+from leanrec.formats.base import Place
 from leanrec.layers import attention, recurrent
 
 if TYPE_CHECKING:
     import onnx
 
-OPSET = 20
-INT32 = 6
+_OPSET = 20
+_INT32 = 6
 """ONNX's number of that type."""
-SHARED = 1024
-"""Bytes from which a weight goes into the shared file."""
+_SHARED = 1024
+"""Fewest bytes of a weight that goes into the shared file; smaller ones stay in the graph."""
 
 
-def versions() -> dict[str, str | int]:
-    """What writes ONNX here.
+def onnx_versions() -> dict[str, str | int]:
+    """Versions of the packages that write ONNX, and the opset.
 
     Raises:
-        ConfigError: It is not installed.
+        ConfigError: One is not installed.
     """
     try:
         import onnx
@@ -46,12 +47,14 @@ def versions() -> dict[str, str | int]:
         "onnx": onnx.__version__,
         "onnxscript": onnxscript.__version__,
         "onnxruntime": onnxruntime.__version__,
-        "opset": OPSET,
+        "opset": _OPSET,
     }
 
 
-def converted(part: Part, program: ExportedProgram, weights: Weights) -> onnx.ModelProto:
-    """A part as ONNX; its weights go into ``weights``, and its initializers name them."""
+def converted(
+    program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str], weights: SharedWeights
+) -> onnx.ModelProto:
+    """Convert a traced part. Its larger weights go into ``weights``, and its initializers name them."""
     import onnx_ir
     from onnx import TensorProto, numpy_helper
 
@@ -63,9 +66,9 @@ def converted(part: Part, program: ExportedProgram, weights: Weights) -> onnx.Mo
             program,
             (),
             dynamo=True,
-            input_names=list(part.inputs),
-            output_names=[part.output, *part.more],
-            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            opset_version=_OPSET,
             verbose=False,
             custom_translation_table={recurrent.GRU: _gru(), attention.RECALL: _recall()},
         )
@@ -75,7 +78,7 @@ def converted(part: Part, program: ExportedProgram, weights: Weights) -> onnx.Mo
     _strip(proto)
     for tensor in proto.graph.initializer:
         array = numpy_helper.to_array(tensor)
-        if array.nbytes < SHARED:
+        if array.nbytes < _SHARED:
             continue
         name = weights.put(tensor.name.removeprefix("model."), array)
         for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
@@ -85,8 +88,8 @@ def converted(part: Part, program: ExportedProgram, weights: Weights) -> onnx.Mo
     return proto
 
 
-def save(proto: onnx.ModelProto, path: Path, places: dict[str, tuple[int, int]]) -> None:
-    """Write a part whose weights lie at ``places`` of the shared file; those with scales there are int8."""
+def save_onnx(proto: onnx.ModelProto, path: Path, places: Mapping[str, Place]) -> None:
+    """Write a part whose weights are at ``places`` of the shared file; those that have scales there are int8."""
     from onnx import TensorProto, helper
 
     nodes = []
@@ -97,19 +100,20 @@ def save(proto: onnx.ModelProto, path: Path, places: dict[str, tuple[int, int]])
         if name + SCALE in places:
             scale = proto.graph.initializer.add(name=tensor.name + SCALE, data_type=TensorProto.FLOAT)
             scale.dims.append(tensor.dims[0])
-            _lies(scale, places[name + SCALE])
+            _point_to(scale, places[name + SCALE])
             nodes.append(
                 helper.make_node("DequantizeLinear", [f"{tensor.name}.int8", scale.name], [tensor.name], axis=0)
             )
             tensor.name, tensor.data_type = f"{tensor.name}.int8", TensorProto.INT8
-        _lies(tensor, places[name])
+        _point_to(tensor, places[name])
     every = [*nodes, *proto.graph.node]
     proto.graph.ClearField("node")
     proto.graph.node.extend(every)
     path.write_bytes(proto.SerializeToString())
 
 
-def _lies(tensor: onnx.TensorProto, place: tuple[int, int]) -> None:
+def _point_to(tensor: onnx.TensorProto, place: Place) -> None:
+    """Make a tensor an external one."""
     tensor.ClearField("external_data")
     tensor.data_location = tensor.EXTERNAL
     for key, value in (("location", WEIGHTS), ("offset", place[0]), ("length", place[1])):
@@ -117,7 +121,7 @@ def _lies(tensor: onnx.TensorProto, place: tuple[int, int]) -> None:
 
 
 def _strip(proto: onnx.ModelProto) -> None:
-    """Leave out what only tells of the tracing."""
+    """Drop what only documents the tracing."""
     proto.graph.ClearField("value_info")
     for node in [*proto.graph.node, *proto.graph.input, *proto.graph.output, proto.graph, *proto.functions]:
         node.ClearField("metadata_props")
@@ -129,7 +133,7 @@ def _strip(proto: onnx.ModelProto) -> None:
 
 
 def _gru() -> Any:
-    """`layers.recurrent.gru` as ONNX's GRU, whose gates go update, reset, new."""
+    """How `layers.recurrent.gru` becomes ONNX's GRU, whose gates are in the order update, reset, new."""
     from onnxscript import opset20
 
     op: Any = opset20
@@ -155,7 +159,7 @@ def _gru() -> Any:
 
 
 def _recall() -> Any:
-    """`layers.attention.recall` as ONNX Runtime's own operator, a kernel for just this."""
+    """How `layers.attention.recall` becomes ONNX Runtime's GroupQueryAttention, a kernel for attention to past steps."""
     from onnx.defs import OpSchema
     from onnxscript import opset20
     from onnxscript.values import Op, Opset
@@ -176,7 +180,7 @@ def _recall() -> Any:
 
     def recall(both: Any, keys: Any, values: Any, at: Any) -> Any:
         heads, steps, one = int(keys.shape[1]), int(keys.shape[2]), op.Constant(value_ints=[1])
-        newest, total = op.Cast(at, to=INT32), op.Cast(op.Constant(value_int=steps), to=INT32)
+        newest, total = op.Cast(at, to=_INT32), op.Cast(op.Constant(value_int=steps), to=_INT32)
         packed = op.Unsqueeze(both, one)
         y, _, _ = attention(packed, None, None, keys, values, newest, total, num_heads=heads, kv_num_heads=heads)
         return op.Squeeze(y, one)
