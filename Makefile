@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= leanrec-demo
+CASE ?= shop-small
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all check format docs bench clean
@@ -31,12 +32,13 @@ test: $(VENV)/dev  ## the default tests: offline, on the CPU
 test-all: $(VENV)/dev  ## with the slow ones, and branch coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not gpu and not network' --cov --cov-report=term-missing:skip-covered
 
-check: $(VENV)/dev  ## format, lint, types, layers, names
+check: $(VENV)/dev  ## format, lint, types, layers, names, figures in documents
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/basedpyright --level error
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest tests/house
+	$(BIN)/python -m benchmarks tables --check
 
 format: $(VENV)/dev  ## format and fix what can be fixed
 	$(BIN)/ruff format src tests benchmarks
@@ -49,8 +51,8 @@ $(VENV)/docs: $(VENV)/core
 docs: $(VENV)/docs  ## build the site in site/; a link that leads nowhere is an error
 	$(BIN)/mkdocs build --strict
 
-bench: $(VENV)/core  ## the speed figures of benchmarks/README.md
-	$(BIN)/python benchmarks/epoch.py
+bench: $(VENV)/core  ## measure what is missing of a case: make bench CASE=shop-small
+	$(BIN)/python -m benchmarks run $(CASE) $(BENCH_FLAGS)
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) $(DEMO_OUT) site .pytest_cache .ruff_cache .hypothesis .coverage
