@@ -2,13 +2,13 @@
 
 import sys
 
-from leanrec.server.hangup import ignore
+from leanrec.server.hangup import ignore_hangup
 
 
 def main() -> None:
     """Run the command line. `leanrec.cli` takes a second to import, and SIGHUP must not end a server meanwhile."""
     if sys.argv[1:2] == ["serve"]:
-        ignore()
+        ignore_hangup()
     from leanrec.cli import run_cli
 
     run_cli()

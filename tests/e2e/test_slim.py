@@ -206,8 +206,6 @@ KILLED = """
 import os, signal
 from leanrec.cli.main import run_cli
 from leanrec.tasks.slim import journal, search, trying, watch
-from leanrec.tasks.report import facts
-search.MEASURE = facts.SECONDS = 0.1
 {place}
 run_cli()
 """

@@ -110,7 +110,7 @@ def search_and_report(
     with held(out), Display(as_json) as display:
         state = searches.State(plan, out, hours, display, measure_seconds)
         finished = state.journal.finished
-        journal = searches.search(state)
+        journal = searches.run_search(state)
         if journal.chosen is not None:
             searches.keep_winner(journal, state.path(journal.chosen.name), out)
         found = searches.search_result(journal, state.full, out, state.store)

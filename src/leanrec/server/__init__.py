@@ -1,4 +1,4 @@
-"""Answer over HTTP: micro-batching, sessions, reload and drain around one engine, and a page to see it think.
+"""Answer over HTTP: batches, sessions, reloads and an orderly end around one engine, and a page to try it by hand.
 
 Needs the extra ``serve``. An export is served without torch and polars: ``python -m leanrec.server EXPORT``.
 """

@@ -1,13 +1,13 @@
-"""``python -m leanrec.server EXPORT``: as ``leanrec serve``, without what only training needs."""
+"""``python -m leanrec.server EXPORT``: as ``leanrec serve``, without importing what only training needs."""
 
 from __future__ import annotations
 
 import sys
 
-from leanrec.server.hangup import ignore
+from leanrec.server.hangup import ignore_hangup
 
 if __name__ == "__main__":
-    ignore()
+    ignore_hangup()
     import typer
 
     from leanrec.core.errors import LeanrecError

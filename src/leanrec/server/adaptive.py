@@ -1,4 +1,4 @@
-"""Under load the mean cost falls, within a floor, before anybody is refused."""
+"""Lower the budgets of requests under load, down to a floor, before anybody is refused."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from leanrec.core.errors import ConfigError
 from leanrec.engine.engine import Engine
 
 _SMOOTH = 0.3
-"""Weight of the newest wait."""
+"""Weight of the newest wait in the moving average."""
 _STILL = 0.05
-"""Strain below which budgets are left alone."""
+"""Strain below which budgets are not changed."""
 
 
 class AdaptiveBudget:
-    """What load makes of a budget.
+    """Lowers budgets in proportion to how long requests wait in the queue.
 
-    Every budget falls in proportion to how long requests wait: untouched while nobody does, at the floor from a wait of ``full``
-    on. It settles where waiting and cost balance.
+    Budgets are unchanged while nobody waits, and at the floor from a wait of ``full`` seconds on. Lower budgets shorten the wait,
+    so both settle where they balance.
 
     Args:
         span: The least, the usual and the largest budget of the model.
-        floor: The least budget that load may lead to.
+        floor: The least budget to which load may lower others.
         full: Seconds of waiting at which the floor is reached.
     """
 
@@ -29,7 +29,7 @@ class AdaptiveBudget:
         self._wait = 0.0
 
     def waited(self, seconds: float) -> None:
-        """The first request of a batch waited so long."""
+        """Learn how long the first request of a batch has waited."""
         self._wait = (1 - _SMOOTH) * self._wait + _SMOOTH * seconds
 
     @property
@@ -39,17 +39,17 @@ class AdaptiveBudget:
         return strain if strain >= _STILL else 0.0
 
     def of(self, asked: float | None) -> float | None:
-        """The budget of a request that asked for one, or for none; never above it, nor below the floor unless it was."""
+        """The budget at which to answer a request that asked for this one, or for none. It is never above the one asked for."""
         strain = self.strain
         wanted = self.usual if asked is None else min(asked, self.largest)
         return asked if strain == 0 or wanted <= self.floor else wanted - (wanted - self.floor) * strain
 
 
 def adaptive_budget(engine: Engine, path: object, floor: float | None, wait_ms: float) -> AdaptiveBudget | None:
-    """What lowers the budgets of a model under load, if that is wanted.
+    """What lowers the budgets of a model under load; None if no floor is given.
 
     Raises:
-        ConfigError: The model has no choice of routes, or none as cheap.
+        ConfigError: The model has no choice of routes, or no budget below the floor.
     """
     if floor is None:
         return None

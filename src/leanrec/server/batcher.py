@@ -1,9 +1,9 @@
-"""Micro-batching: questions that come while others are being answered are answered together.
+"""Micro-batching: questions that arrive while a batch is being answered form the next batch.
 
-One worker thread answers; the loop does not wait for it. A question that finds the worker idle and nobody else about is answered
-at once, by the loop itself where that takes less than `_BLINK`: waking a thread twice would take longer than that. While several
+One worker thread answers; the event loop does not wait for it. A question that finds the worker idle and no other client is
+answered at once, by the loop itself if that takes less than `_BLINK`, for waking a thread twice would take longer. While several
 clients ask, the worker waits at most ``gather`` seconds for as many users as the last batch had. Nothing is answered late: a
-question leaves with a refusal when its deadline comes, or at the door if the queue is so long that it would.
+question is refused when its deadline comes, or on arrival if the queue is so long that it could not be answered in time.
 """
 
 from __future__ import annotations
@@ -22,25 +22,31 @@ from leanrec.server.pace import Pace
 from leanrec.server.problems import Refusal
 
 _BLINK = 0.002
-"""Seconds for which the loop may be kept from everything else."""
+"""Seconds for which an answer may block the loop."""
 IN_TIME = 0.7
-"""Share of its time after which a question is refused: the reply has a way to go yet."""
+"""Share of a question's time after which it is refused; the rest is for sending the reply."""
 _LIKELY = 0.4
-"""Share of its time that a question may have to wait to be let in: what is foreseen was learned in calmer moments."""
+"""Largest expected wait, as a share of a question's time, with which it is admitted. Waits are predicted from calmer moments."""
 _HASTY = 0.3
-"""The same for a client that asks again sooner than it was told to: the rest of the queue is for others."""
+"""The same for clients that ask again sooner than they were told to, which leaves the rest of the queue to others."""
 _RISES = 1.05
-"""How much longer one user alone may be thought to take, with every one that did take longer."""
+"""Largest factor by which one slow answer raises the time that a single user is expected to take."""
 
 _Question = TypeVar("_Question")
 _Answered = TypeVar("_Answered")
 
 
 class BatchWatcher(Protocol):
-    """Told what the batcher does, on the loop's thread."""
+    """Is told of every batch, on the loop's thread."""
 
     def started(self, users: int, waited: float, waiting: int) -> None:
-        """A batch of so many users starts, whose first has waited for so many seconds; others still wait."""
+        """A batch starts.
+
+        Args:
+            users: In it.
+            waited: Seconds that its first user has waited.
+            waiting: Users who still wait.
+        """
         ...
 
 
@@ -54,7 +60,7 @@ class _Waiting(Generic[_Question, _Answered]):
 
     @property
     def deadline(self) -> float:
-        """When it is refused; the reply must have arrived a little later."""
+        """The time at which it is refused if it has no answer."""
         return self.came + IN_TIME * self.within
 
 
@@ -62,14 +68,14 @@ class Batcher(Generic[_Question, _Answered]):
     """Answers questions in batches. All methods are called on one event loop.
 
     Args:
-        answer: From questions to as many answers, on the worker's thread. An exception among them, or raised for a request alone,
-            is raised to whoever asked.
+        answer: Maps questions to as many answers, on the worker's thread. An exception among the answers is raised to the client
+            that asked; one that is raised by the call is, too, once each request has been tried alone.
         watch: Is told of every batch.
-        gather: Seconds.
-        most: Users of a batch.
-        queue: Users that may wait.
+        gather: Longest wait in seconds for others, while several clients ask.
+        most: Most users of a batch.
+        queue: Most users that wait.
         longest: Seconds that a batch may take; when one takes more, the next ones are smaller.
-        clock: Seconds, read before and after a batch on the thread that answers it.
+        clock: Tells seconds; read before and after a batch on the thread that answers it.
     """
 
     def __init__(
@@ -98,15 +104,15 @@ class Batcher(Generic[_Question, _Answered]):
         self.single = math.inf
 
     async def ask(self, questions: Sequence[_Question], within: float, hasty: bool = False) -> list[_Answered]:
-        """Answers to the questions of one request, one user each.
+        """Answer the questions of one request.
 
         Args:
-            questions: At least one.
+            questions: One for each user, at least one.
             within: Seconds until the reply must have arrived.
             hasty: As in `admit`.
 
         Raises:
-            Refusal: There is no room, or no time.
+            Refusal: There is no room in the queue, or no time.
         """
         self.admit(len(questions), within, hasty)
         now = self._loop.time()
@@ -144,17 +150,17 @@ class Batcher(Generic[_Question, _Answered]):
             )
 
     async def rest(self, within: float) -> None:
-        """Wait until the batch that the worker answers is done, or the seconds are over."""
+        """Wait until the current batch is done, at most for a share of these seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(IN_TIME * within):
                 await self._idle.wait()
 
     def close(self) -> None:
-        """End the worker; call it when nobody waits."""
+        """End the worker's thread; call it when nobody waits."""
         self._worker.shutdown()
 
     def _left(self) -> float:
-        """Seconds until the worker is idle."""
+        """Expected seconds until the worker is idle."""
         if not self._running:
             return 0.0
         return max(0.0, self._since + self.pace.foresees(self._running, self._running) - self._loop.time())
@@ -164,7 +170,7 @@ class Batcher(Generic[_Question, _Answered]):
         raise Refusal("overloaded", f"{detail}; try again in {wait} s", wait)
 
     def _wake(self) -> None:
-        """Start a batch if the worker is idle: as soon as all requests that are here were read, or when others had time to come."""
+        """Schedule a batch if the worker is idle: once all that has arrived was read, or later if others are expected."""
         if self._running:
             return
         if self._last <= 1 or self.waiting >= min(self._last, self.size) or self._gather <= 0:
@@ -192,7 +198,7 @@ class Batcher(Generic[_Question, _Answered]):
             self._worker.submit(self._work, batch)
 
     def _next(self) -> list[_Waiting[_Question, _Answered]]:
-        """Whoever is next. Who would be late is told now: time spent on that answer would make others late."""
+        """The requests of the next batch. Those that cannot meet their deadline are refused, so that no time is lost on them."""
         batch: list[_Waiting[_Question, _Answered]] = []
         users, now = 0, self._loop.time()
         ready = now + self.pace.foresees(min(self.waiting, self.size), self.size)
@@ -210,25 +216,25 @@ class Batcher(Generic[_Question, _Answered]):
         return batch
 
     def _work(self, batch: list[_Waiting[_Question, _Answered]]) -> None:
-        """On the worker's thread."""
+        """Answer on the worker's thread, and hand the results to the loop."""
         self._loop.call_soon_threadsafe(self._done, batch, *self._timed(batch))
 
     def _timed(self, batch: list[_Waiting[_Question, _Answered]]) -> tuple[list[list[_Answered | Exception]], float]:
-        """Answers, and the seconds that they took.
+        """Answers, and the seconds that they took on the thread that answered.
 
-        How long the loop was busy before it hears of them is not counted. Counted, a loop full of refusals would make batches look
-        slow, slow batches would lead to more refusals, and the server would answer almost nobody.
+        The time until the busy loop hears of them is left out. Otherwise a loop full of refusals would make batches look slow, slow
+        batches would lead to more refusals, and the server would end up answering almost nobody.
         """
         started = self._clock()
         results = self._answered(batch)
         return results, self._clock() - started
 
     def _answered(self, batch: list[_Waiting[_Question, _Answered]]) -> list[list[_Answered | Exception]]:
-        """If a batch fails, each request is tried alone, so that only the guilty one does."""
+        """If a batch fails, each of its requests is tried alone, so that only the faulty one fails."""
         try:
             started = self._clock()
             found = self._answer([question for one in batch for question in one.questions])
-            if len(found) == 1:  # the least of late, for what else the machine does is not the answer's fault
+            if len(found) == 1:  # the least of recent times, since other work of the machine slows some down
                 self.single = min(self._clock() - started, _RISES * self.single)
             answers = iter(found)
             return [[next(answers) for _ in one.questions] for one in batch]
@@ -244,7 +250,7 @@ class Batcher(Generic[_Question, _Answered]):
     def _done(
         self, batch: list[_Waiting[_Question, _Answered]], results: list[list[_Answered | Exception]], took: float
     ) -> None:
-        """Back on the loop: learn from the time that the batch took, hand out its answers, start the next one."""
+        """On the loop: learn from the time the batch took, hand out its answers, start the next one."""
         self._last, self._running = self._running, 0
         self._idle.set()
         self.pace.took(self._last, took)

@@ -12,9 +12,9 @@ from contextlib import suppress
 from typing import Any
 
 _PATIENCE = 2.0
-"""Seconds until a client that was told of the end must have closed its side."""
+"""Seconds within which a client must close its side after the server has closed its own."""
 _IGNORED = 2**20
-"""Bytes that such a client may still send; they are not kept."""
+"""Bytes that a client may still send after that; they are dropped."""
 
 _SO_ATTACH_FILTER = 26
 """Of Linux; the socket module does not name it."""
@@ -26,20 +26,20 @@ _DROP_SYN = (
 )
 """A packet filter that drops requests for new connections."""
 _MOMENT = 0.02
-"""Seconds in which a connection that was begun is complete."""
+"""Seconds in which a handshake that has begun is complete."""
 _LONGEST = 1.0
-"""Seconds after which the socket is closed all the same."""
+"""Seconds after which the socket is closed even if clients still wait."""
 
 
 class PoliteTransport:
-    """A transport whose `close` ends the writing side first, and the connection when the client has closed, too.
+    """A transport whose `close` ends the writing side first, and the connection once the client has closed its side.
 
     Closing a socket that has unread bytes resets the connection, and a reset destroys a reply that is still on its way. So the
-    protocol must go on to read, and pass what comes to `ignore`.
+    protocol has to go on reading after `close`, and to pass what comes to `ignore`.
 
     Args:
         transport: Of one connection.
-        loop: Runs it.
+        loop: Its event loop.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -53,11 +53,11 @@ class PoliteTransport:
         return getattr(self._transport, name)
 
     def is_closing(self) -> bool:
-        """Whether nothing more is to be written."""
+        """Whether `close` was called or the connection is gone."""
         return self._end is not None or self._transport.is_closing()
 
     def close(self) -> None:
-        """Send what was written, then say that nothing follows."""
+        """Send what was written, and tell the client that nothing follows."""
         if self.is_closing():
             return
         self._end = self._loop.call_later(_PATIENCE, self._transport.abort)
@@ -75,7 +75,7 @@ class PoliteTransport:
         return bool(poll.poll(0))
 
     def ignore(self, data: bytes) -> None:
-        """Bytes that came after the end."""
+        """Drop bytes that came after `close`."""
         self._ignored += len(data)
         if self._ignored > _IGNORED:
             self._transport.abort()
@@ -87,10 +87,10 @@ class PoliteTransport:
 
 
 async def wait_for_backlog(listening: socket.socket) -> None:
-    """Keep new clients out, and wait until the loop has accepted those that have connected.
+    """Let no new client connect, and wait until the loop has accepted those that have.
 
-    Closing a listening socket resets whoever is in its queue. New clients try again after a second, and then find the port closed;
-    none of them has sent a request. Only Linux can keep them out; elsewhere some may still connect while the socket is closed.
+    Closing a listening socket resets the clients in its queue, who may have sent requests. On Linux a packet filter drops new
+    handshakes meanwhile: such clients try again a second later and find the port closed. Elsewhere some may still be reset.
     """
     if sys.platform == "linux":
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""The command that serves; ``leanrec serve``, or ``python -m leanrec.server`` where torch and polars are not installed."""
+"""The command ``leanrec serve``, which is also ``python -m leanrec.server`` where torch and polars are not installed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One connection: what it may send, in which time, and how it ends.
+"""One connection: how much it may send, in what time, and how it ends.
 
-All of this is checked before a request reaches the application, so also before its key is. A client that breaks a limit is told
-which one where a reply is possible, and the connection ends.
+These limits are checked before a request reaches the application, so also before its key is. A client that breaks one is told
+which, if it can still be sent a reply, and the connection is closed.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     import asyncio
 
 _FIELD = 32
-"""Bytes that a header counts for beside its text, so that many empty ones have a limit, too."""
+"""Bytes that every header counts for in addition to its text, so that there is a limit to empty ones, too."""
 _CHUNKING = 8
-"""A chunked body may be so many times larger than what it holds."""
+"""Factor by which a chunked body may be larger than its content."""
 _MOMENT = 0.02
-"""Seconds in which bytes that have arrived are read."""
+"""Seconds after which bytes that have arrived should have been read."""
 _QUIET = 0.25
 """Seconds without a request after which a connection is closed while the server stops."""
 
 
 class NextPart(Enum):
-    """What is read next: the head of a request, its body, or nothing that was begun."""
+    """What the client should send next: the head of a request, its body, or a new request."""
 
     HEAD = "headers"
     BODY = "body"
@@ -42,7 +42,7 @@ class Connection(HttpToolsProtocol):
     """uvicorn's protocol for HTTP/1.1 with limits on bytes and time.
 
     Args:
-        service: Has the limits.
+        service: Has the limits in its settings.
         options: Of uvicorn's protocol.
     """
 
@@ -58,7 +58,7 @@ class Connection(HttpToolsProtocol):
         self._broken: Refusal | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Take a connection, if there is room for it."""
+        """Accept a connection, or refuse it if there are too many."""
         super().connection_made(PoliteTransport(transport, self.loop))  # pyright: ignore[reportArgumentType]
         if len(self.connections) > self._settings.connections:
             self._refuse(
@@ -67,12 +67,12 @@ class Connection(HttpToolsProtocol):
             self.transport.close_now()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
+        """The connection has ended."""
         self.transport.lost()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on, within the limits."""
+        """Parse bytes, within the limits."""
         if self.transport.is_closing():
             self.transport.ignore(data)
             return
@@ -99,7 +99,7 @@ class Connection(HttpToolsProtocol):
             )
 
     def on_message_begin(self) -> None:
-        """A request begins; of the bytes that came with its first ones only the complete headers are counted."""
+        """A request begins. Bytes that came together with its first ones are counted once its headers are complete."""
         self._enter(NextPart.HEAD)
         super().on_message_begin()
 
@@ -131,16 +131,16 @@ class Connection(HttpToolsProtocol):
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """It reads them."""
+        """The client reads again."""
         self._stuck = math.inf
         super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Nothing came for long after a reply."""
+        """No request came for a long time after a reply."""
         self._end_if_quiet()
 
     def expire(self, now: float) -> None:
-        """End what takes too long; called now and then.
+        """End the connection if something takes too long; called twice a second.
 
         Args:
             now: The loop's time in seconds.
@@ -163,7 +163,7 @@ class Connection(HttpToolsProtocol):
             )
 
     def shutdown(self) -> None:
-        """Answer what is under way, or comes soon, and end."""
+        """Answer the current request, and one that comes at once, then end."""
         self._stopping = True
         if self.idle:
             self.loop.call_later(_QUIET, self._end_if_quiet)
@@ -172,12 +172,12 @@ class Connection(HttpToolsProtocol):
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is being read, answered or sent."""
+        """Whether no request is being read or answered, and no reply sent."""
         begun = self._next is NextPart.BODY or (self._next is NextPart.HEAD and self._read > 0)
         return not (begun or self.pipeline) and (self.cycle is None or self.cycle.response_complete)
 
     def _end_if_quiet(self) -> None:
-        """End, unless a request is there: that one is answered first."""
+        """End, unless a request has arrived, which is answered first."""
         if not self.idle or self.transport.is_closing():
             return
         if self.transport.unread():
@@ -194,14 +194,14 @@ class Connection(HttpToolsProtocol):
         self._fields += bytes_
         if self._fields > self._settings.header_bytes:
             self._broken = self._too_many_fields()
-            raise self._broken  # ends the parser, see `data_received`
+            raise self._broken  # ends the parser; `data_received` sends it
 
     def _too_many_fields(self) -> Refusal:
         most = self._settings.header_bytes
         return Refusal("headers-too-large", f"expected headers of at most {most} bytes, got more; send fewer")
 
     def _refuse(self, refused: Refusal) -> None:
-        """Say what is wrong, if it is this request's turn to be answered, and end."""
+        """Send a refusal, if it is this request's turn to be answered, and end the connection."""
         self._service.metrics.refused.labels(refused.kind).inc()
         answering = self.cycle is not None and not self.cycle.response_complete
         first = answering and not self.cycle.response_started if self._next is NextPart.BODY else not answering

@@ -1,6 +1,6 @@
-"""SIGHUP from the first moment of a server to its last: it asks for a reload, and never ends the process.
+"""Catch SIGHUP, which asks a server for a reload, from its first moment to its last; by default the signal would end the process.
 
-It imports nothing of leanrec, so that it is in place before the rest takes its second to be imported.
+This module imports nothing of leanrec, so that the handler is in place before the rest is imported, which takes a second.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 
 
-def ignore() -> None:
-    """Let SIGHUP pass until there is a `Hangup`: what was not read yet need not be read anew."""
+def ignore_hangup() -> None:
+    """Ignore SIGHUP until a `Hangup` catches it: a model that was not opened yet need not be reloaded."""
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 class Hangup:
-    """Takes SIGHUP while the block lasts. One that comes before somebody wants to be called is kept for then."""
+    """Catches SIGHUP inside of a ``with`` block. A signal that comes before `call` is kept for it."""
 
     def __init__(self) -> None:
         self._came, self._then = False, None
@@ -36,7 +36,7 @@ class Hangup:
             signal.signal(signal.SIGHUP, self._before)  # pyright: ignore[reportArgumentType]
 
     def call(self, then: Callable[[], object]) -> None:
-        """Call this at every SIGHUP from now on, and at once if there was one."""
+        """Call this at every SIGHUP from now on, and at once if one has come before."""
         self._then = then
         if self._came:
             then()

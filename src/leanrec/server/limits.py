@@ -1,4 +1,4 @@
-"""How much one request may ask for."""
+"""Limits on what one request may ask for."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from leanrec.server.settings import Settings, option
 
 
 class RequestLimits:
-    """Checks what the schema of a body cannot say."""
+    """Checks limits that are settings, which the schema of a body cannot have.
+
+    Args:
+        settings: Of the server.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
     def seconds(self, asked: int | None) -> float:
-        """Until the deadline of a request."""
+        """Seconds within which to answer a request that asked for a deadline of so many milliseconds, or for none."""
         most = self.settings.deadline_ms
         return (most if asked is None else min(asked, most)) / 1000
 
     def check(self, body: schemas.Recommend | schemas.AddEvents) -> None:
-        """Refuse what is too much, or not one question.
+        """Refuse a request that asks for too much, or for nothing that can be answered.
 
         Raises:
-            Refusal: With what was expected and what came.
+            Refusal: A limit is broken, or not exactly one source of histories is given.
         """
         self._at_most("k", body.k, self.settings.k, "k")
         for name in ("items", "history", "allow", "deny"):

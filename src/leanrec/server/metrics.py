@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""Metrics of a server, as Prometheus reads them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _USERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """Counters and gauges of one server. Labels are bounded: paths and types of problems are ours, routes are the model's."""
+    """Counters and gauges of one server. The number of labels is bounded: paths and problems are listed, routes are the model's."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -44,11 +44,11 @@ class Metrics:
         self._paths: dict[tuple[str, int], Counter] = {}
 
     def gauge(self, name: str, about: str, read: Callable[[], float]) -> None:
-        """Show what a function tells whenever Prometheus asks."""
+        """Add a gauge whose value a function tells when Prometheus asks."""
         Gauge(name, about, **self._gauges).set_function(read)
 
     def replied(self, path: str, status: int, seconds: float) -> None:
-        """A request was replied to."""
+        """Count a reply."""
         counter = self._paths.get((path, status))
         if counter is None:
             counter = self._paths[path, status] = self.requests.labels(path, str(status))
@@ -56,7 +56,7 @@ class Metrics:
         self.seconds.labels(path).observe(seconds)
 
     def answered(self, answer: Answer, seconds: float) -> None:
-        """A user was answered."""
+        """Count the answer of one user."""
         route = self._routes.get(answer.route)
         if route is None:
             name = answer.route if len(self._routes) < _MOST_ROUTES else "other"
@@ -65,10 +65,10 @@ class Metrics:
         self.flops.inc(answer.flops_ratio)
 
     def serves(self, live: Live) -> None:
-        """A model took over."""
+        """Show which model is served."""
         self.model.clear()
         self.model.labels(live.digest).set(1)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """All metrics as Prometheus reads them."""
         return generate_latest(self.registry)

@@ -1,23 +1,23 @@
-"""How long so many users will take, from how long others took."""
+"""Predict how long a queue of users takes, from how long recent batches took."""
 
 from __future__ import annotations
 
 FADES = 0.9
-"""Weight of what was seen before, with every batch."""
+"""Factor by which the weight of older batches shrinks with every new one."""
 
 
 class Pace:
-    """A line through the recent batches: a call's own time, and the time of each user in it.
+    """A line fitted through recent batches: seconds of a call, plus seconds of each user in it.
 
-    One user alone may take ten times the time that a user takes among many, so a mean per user would foresee far too long a wait
-    when a crowd comes. While all batches are of one size, nothing is known of others, and the call's own time is all there is.
+    A mean per user would not do: one user alone may take ten times as long as a user among many, and would predict far too long a
+    wait when many come. While all batches have had one size, the whole time is taken for that of the call.
     """
 
     def __init__(self) -> None:
         self._weight = self._users = self._seconds = self._squares = self._products = 0.0
 
     def took(self, users: int, seconds: float) -> None:
-        """A batch has ended."""
+        """Learn from a batch."""
         self._weight = FADES * self._weight + 1
         self._users = FADES * self._users + users
         self._seconds = FADES * self._seconds + seconds
@@ -25,7 +25,7 @@ class Pace:
         self._products = FADES * self._products + users * seconds
 
     def foresees(self, users: int, most: int) -> float:
-        """Seconds until so many are answered, in batches of ``most`` and a last one."""
+        """Seconds in which so many users are answered, in batches of ``most`` and a last one."""
         if not self._weight or not users:
             return 0.0
         size, time = self._users / self._weight, self._seconds / self._weight

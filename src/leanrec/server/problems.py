@@ -1,4 +1,4 @@
-"""What a client is told when a request is not answered: problem details, RFC 9457. Never a stack trace."""
+"""What a client is told when a request is not answered: problem details of RFC 9457, never a stack trace."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Problem(msgspec.Struct, frozen=True):
     """The body of a refusal.
 
     Attributes:
-        type: ``urn:leanrec:`` and a name that programs can branch on; see `STATUS`.
+        type: ``urn:leanrec:`` and a name of `STATUS`, for programs to branch on.
         title: The status in words.
         status: Of the reply.
-        detail: Expected, got, where, what to do.
+        detail: What was expected, what came, and what to do.
     """
 
     type: str
@@ -75,7 +75,7 @@ class Refusal(Exception):
 
     @property
     def status(self) -> int:
-        """Of the reply."""
+        """Status of the reply."""
         return STATUS[self.kind]
 
     def problem(self) -> Problem:
@@ -84,7 +84,7 @@ class Refusal(Exception):
 
 
 def as_bytes(refused: Refusal, close: bool = False) -> bytes:
-    """A refusal as a reply of HTTP/1.1, for connections that no application speaks on.
+    """A refusal as the bytes of an HTTP/1.1 reply, for requests that do not reach the application.
 
     Args:
         refused: What is said.

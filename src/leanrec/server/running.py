@@ -1,4 +1,4 @@
-"""Run the application: signals, drain, reload."""
+"""Run the application under uvicorn: signals, an orderly stop, reloads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -20,24 +21,25 @@ from leanrec.server.hangup import Hangup
 from leanrec.server.live import settle
 from leanrec.server.problems import Refusal
 from leanrec.server.service import Service
-from leanrec.server.turnstile import turnstile
+from leanrec.server.turnstile import Turnstile
 
 _SWITCH = 0.0005
-"""Seconds for which the worker may keep the loop from running Python."""
+"""Seconds after which the worker's thread hands the interpreter to the loop."""
 
 _OTHER_FILES = 128
-"""Files that a server opens beside its connections."""
+"""Files that a server may open beside its connections."""
 
 _ACCEPTED = 256
-"""Connections that are accepted before the loop does something else."""
+"""Most connections that are accepted in one go."""
 
 _log = logging.getLogger("leanrec.server")
 
 
 class Server(uvicorn.Server):
-    """Stops in steps: not ready, then no new connections, then every request that was taken is answered.
+    """uvicorn's server, with another way to stop and a reload.
 
-    A second signal stops at once. SIGHUP reads the run or export anew.
+    On the first signal to stop it says that it is not ready, goes on for ``drain_s`` seconds, accepts no new connections, and
+    answers every request that it has taken. A second signal stops it at once. SIGHUP opens the run or export anew.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Server(uvicorn.Server):
             self._hangup.call(self._hung_up)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """See the class. Leaves nothing behind that would end the process by the signal again."""
+        """Begin to stop, or stop at once. uvicorn would raise the signal again in the end, which would end the process by it."""
         if self._loop is None or not self.service.ready:
             self.should_exit = self.force_exit = True
             return
@@ -69,7 +71,7 @@ class Server(uvicorn.Server):
         self._loop.call_soon_threadsafe(lambda: self._do(self._drain()))
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second accept whoever waits; twice a second end connections that take too long."""
+        """Called ten times a second: accept clients; every fifth time also end connections that take too long."""
         self._accept()
         if counter % 5 == 0:
             now = asyncio.get_running_loop().time()
@@ -78,7 +80,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _accept(self) -> None:
-        """Accept those who have connected; the loop itself accepts one in a turn, and under load its turns are long."""
+        """Accept clients that have connected. The loop itself accepts one in each turn, and under load its turns are long."""
         for listening in self._listening:
             for _ in range(_ACCEPTED):
                 try:
@@ -93,12 +95,12 @@ class Server(uvicorn.Server):
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, line)
 
     def _protocol(self) -> asyncio.Protocol:
-        """As `uvicorn.Server` makes one."""
+        """Make a protocol as `uvicorn.Server` does."""
         make: Any = self.config.http_protocol_class
         return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept whoever has connected, and answer."""
+        """Accept clients that have connected, answer what was asked, and end."""
         for listening in sockets or ():
             await wait_for_backlog(listening)
         await super().shutdown(sockets)
@@ -109,7 +111,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     def _hung_up(self) -> None:
-        """In the handler of the signal, which may come when the loop has ended."""
+        """Called by the handler of SIGHUP, possibly after the loop has ended."""
         if self._loop is not None and self.service.ready:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(lambda: self._do(self._reload()))
@@ -138,8 +140,8 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(f"cannot listen at {host}:{port}: {error}; choose others with --host and --port") from error
 
 
-def room(connections: int) -> None:
-    """Let the process have so many connections, and the files that it needs beside them, as far as the system lets it."""
+def raise_file_limit(connections: int) -> None:
+    """Raise the limit of open files for so many connections and the files beside them, as far as the system allows."""
     try:
         import resource
     except ImportError:  # not on Windows
@@ -162,11 +164,11 @@ def serve_until_stopped(
         service: What to serve.
         at: Listens.
         started: Called when requests are taken.
-        hangup: Tells of SIGHUP, which asks for a reload.
+        hangup: Catches SIGHUP, which asks for a reload.
     """
     config = uvicorn.Config(
         make_app(service),
-        http=turnstile(service),
+        http=partial(Turnstile, service),  # pyright: ignore[reportArgumentType]
         ws="none",
         log_level="warning",
         access_log=False,
@@ -174,7 +176,7 @@ def serve_until_stopped(
         proxy_headers=False,
         timeout_graceful_shutdown=max(1, -(-service.settings.deadline_ms // 1000) + 1),
     )
-    room(service.settings.connections)
+    raise_file_limit(service.settings.connections)
     sys.setswitchinterval(_SWITCH)
     settle()
     Server(config, service, started, hangup).run(sockets=[at])

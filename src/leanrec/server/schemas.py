@@ -17,7 +17,7 @@ ItemKeys = Annotated[list[Key], Meta(max_length=100_000)]
 
 
 class RecommendOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What may be asked of a recommendation.
+    """Options of a request for recommendations.
 
     Attributes:
         k: Items wanted per user.
@@ -25,7 +25,7 @@ class RecommendOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
         allow: Only these items may be recommended.
         deny: These items may not be recommended.
         budget: Mean cost wanted, as a share of the full model's FLOPs; under load a server may answer at less.
-        deadline_ms: Time after which the answer is worth nothing; the server's own limit if that is shorter.
+        deadline_ms: Time after which the answer is of no use; the server's own limit if that is shorter.
     """
 
     k: Annotated[int, Meta(ge=1, le=2**31)] = 10
@@ -56,9 +56,9 @@ class AddEvents(RecommendOptions, kw_only=True):
     """New events of a user, oldest first.
 
     Attributes:
-        user: Any key; an unknown one starts with these events.
+        user: Any key; a user that is new begins with these events.
         items: Item keys; unknown ones are skipped.
-        recommend: Also answer with what may follow.
+        recommend: Whether to answer with what may follow.
     """
 
     user: Key
@@ -67,7 +67,7 @@ class AddEvents(RecommendOptions, kw_only=True):
 
 
 class Reload(msgspec.Struct, forbid_unknown_fields=True):
-    """Which run or export to serve from now on; the path that is served already if none is named."""
+    """Which run or export to serve from now on; by default the one that is served is read again."""
 
     path: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
 
@@ -79,9 +79,9 @@ class Answer(msgspec.Struct, frozen=True):
         items: Best first; fewer than k where too few items remain.
         route: The route the user took.
         flops_ratio: Its FLOPs as a share of the full model's.
-        unknown: ItemKeys that the catalogue does not have; they were skipped.
+        unknown: Keys that are not in the catalogue; they were skipped.
         model: The first digits of the checksum of the model that answered.
-        budget: The budget it was answered at, which under load is below the one asked for; null for the model's usual one.
+        budget: The budget at which it was answered, under load perhaps below the one asked for; null for the model's usual one.
     """
 
     items: list[ScoredItem]
@@ -96,10 +96,10 @@ class Accepted(msgspec.Struct, frozen=True):
     """Events that are stored.
 
     Attributes:
-        user: Whose.
-        events: Of this user, all in all.
-        unknown: ItemKeys that the catalogue does not have; they were skipped.
-        answer: What may follow, if that was asked for and could be answered in time; the events are stored either way.
+        user: Whose events they are.
+        events: Number of all events of this user.
+        unknown: Keys that the catalogue does not have; they were skipped.
+        answer: What may follow, if that was asked for and answered in time; the events are stored either way.
         problem: Why there is no answer, if one was asked for.
     """
 
@@ -134,7 +134,7 @@ class Budgets(msgspec.Struct, frozen=True):
     """Mean costs that can be asked for, as shares of the full model's.
 
     Attributes:
-        now: What load makes of the usual one; null if nothing.
+        now: The usual budget as load has lowered it; null if it has not.
     """
 
     least: float
@@ -155,6 +155,6 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """How the server is."""
+    """Whether the server is alive, or ready."""
 
     status: str

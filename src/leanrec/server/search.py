@@ -5,7 +5,7 @@ from __future__ import annotations
 from leanrec.core.plain import Catalog
 
 _BLOCK = 256
-"""Items whose text is looked through at once: most blocks lack a word of a query, and are passed over without looking at items."""
+"""Items in a block of text. Most blocks lack a word of a query, and are skipped without looking at their items."""
 
 
 class TitleSearch:

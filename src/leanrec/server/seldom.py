@@ -1,4 +1,4 @@
-"""A log that stays readable while one thing goes wrong all the time: one line a second, with how often."""
+"""Keep the log readable while one thing goes wrong again and again: one line a second that says how often."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SECOND = 1.0
 
 
 class Seldom(logging.Filter):
-    """Lets the first line of a kind through, and then one a second that tells how many more there were.
+    """Passes the first line of a kind, and then one a second that says how many more there were.
 
     Lines are of one kind if they have the same level and the same text before values are filled in.
 
@@ -31,7 +31,7 @@ class Seldom(logging.Filter):
             logging.getLogger(name).addFilter(self)
 
     def stop(self) -> None:
-        """Tell what was kept back, and filter no more."""
+        """Write what was kept back, and stop filtering."""
         self._loop = None
         for kind in list(self._since):
             self._tell(kind)
@@ -39,7 +39,7 @@ class Seldom(logging.Filter):
             logging.getLogger(name).removeFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a line is written now."""
+        """Whether a line is written at once."""
         kind = (record.levelno, str(record.msg))
         if kind in self._since:
             self._since[kind] = (record, self._since[kind][1] + 1)
@@ -54,7 +54,7 @@ class Seldom(logging.Filter):
             self._loop.call_later(self._every, self._tell, kind)
 
     def _tell(self, kind: tuple[int, str]) -> None:
-        """Write the last line that was kept back; what comes in the next second waits again."""
+        """Write the last line that was kept back, with the number of others, and keep back what comes in the next second."""
         last, more = self._since.pop(kind, (None, 0))
         if last is None or not more:
             return

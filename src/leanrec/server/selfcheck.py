@@ -1,4 +1,4 @@
-"""A model is tried before it is served: on opening, and before it replaces another one."""
+"""Try a model before it is served: when a server starts, and before a reload replaces the model."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from leanrec.engine.engine import Engine
 from leanrec.engine.sessions import StepRunner, remembered
 
 _CLOSE = 1e-3
-"""Largest difference of a score, over the largest magnitude or 1, between a user alone and among others."""
+"""Largest difference between the scores of a user alone and among others, relative to the largest score or 1."""
 _STEPPED = 0.1
-"""Likewise, over the largest magnitude, between an event that is computed from memories and a whole history. int8 weights are
-rounded apart in the graphs of both, which then differ by a hundredth; memories of another model are off by far more."""
+"""Largest difference between the scores of an event computed from memories and of the whole history, relative to the largest score.
+With int8 weights the two graphs round apart and differ by a hundredth; the memories of another model would be off by far more."""
 _LONGEST = 2048
 """Longest history that is tried."""
 
 
 def self_check(engine: Engine, path: object) -> None:
-    """Answer for histories of several lengths and budgets, and run every route, also by single steps.
+    """Answer for histories of several lengths at several budgets, and run every route, also by single steps.
 
-    All that is run here is also warm afterwards.
+    This also warms up what requests will run.
 
     Raises:
         ArtifactError: An answer is missing, not finite or not in order, or changes with who else is asked for, or an event that
@@ -39,7 +39,7 @@ def self_check(engine: Engine, path: object) -> None:
             _route(engine, route)
     except LeanrecError as error:
         raise ArtifactError(f"{path} fails its self-check: {error}; train or export it again") from error
-    except Exception as error:  # whatever weights and graphs that fit no model may lead to
+    except Exception as error:  # weights and graphs that do not fit each other may raise anything
         got = f"{type(error).__name__} ({one_line(error)})"
         raise ArtifactError(f"{path} fails its self-check: expected answers, got {got}; export it again") from error
 

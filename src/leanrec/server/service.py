@@ -27,19 +27,19 @@ from leanrec.server.stores import HistoryStore, MemoryStore, Past, Unavailable
 from leanrec.server.tarpit import Tarpit
 
 _BATCHES = 4
-"""A deadline is that of so many batches at least, so that nobody is late for the size of one."""
+"""A batch takes at most the deadline over this number, so that its size alone makes nobody late."""
 _SEARCHES = 64
-"""Searches for items that may wait; more are refused."""
+"""Most searches for items that wait; more are refused."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger("leanrec.server")
 
 
 class Service(BatchWatcher):
-    """One model, its queue and its sessions. All methods but the constructor are called on one event loop.
+    """One model with its queue and its sessions. All methods but the constructor are called on one event loop.
 
     Args:
-        live: What is served first.
+        live: The model that is served first.
         store: Histories of users.
         settings: Limits.
         opener: Opens and tries the model of a reload.
@@ -74,7 +74,7 @@ class Service(BatchWatcher):
             self.metrics.gauge("stored_users", "Users with a history.", lambda: len(store))
 
     async def open(self) -> None:
-        """Take requests, on the loop that this is called on."""
+        """Begin to take requests, on the running loop."""
         own = self.settings
         longest = own.deadline_ms / 1000 / _BATCHES
         self.tarpit = Tarpit(asyncio.get_running_loop())
@@ -110,7 +110,12 @@ class Service(BatchWatcher):
         self.tarpit.refuse(self.limits.seconds(None), send, hasty)
 
     async def recommend(self, body: schemas.Recommend, hasty: bool = False) -> schemas.Answer | list[schemas.Answer]:
-        """Answer one user, or many with a list; ``hasty`` as in `Batcher.admit`."""
+        """Answer one user, or many with a list.
+
+        Args:
+            body: What is asked.
+            hasty: As in `Batcher.admit`.
+        """
         live, many = self.live, body.histories is not None or body.users is not None
         due = self._due(body)
         async with self._in_turn(due):
@@ -125,9 +130,10 @@ class Service(BatchWatcher):
         return answers if many else answers[0]
 
     async def events(self, body: schemas.AddEvents) -> schemas.Accepted:
-        """Keep events, and answer with what may follow.
+        """Store events, and answer with what may follow.
 
-        Whatever is wrong with the request is said before anything is kept; what goes wrong afterwards is told beside the events.
+        A request that is wrong in any way is refused before anything is stored. What goes wrong afterwards is told in the reply, as
+        the events are stored by then.
         """
         live, due = self.live, self._due(body)
         async with self._in_turn(due):
@@ -154,7 +160,7 @@ class Service(BatchWatcher):
             await asyncio.to_thread(self.live.sessions.forget, user)  # a step may hold the lock
 
     async def items(self, query: str, limit: int) -> schemas.Found:
-        """Items whose title or key has all words of a query. Searches take turns, beside the loop."""
+        """Items whose title or key has all words of a query. Searches run one after the other on a thread of their own."""
         live, within = self.live, self.limits.seconds(None)
         if self._searches >= _SEARCHES:
             raise Refusal("overloaded", f"expected at most {_SEARCHES} searches to wait, got more; try again in 1 s", 1)
@@ -179,12 +185,15 @@ class Service(BatchWatcher):
         )
 
     async def reload(self, path: Path | None = None) -> None:
-        """Open and try a model beside the one that is served, which goes on until then, and go on with it if anything is wrong.
+        """Open and try another model, and serve it from then on; if anything is wrong, the present one stays.
 
-        One reload runs and one more may wait, for the files as they are when it begins. Reading and trying is done beside the loop.
+        One reload runs on a thread of its own, and one more may wait; it reads the files as they are when it begins.
+
+        Args:
+            path: A run or an export; None for the path that is served.
 
         Raises:
-            Refusal: It was not taken, or another one waits already.
+            Refusal: The model cannot be served, or another reload waits already.
         """
         if self._reload_waits:
             raise Refusal(
@@ -215,7 +224,7 @@ class Service(BatchWatcher):
         _log.warning("serving %s from %s", live.digest, path)
 
     async def close(self) -> None:
-        """Let go of the worker and the store."""
+        """End the threads, and close the store."""
         self.ready = False
         if self._batcher is not None:
             self._batcher.close()
@@ -230,7 +239,6 @@ class Service(BatchWatcher):
     def _questions(
         self, live: Live, histories: Sequence[Sequence[str]], body: schemas.RecommendOptions
     ) -> list[Question]:
-        """Checked."""
         asked = live.engine.ask(
             histories,
             body.k,
@@ -243,14 +251,15 @@ class Service(BatchWatcher):
         return [Question(live, one) for one in asked]
 
     def _due(self, body: schemas.RecommendOptions) -> float:
-        """When the reply to a request must have arrived, by `time.monotonic`."""
+        """The time, as `time.monotonic` tells it, at which the reply must have arrived."""
         return time.monotonic() + self.limits.seconds(body.deadline_ms)
 
     @asynccontextmanager
     async def _in_turn(self, due: float) -> AsyncIterator[None]:
-        """Whoever asks for what there is not is told so when the batch that runs is done, like those whom it answers.
+        """Delay the refusal of a request that is wrong until the current batch is done, when others get their answers, too.
 
-        Told at once, such clients would ask several times as often as the others, and take their time. New items are not rare.
+        Clients that were refused at once would ask several times as often as others and take their time. Such requests are common:
+        every item that is newer than the model is unknown to it.
         """
         try:
             yield
@@ -261,10 +270,10 @@ class Service(BatchWatcher):
 
     @asynccontextmanager
     async def _turn(self, user: str, due: float) -> AsyncIterator[None]:
-        """The time of one request on a user's events, after all that came before it.
+        """Hold the lock of a user's events, so that requests change them in the order in which they came.
 
         Raises:
-            Refusal: Those before take too long.
+            Refusal: Earlier requests take too long.
         """
         turn = self._turns.setdefault(user, asyncio.Lock())
         try:
@@ -296,14 +305,14 @@ class Service(BatchWatcher):
         return answers
 
     async def _follow(self, question: Question, body: schemas.AddEvents, events: int, due: float) -> schemas.Answer:
-        """By one step where what is kept ends where the new events begin, else by the history that the store has."""
+        """Answer new events by one step if the memories end where they begin, else by the history in the store."""
         live, new = question.live, len(question.asked.ids)
         if live.sessions.knows(body.user, events - new):
             follows = Follows(body.user, events, False, body.exclude_seen)
             try:
                 return (await self._ask([dataclasses.replace(question, follows=follows)], due))[0]
             except BehindError:
-                pass  # it was dropped in between
+                pass  # the memories were dropped meanwhile
         past = await self._past(body.user, due)
         try:
             (whole,) = self._questions(live, [past.items], body)
@@ -337,5 +346,5 @@ class Service(BatchWatcher):
 
 
 def _left(due: float) -> float:
-    """Seconds until then, to the millisecond; 0 when it is over."""
+    """Seconds until a time, to the millisecond; 0 if it has passed."""
     return max(0.0, round(due - time.monotonic(), 3))

@@ -1,4 +1,4 @@
-"""What a server is told: limits, times and keys."""
+"""Settings of a server: limits, times and keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Settings:
         batch: Most users that are answered in one call.
         queue: Most users that wait; more are refused with 429.
         deadline_ms: Longest time until a request is answered or refused.
-        adaptive_budget: The budget to which load may lower the mean cost, as a share of the full model's; None for never.
+        adaptive_budget: The budget to which load may lower others, as a share of the full model's FLOPs; None never lowers any.
         adaptive_wait_ms: Wait in the queue at which that floor is reached.
         users: Most users of one request.
         k: Most items of one request.
@@ -25,13 +25,13 @@ class Settings:
         header_bytes: Largest head of a request: its path and its headers.
         header_s: Longest time in which a head arrives, from its first byte or from when the client connected.
         body_s: Longest time in which a body arrives, and in which a client that stops reading goes on.
-        connections: Most clients that are connected at once.
-        session_mb: Memory for what makes an event cost one step.
-        expand: Whether an ONNX export's compressed item table is written out in memory, for speed.
-        trust: Whether a pt2 export is opened, too, also by a reload: one can run any code in this process.
-        drain_s: How long requests are still taken after a request to stop, so that a load balancer can notice.
-        api_key: Wanted in ``X-API-Key`` or as a bearer token on every path of /v1; empty for none.
-        admin_key: Wanted to reload; empty if nobody may by HTTP.
+        connections: Most clients connected at once.
+        session_mb: Megabytes for the memories of users, with which an event costs one step.
+        expand: Whether the compressed item table of an ONNX export is decompressed in memory, for speed.
+        trust: Whether pt2 exports are opened, also by a reload; one can run any code in this process.
+        drain_s: Seconds for which requests are still taken after a signal to stop, so that a load balancer can notice.
+        api_key: Required in ``X-API-Key`` or as a bearer token on every path of /v1; empty for none.
+        admin_key: Required to reload; empty if nobody may reload by HTTP.
     """
 
     gather_ms: float = 2.0
@@ -69,5 +69,5 @@ class Settings:
 
 
 def option(name: str) -> str:
-    """How a setting is written on the command line."""
+    """The name of a setting on the command line."""
     return "--" + name.replace("_", "-")

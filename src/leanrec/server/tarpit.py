@@ -1,10 +1,10 @@
-"""Refusals that come late where there are many of them, so that asking again and again costs the client time, not the server.
+"""Delay refusals when there are many, so that asking again and again costs the client time and not the server.
 
-A client that asks again as soon as it is refused is refused thousands of times a second, and every refusal takes time from those
-who are answered. So many refusals are sent shortly before the deadline and not at once. Clients that ask again sooner than they
-were told to wait longer: they are refused a quarter as often as others are answered. Most of the server's time is then spent on
-answers, however fast the machine is and however many ask. A client that waits for its refusal sends nothing. Late refusals cost
-the server more than others, so those who are not hasty are told at once as long as that is quick.
+A client that asks again as soon as it is refused can be refused thousands of times a second, and every refusal takes time from
+answers. A client that waits for its refusal sends nothing. So when refusals are many, they are sent shortly before the deadline
+instead of at once. Hasty clients, which ask again sooner than ``Retry-After`` told them to, wait longer: one of them is refused for
+every four users who are answered, so that most of the server's time goes into answers, however many ask. A late refusal costs the
+server more than one at once, so clients that are not hasty are told at once until there are `MANY_REFUSALS`.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ FEW_REFUSALS = 25
 MANY_REFUSALS = 400
 """Refusals in a window that are sent at once to others."""
 LATE = 0.7
-"""Share of a deadline after which the others are sent; as a question that was not answered in time."""
+"""Share of a deadline after which the others are sent, the same as for a question that is not answered in time."""
 SHARE = 0.25
-"""Refusals of hasty clients for every answer."""
+"""Refusals of hasty clients for every user who is answered."""
 MOST_AT_ONCE = 256
-"""Refusals that are sent before the loop does something else."""
+"""Most refusals that are sent in one go."""
 
 
 class Tarpit:
-    """Sends refusals: at once, or late where they are many; those of hasty clients a quarter as often as there are answers.
+    """Decides when a refusal is sent.
 
     Args:
-        loop: Has the time, and calls later.
+        loop: Tells the time and schedules calls.
         window: Seconds over which refusals are counted.
     """
 
@@ -43,7 +43,7 @@ class Tarpit:
         self._timer: asyncio.TimerHandle | None = None
 
     def refuse(self, within: float, send: Callable[[], None], hasty: bool = False) -> None:
-        """Send a refusal, now or late.
+        """Send a refusal, at once or later.
 
         Args:
             within: Seconds until the reply must have arrived.
@@ -67,11 +67,11 @@ class Tarpit:
         await sent
 
     def answered(self, users: int) -> None:
-        """So many were answered, and a share of that may be refused."""
+        """So many users were answered, and the refusals of a share as many hasty clients may be sent."""
         self._credit += SHARE * users
 
     def _more_than(self, most: int, now: float) -> bool:
-        """Whether there are more refusals than that in this window, with this one, or were in the last."""
+        """Count a refusal; whether there are more than ``most`` in this window, or were in the last one."""
         passed = now - self._from
         if passed > self.window:
             self._before = self._count if passed < 2 * self.window else 0
@@ -80,7 +80,7 @@ class Tarpit:
         return max(self._before, self._count) > most
 
     def _send(self) -> None:
-        """Send what is due and allowed, in the order of coming; ten times in a window, as long as any are kept."""
+        """Send the oldest refusals that are due, as many as are allowed; called ten times in a window while any are kept."""
         now = self._loop.time()
         self._credit = min(self._credit + FEW_REFUSALS / 10, MOST_AT_ONCE)
         while self._kept and self._kept[0][0] <= now and self._credit >= 1:

@@ -19,28 +19,22 @@ from typing import Any
 
 from leanrec.server.app import HASTY, REFUSED
 from leanrec.server.connection import Connection, NextPart
-from leanrec.server.metrics import Metrics
 from leanrec.server.problems import Refusal, as_bytes
 from leanrec.server.service import Service
 
 _PATH = "/v1/recommend"
-"""Questions may be turned away unread. Events may not: the reply to them says whether they are kept."""
+"""Questions may be refused unread. Events may not: their reply must say whether they were stored."""
 _START = f"POST {_PATH} HTTP/1.1\r\n".encode()
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*(?=\r\n)", re.IGNORECASE)
 _UNUSUAL = re.compile(rb"\r\n(connection|expect|upgrade|transfer-encoding):", re.IGNORECASE)
 _OWN_TIME = b'"deadline_ms"'
-"""Whoever has a deadline of its own is refused after it was read."""
+"""A request with a deadline of its own has to be read before it can be refused."""
 REST = 1.0
-"""Seconds for which a client that was refused should ask nothing; the least ``Retry-After``."""
-
-
-def turnstile(service: Service) -> Any:
-    """uvicorn's protocol for HTTP/1.1, in front of a service."""
-    return partial(Turnstile, service)
+"""Seconds that a refused client should wait before it asks again; the least ``Retry-After``."""
 
 
 def is_whole_question(data: bytes) -> bool:
-    """Whether these bytes are one question from its first to its last, over a connection that is kept."""
+    """Whether these bytes are exactly one question, on a connection that stays open."""
     if not data.startswith(_START):
         return False
     end = data.find(b"\r\n\r\n")
@@ -50,21 +44,14 @@ def is_whole_question(data: bytes) -> bool:
     return not _UNUSUAL.search(data, 0, end) and _OWN_TIME not in data
 
 
-def turned_away(refused: Refusal, metrics: Metrics, close: bool) -> bytes:
-    """A reply to a request that was not read."""
-    metrics.refused.labels(refused.kind).inc()
-    metrics.replied(_PATH, refused.status, 0.0)
-    return as_bytes(refused, close)
-
-
 class Turnstile(Connection):
-    """Asks the service whether there is time for a question before it is parsed.
+    """A connection that asks for admission before it parses a question.
 
     Only one whole question, on a connection where nothing else is under way, can be refused here. Everything else goes the usual
     way, where the same admission is asked. Clients that ask again sooner than they were told to get in after those that do not.
 
     Args:
-        service: Knows its queue.
+        service: Has the queue.
         options: Of uvicorn's protocol.
     """
 
@@ -74,7 +61,7 @@ class Turnstile(Connection):
         self._last, self._early = -REST, b""
 
     def data_received(self, data: bytes) -> None:
-        """Refuse, or go on."""
+        """Refuse a question, or parse what came."""
         if self._held and not self.transport.is_closing():  # more came before the reply; it is read after it
             self._early += data
             self.flow.pause_reading()
@@ -89,26 +76,26 @@ class Turnstile(Connection):
         super().data_received(data)
 
     def on_message_begin(self) -> None:
-        """A request begins that was not turned away."""
+        """A request begins that was not refused unread."""
         super().on_message_begin()
         self.scope[HASTY] = self._hasty  # pyright: ignore[reportGeneralTypeIssues]
 
     def on_response_complete(self) -> None:
-        """A reply was sent: a client's rest begins."""
+        """A reply was sent: from now on it counts how long the client waits before it asks again."""
         self._last = self.loop.time()
         super().on_response_complete()
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is being read, answered, refused or sent."""
+        """Whether no request is being read, answered or refused, and no reply sent."""
         return not self._held and super().idle
 
     def _stands(self) -> bool:
-        """Whether a question may be refused here."""
+        """Whether a question may be refused unread now."""
         return self._service.ready and self.idle and not self.flow.write_paused and not self.transport.is_closing()
 
     def _in_haste(self) -> bool:
-        """Whether this client asks again before the time that it was told to wait; it stays so until it rests after a reply."""
+        """Whether this client asks again sooner than it was told to. It stays hasty until it waits `REST` seconds after a reply."""
         now = self.loop.time()
         if now - self._last >= REST:
             self._hasty = False
@@ -123,12 +110,15 @@ class Turnstile(Connection):
         self._service.refuse_unread(partial(self._answer, refused), self._hasty)
 
     def _answer(self, refused: Refusal) -> None:
-        """Refuse, and keep the connection as long as after any other reply."""
+        """Send the refusal, and keep the connection open as after any other reply."""
         self._held = False
         if self.transport.is_closing():
             return
         self._refused, self._last = True, self.loop.time()
-        self.transport.write(turned_away(refused, self._service.metrics, self._stopping))
+        metrics = self._service.metrics
+        metrics.refused.labels(refused.kind).inc()
+        metrics.replied(_PATH, refused.status, 0.0)
+        self.transport.write(as_bytes(refused, self._stopping))
         if self._stopping:
             self.transport.close()
             return

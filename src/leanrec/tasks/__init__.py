@@ -1,4 +1,4 @@
-"""What the command line does, as functions: train a run, evaluate it, measure it, recommend with it."""
+"""The work of the commands as functions: train a run, evaluate it, measure it, recommend with it."""
 
 from leanrec.tasks.answering import evaluate_export, recommend_all, run_bench
 from leanrec.tasks.controls import (

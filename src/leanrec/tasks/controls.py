@@ -1,4 +1,4 @@
-"""Hold a routed model against what needs no router: the controls of ``evaluate --controls``, and the cheapest good budget."""
+"""Compare a routed model with what needs no router (``evaluate --controls``), and find the cheapest budget that is good enough."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from leanrec.train.loop import METRIC
 CURVE = tuple(round(0.1 * i, 1) for i in range(1, 10))
 """Budgets of the quality-cost curve."""
 SEARCHED_BUDGETS = tuple(round(0.05 * i, 2) for i in range(1, 21))
-"""Budgets among which the cheapest good one is looked for."""
+"""Budgets among which the cheapest good one is searched."""
 CONTROL_LABELS = {
     "learned": "learned routes",
     "full": "full model alone",
@@ -46,18 +46,18 @@ CONTROL_LABELS = {
 }
 """What `controls_of` compares, in words, in the order in which tables list it."""
 _COUNTED = 200
-"""Users of whom the cost of drawn patterns is counted; every one is a network of its own."""
+"""Users on whom the cost of drawn patterns is counted; each pattern is a network of its own."""
 
 
 class RoutedPart:
-    """Every user of a part on every route of a model.
+    """Ranks and costs of every user of a part on every route of a model.
 
     Args:
         run: A run with a choice of routes.
         store: Its interactions.
         part: Of its split.
         exclude_seen: As in `evaluate_run`.
-        progress: Told how many users of each route are ranked.
+        progress: Is told how many users are ranked.
         most: Take at most so many users, evenly spread.
 
     Raises:
@@ -122,7 +122,7 @@ class RoutedPart:
         return np.array([[route.layers is None or i in route.layers for i in blocks] for route in self.routes])
 
     def drawn(self, rates: np.ndarray, seed: int = 0, counted: int = _COUNTED) -> tuple[np.ndarray, float]:
-        """Keep blocks with probabilities float [L], drawn for every user: ranks int64 [U], and the cost of ``counted`` users.
+        """Draw the blocks of every user with probabilities float [L]: ranks int64 [U], and the mean cost of ``counted`` users.
 
         The cost is a share of the whole model's, routing left out.
         """
@@ -145,7 +145,7 @@ class RoutedPart:
         return {name: float((gains(name, self.ranks) * policy).sum(1).mean()) for name in METRICS}
 
     def budgets(self, wanted: tuple[float, ...]) -> list[float]:
-        """Those budgets that the model can be asked for."""
+        """Those of the wanted budgets that the model can be asked for."""
         reach = self.run.model.budgets()
         return [] if reach is None else [budget for budget in wanted if reach[0] <= budget]
 
@@ -157,13 +157,13 @@ def controls_of(
     alone: Mapping[str, Evaluation],
     groups: np.ndarray | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """What the learned routes are held against, each with metrics, cost, and the learned routes' lead over it.
+    """What the learned routes are compared with, each with its metrics, its cost, and the learned routes' lead over it.
 
     - learned: the routes themselves, on the same users.
     - whole: everyone on the whole network.
     - static: the best static route of the learned routes' cost, or the best mix of two; chosen on validation users.
     - matched: the learned frequencies, drawn without looking at the user.
-    - uniform: all routes alike.
+    - uniform: every route for the same share of users.
     - rates, coin: where routes differ in their blocks only, blocks kept at the learned rate of each, or every other one, drawn for
       each user and block without looking.
     - oracle: the best routes that depend on a user's true group only, at the learned cost; chosen on validation users.

@@ -1,4 +1,4 @@
-"""How long work reports on itself."""
+"""Callbacks by which long work reports its progress."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from leanrec.data.batches import QuestionBatch
 
 Report = Callable[[str, int, int], None]
-"""Told a stage's name, how much is done, and how much there is."""
+"""Called with the name of a stage, how much of it is done, and how much there is."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -15,7 +15,7 @@ def silent(stage: str, done: int, total: int) -> None:
 
 
 def with_progress(batches: Iterable[QuestionBatch], what: str, users: int, progress: Report) -> Iterator[QuestionBatch]:
-    """The same batches, telling how many users are done."""
+    """The same batches; after each, ``progress`` is told how many users are done."""
     done = 0
     for question in batches:
         yield question

@@ -39,7 +39,7 @@ from leanrec.train.loop import Watcher, train_stages
 from leanrec.train.precision import precision_notes, resolved
 
 READ = 0.9
-"""Share of the training events below which whoever trains is told that the others are not read."""
+"""A note is shown when an epoch trains on less than this share of the training events."""
 
 
 def run_training(
@@ -50,15 +50,15 @@ def run_training(
     resume: bool = False,
     compare: bool = True,
 ) -> Manifest:
-    """Train a model on a store and write the run. The test part is not opened.
+    """Train a model on a store and write the run. The test part is not read.
 
     Args:
         config: What to train; ignored with ``resume``, which reads the run's own.
         data: A store.
         out: The run's directory; it must not exist, unless ``resume``. No other process may write to it meanwhile.
-        watcher: Told how training goes; by default only ``log.csv`` is written.
+        watcher: Is told how training goes; by default only ``log.csv`` is written.
         resume: Go on with an interrupted run, to the same numbers; a finished one is left as it is.
-        compare: Measure what a technique saves and costs against the model it came from (`tasks.worth`), for the manifest.
+        compare: Whether to measure, for the manifest, what a technique saves and costs against the model it started from.
 
     Raises:
         LeanrecError: The configuration, the data or the directory is not usable.
@@ -126,10 +126,10 @@ def finished(out: Path) -> bool:
 
 
 def _device(config: RunConfig) -> torch.device:
-    """Where to train.
+    """The device to train on.
 
     Raises:
-        ConfigError: A device was asked for that is not there.
+        ConfigError: CUDA was asked for and there is none.
     """
     found = torch.cuda.is_available()
     if config.train.device == "cuda" and not found:
@@ -198,7 +198,11 @@ def describe_run(model: Recommender, store: Store, config: RunConfig, summary: T
 
 
 def _windows(store: Store, split: Split, config: RunConfig, model: Recommender) -> TrainingData:
-    """Training windows of a store that can be trained and validated on."""
+    """The training windows of a store.
+
+    Raises:
+        DataError: There are none, or no validation users.
+    """
     windows = TrainingData(store, split, model.backbone.max_length, config.train.window, model.reads)
     if not len(windows):
         raise DataError(f"expected users with at least two training events, got none in {store.path}; use a longer log")
@@ -212,7 +216,7 @@ def leaves_out(config: RunConfig, store: Store) -> bool:
 
 
 def _data_notes(asked: RunConfig, taken: RunConfig, store: Store, windows: TrainingData, split: Split) -> list[str]:
-    """What whoever trains should know of how the log is read, a line each."""
+    """Notes on how the log is read, a line each."""
     notes: list[str] = []
     if asked.data.exclude_seen == "auto" and taken.data.exclude_seen:
         notes.append(
@@ -234,7 +238,7 @@ def _check_same(store: Store, config: RunConfig, out: Path) -> None:
 
 
 def _as_built(model: Recommender, config: RunConfig) -> RunConfig:
-    """The configuration that builds the trained model: with what was found, without the techniques that found it."""
+    """The configuration that builds the trained model: with what a search found, without the techniques that searched."""
     tree = config.tree()
     tree["backbone"] |= model.backbone.found()
     derived = {technique.name for technique in techniques_of(config) if technique.kind == "derive"}
@@ -245,7 +249,7 @@ def _as_built(model: Recommender, config: RunConfig) -> RunConfig:
 
 
 def _going_on(config: RunConfig, out: Path) -> RunConfig:
-    """The configuration of an interrupted run, with what its finished stages have found."""
+    """The configuration of an interrupted run, with what its finished stages found, such as an architecture."""
     path = out / checkpoint.CHECKPOINT_FILE
     if not path.exists():
         return config
@@ -258,7 +262,7 @@ def _teach(model: Recommender, config: RunConfig, store: Store) -> None:
     """Give a model the teacher that its configuration names, if any.
 
     Raises:
-        ConfigError: It needs one and none is named, or the other way round.
+        ConfigError: A technique needs a teacher and none is named, or the other way round.
         DataError: The teacher has other items.
         ArtifactError: It is not a finished run.
     """
@@ -274,7 +278,7 @@ def _teach(model: Recommender, config: RunConfig, store: Store) -> None:
 
 
 def _take_weights(model: Recommender, config: RunConfig, store: Store) -> None:
-    """Start from the weights of a finished run; techniques that it has not, or not so, make of them what they can, or start fresh.
+    """Start from the weights of a finished run; techniques that the run lacks, or has with other settings, adapt or drop them.
 
     Raises:
         ArtifactError: It is not a finished run.
@@ -306,7 +310,7 @@ def _take_weights(model: Recommender, config: RunConfig, store: Store) -> None:
 
 
 def _start(config: RunConfig, out: Path, model: Recommender, store: Store) -> RunConfig:
-    """Keep the resolved configuration in the run's directory."""
+    """Write the resolved configuration into the run's directory, and return it."""
     if any(out.iterdir()):
         raise ConfigError(f"{out} exists; go on with --resume, or choose another --out")
     loss, encoder = resolved(config.train, model)

@@ -1,11 +1,11 @@
-"""Numbers in words, the same in tables, reports and sentences."""
+"""Numbers in words, the same in tables, in reports and on the command line."""
 
 from __future__ import annotations
 
 MARGIN = 0.01
-"""Quality is called unchanged where the whole 95 % interval of the relative difference is within this."""
+"""Quality is called unchanged if the whole 95 % interval of the relative difference is within this."""
 FASTER = 1.05
-"""From this ratio of measured times on a model is called faster."""
+"""A model is called faster from this ratio of measured times on."""
 
 
 def human(number: float) -> str:
@@ -33,14 +33,14 @@ def percent(mean: float, low: float, high: float) -> str:
 
 
 def change(mean: float, low: float, high: float, users: int, other: str = "the full model") -> str:
-    """What a relative loss and its 95 % interval say of quality: unchanged only where the whole interval is within `MARGIN`.
+    """What a relative loss and its 95 % interval say of quality; it is unchanged only if the whole interval is within `MARGIN`.
 
     Args:
         mean: The loss; negative is a gain.
         low: Lower end of its interval.
         high: Upper end.
-        users: On how many users.
-        other: What is lost against.
+        users: How many users it was measured on.
+        other: The model that it is compared with.
     """
     span = f"difference {-100 * high:+.1f} % .. {-100 * low:+.1f} %"
     if low >= -MARGIN and high <= MARGIN:
@@ -51,12 +51,12 @@ def change(mean: float, low: float, high: float, users: int, other: str = "the f
 
 
 def cheaper(flops: float, speed: float, other: str = "") -> str:
-    """How much cheaper a model is, in words: cheaper in FLOPs alone where time does not say so too.
+    """How much cheaper a model is, in words; in FLOPs alone if it is not faster as well.
 
     Args:
         flops: FLOPs of the other model over those of this one.
         speed: Median time of one user's request of the other model over that of this one.
-        other: Its name, if it has to be said.
+        other: Name of the other model, if it has to be said.
     """
     than = f" than {other}" if other else ""
     if flops < 1:

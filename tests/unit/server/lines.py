@@ -7,13 +7,14 @@ import json
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
 from uvicorn.server import ServerState
 
 from leanrec.engine.engine import Engine
-from leanrec.server.turnstile import turnstile
+from leanrec.server.turnstile import Turnstile
 from unit.server.conftest import Client, talk
 
 PATIENCE = 30.0
@@ -74,7 +75,7 @@ class Serving:
         self.client, self.service, self.state = client, client.service, ServerState()
         self._config = uvicorn.Config(client.app, log_level="warning", server_header=False, ws="none")
         self._config.load()
-        self._make = turnstile(client.service)
+        self._make: Any = partial(Turnstile, client.service)
         self._lines: list[Line] = []
 
     async def listen(self) -> None:

@@ -225,17 +225,17 @@ def test_who_asks_for_unknown_items_waits_for_the_batch_as_others_do(
     plain: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, go = threading.Event(), threading.Event()
-    states = plain.runner.states
+    by_route = plain.runner.by_route
 
     def slow(*arguments: Any) -> Any:
         entered.set()
         assert go.wait(LATE)
-        return states(*arguments)
+        return by_route(*arguments)
 
     async def what(client: Client) -> None:
         unknown = {"history": ["?"]}
         problem(await client.post("/v1/recommend", unknown), "unknown-item", 422, "got '?'")  # nobody is answered
-        monkeypatch.setattr(plain.runner, "states", slow)
+        monkeypatch.setattr(plain.runner, "by_route", slow)
         first = asyncio.create_task(client.post("/v1/recommend", {"history": ["i1"]}))
         assert await asyncio.to_thread(entered.wait, LATE)
         waits = asyncio.create_task(client.post("/v1/recommend", unknown))

@@ -152,7 +152,7 @@ def test_a_fault_of_ours_says_nothing_of_its_inside(
     def broken(*_: object) -> None:
         raise RuntimeError("secret inside")
 
-    monkeypatch.setattr(routed.runner, "states", broken)
+    monkeypatch.setattr(routed.runner, "by_route", broken)
 
     async def what(client: Client) -> None:
         reply = await client.post("/v1/recommend", {"history": ["i1"]})
@@ -168,14 +168,14 @@ def test_deadlines_and_the_queue_by_http(routed: Engine, monkeypatch: pytest.Mon
     import threading
 
     entered, go = threading.Event(), threading.Event()
-    states = routed.runner.states
+    by_route = routed.runner.by_route
 
     def slow(*arguments: Any) -> Any:
         entered.set()
         assert go.wait(30)
-        return states(*arguments)
+        return by_route(*arguments)
 
-    monkeypatch.setattr(routed.runner, "states", slow)
+    monkeypatch.setattr(routed.runner, "by_route", slow)
 
     async def what(client: Client) -> None:
         body = {"history": ["i1"]}

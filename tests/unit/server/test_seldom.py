@@ -76,7 +76,7 @@ def test_one_traceback_is_enough(
     def broken(*_: object) -> None:
         raise RuntimeError("inside")
 
-    monkeypatch.setattr(plain.runner, "states", broken)
+    monkeypatch.setattr(plain.runner, "by_route", broken)
 
     async def what(client: Client) -> None:
         for _ in range(20):

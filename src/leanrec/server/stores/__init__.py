@@ -1,4 +1,4 @@
-"""Where the histories of users are kept: in memory, in an SQLite file, or in Redis. One is chosen by its address."""
+"""Stores of users' histories: in memory, in an SQLite file, or in Redis, chosen by an address."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def open_store(address: str) -> HistoryStore:
 
 
 def _shown(address: str) -> str:
-    """An address that is none, without what may be a password."""
+    """An address that cannot be used, as a message may show it: without what may be a password."""
     if re.fullmatch(r"\w*|sqlite:|[a-z]+://[\w.-]*(:\d+)?(/\d*)?", address):
         return repr(address)
     return f"{len(address)} characters that are not shown, for they may hold a password"

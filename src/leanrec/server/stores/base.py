@@ -1,4 +1,4 @@
-"""What a server asks of whatever keeps the histories of users."""
+"""The contract of a store of users' histories."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 KEPT = 4096
 """Newest items of a user that are kept."""
 MOST_CALLS = 4096
-"""Calls that may wait for a store; more are refused at once."""
+"""Most calls that wait for a store; more are refused at once."""
 UNKNOWN = "whether the events were stored is not known"
 NOTHING = "nothing was stored"
 
@@ -17,9 +17,9 @@ class Unavailable(Exception):
     """The store did not do what was asked.
 
     Args:
-        inside: Why, for the log; it may name hosts and files.
-        reason: Why, for the client; it goes on from "the store of sessions".
-        lasts: Whether the same request would fail again, however long one waits.
+        inside: Why, for the log; may name hosts and files.
+        reason: Why, for the client; continues "the store of sessions".
+        lasts: Whether the same request would fail again however long the client waits.
     """
 
     def __init__(self, inside: str, reason: str = "cannot be reached", lasts: bool = False) -> None:
@@ -28,7 +28,7 @@ class Unavailable(Exception):
 
 
 def foreign(user: str, inside: object) -> Unavailable:
-    """What is found under a user is no history: another program, or another version, wrote it."""
+    """The error of a user whose record is no history, because another program or version wrote it."""
     return Unavailable(
         f"expected a history of {user!r:.60}, got something else: {inside}",
         f"has something else than a history for {user!r:.60}, which is left as it is; DELETE /v1/events?user= drops it",
@@ -37,7 +37,7 @@ def foreign(user: str, inside: object) -> Unavailable:
 
 
 def crowded() -> Unavailable:
-    """Too many wait already."""
+    """The error when too many calls wait already."""
     return Unavailable(
         f"expected at most {MOST_CALLS} calls that wait, got more",
         f"has {MOST_CALLS} calls that wait already; {NOTHING}",
@@ -49,7 +49,7 @@ class Past:
     """What is known of a user.
 
     Attributes:
-        events: All in all.
+        events: Number of all events, also of those that are no longer kept.
         items: Keys of the newest `KEPT`, oldest first.
     """
 
@@ -65,11 +65,11 @@ class HistoryStore(Protocol):
     """
 
     async def append(self, user: str, items: list[str], within: float) -> int:
-        """Add the newest items, all or none; the user's events all in all. They are kept when this returns."""
+        """Store the newest items, all or none; return the number of all events of the user once they are stored."""
         ...
 
     async def past(self, user: str, within: float) -> Past:
-        """What is known of a user; no events for one that is not."""
+        """What is known of a user; no events for an unknown one."""
         ...
 
     async def forget(self, user: str, within: float) -> None:
@@ -77,5 +77,5 @@ class HistoryStore(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of it."""
+        """Close it; nothing is asked of it afterwards."""
         ...

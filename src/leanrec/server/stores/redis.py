@@ -1,4 +1,4 @@
-"""Histories in Redis: many servers share them. What survives the end of Redis is what its own persistence keeps.
+"""Histories in Redis, which many servers share. What survives the end of Redis depends on how Redis is set up to persist.
 
 Two keys a user, written by one script: ``leanrec:{USER}:items``, a list, and ``leanrec:{USER}:events``, a count.
 """
@@ -15,9 +15,9 @@ from leanrec.server.stores.base import KEPT, MOST_CALLS, UNKNOWN, HistoryStore, 
 
 _T = TypeVar("_T")
 _CONNECTIONS = 16
-"""To Redis at once."""
+"""Most connections to Redis at once."""
 _DAYS = 30
-"""A user without events for so long is forgotten."""
+"""Days without events after which a user is forgotten."""
 _APPEND = f"""
 local function is(key, kind)
   local found = redis.call('TYPE', key).ok
@@ -35,7 +35,7 @@ for _, key in ipairs(KEYS) do
 end
 return events
 """
-"""Adds items, all or none: nothing is changed where something else is found under a key."""
+"""Adds items, all or none; nothing is changed if a key holds something else than a history."""
 
 
 class RedisStore(HistoryStore):
@@ -74,7 +74,7 @@ class RedisStore(HistoryStore):
         self._asking = 0
 
     async def append(self, user: str, items: list[str], within: float) -> int:
-        """As `HistoryStore.append`. Where the reply of Redis is lost it is not known whether the events are kept."""
+        """As `HistoryStore.append`; if the reply of Redis is lost, the error says that the events may or may not be stored."""
         call = self._append(keys=_names(user), args=[len(items), *items[-KEPT:]])
         events = await self._reached(call, within, f"cannot be reached; {UNKNOWN}")
         if events is None:
@@ -103,10 +103,10 @@ class RedisStore(HistoryStore):
         await self._client.aclose()
 
     async def _reached(self, call: Awaitable[_T], within: float, reason: str = "cannot be reached") -> _T:
-        """What Redis replies.
+        """Await a reply of Redis.
 
         Raises:
-            Unavailable: With this reason, if it does not in time.
+            Unavailable: With this reason, if there is none in time.
         """
         if self._asking >= MOST_CALLS:
             raise crowded()

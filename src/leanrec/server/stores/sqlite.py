@@ -1,8 +1,8 @@
 """Histories in an SQLite file: they outlive the process, and processes of one machine share them.
 
-The journal is written ahead and synchronised at checkpoints: an event that was accepted survives the end of the process, however it
-ends; the newest ones may be lost when the machine itself goes down. Reads have a connection of their own, and with such a journal
-they do not wait for whoever writes.
+The file has a write-ahead journal that is synchronised at checkpoints: stored events survive the end of the process, however it
+ends, but the newest ones may be lost when the machine goes down. Reads have a connection of their own, and with such a journal they
+do not wait for writes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from leanrec.server.stores.base import KEPT, MOST_CALLS, HistoryStore, Past, Una
 from leanrec.server.stores.writer import POLL, Writer
 
 _OPENING = 5.0
-"""Seconds that another process may hold the file while it is opened."""
+"""Longest wait in seconds for another process that holds the file, while opening it."""
 _READING = 0.25
-"""Seconds that another process may keep a read from the file, which it can only while it opens or closes it."""
+"""Longest wait in seconds of a read for another process, which can only block it while that opens or closes the file."""
 _COLUMNS = [("user", 1), ("events", 0), ("items", 0)]
 """Of the table ``users``, and whether they are its key."""
 

@@ -1,7 +1,7 @@
 """Writes to an SQLite file by one thread: all that wait share a transaction, and none waits longer than it may.
 
-While another process holds the file, writes wait in a queue of ours, not in SQLite. One whose time is over is taken out of it, and
-its caller is told that nothing was stored; that is certain, for the thread takes writes out only once it holds the file itself.
+While another process holds the file, writes wait in this queue and not in SQLite. A write whose time is over is taken out of the
+queue, and its caller is told that nothing was stored. That is certain, since the thread takes writes only once it holds the file.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from leanrec.server.stores.base import MOST_CALLS, NOTHING, UNKNOWN, Unavailable
 _T = TypeVar("_T")
 Change = Callable[[sqlite3.Connection], Any]
 POLL = 0.02
-"""Seconds between two looks whether a file that another process holds is free."""
+"""Seconds between two attempts to lock a file that another process holds."""
 TOGETHER = 256
-"""Writes of one transaction."""
+"""Most writes of one transaction."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,7 +32,7 @@ class _Write:
 
 
 class Writer:
-    """Changes a file, in the order that is asked for.
+    """Applies changes to a file, in the order in which they are asked for.
 
     Args:
         file: Where no statement waits for longer than `POLL`; closed with this.
@@ -44,7 +44,7 @@ class Writer:
         self._lock, self._working = threading.Lock(), False
 
     async def write(self, change: Callable[[sqlite3.Connection], _T], within: float) -> _T:
-        """What a change of the file returns, once it is kept.
+        """Apply a change to the file, and return what it returns once that is stored.
 
         Args:
             change: Done in a transaction. If it raises, the file must be as before; others are not touched.
@@ -75,7 +75,7 @@ class Writer:
             raise
 
     def close(self) -> None:
-        """Close the file, after what waits was written."""
+        """Write what waits, and close the file."""
         self._thread.shutdown()
         self._file.close()
 
@@ -89,7 +89,7 @@ class Writer:
             return True
 
     def _work(self) -> None:
-        """Write what waits until nothing does; on the thread."""
+        """On the thread: write until nothing waits."""
         while True:
             with self._lock:
                 if not self._waiting:
@@ -108,7 +108,7 @@ class Writer:
             return [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
 
     def _written(self, writes: list[_Write]) -> list[tuple[_Write, Any]]:
-        """What came of each, inside of a transaction that has begun."""
+        """Apply writes inside of a transaction that has begun, and return what came of each."""
         results: list[tuple[_Write, Any]] = []
         kept = NOTHING
         try:

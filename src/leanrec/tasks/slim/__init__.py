@@ -3,7 +3,7 @@
 from leanrec.tasks.slim.exported import export_chosen
 from leanrec.tasks.slim.plan import Plan, SearchedCost, parse_limits, plan_of
 from leanrec.tasks.slim.result import CHOSEN, RESULT, headline, keep_winner, search_result
-from leanrec.tasks.slim.search import search
+from leanrec.tasks.slim.search import run_search
 from leanrec.tasks.slim.state import State
 from leanrec.tasks.slim.watch import EventListener
 
@@ -19,6 +19,6 @@ __all__ = [
     "keep_winner",
     "parse_limits",
     "plan_of",
-    "search",
+    "run_search",
     "search_result",
 ]

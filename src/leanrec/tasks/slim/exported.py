@@ -1,4 +1,4 @@
-"""The winner as graphs that serve without its code. A finished search is never lost where that does not work."""
+"""Export the winner of a search. If that fails, the finished search is kept all the same."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def export_chosen(out: Path, form: str | None = None, tell: EventListener = quie
     Args:
         out: Directory of the search.
         form: Name of the format; None takes that of `best_format`.
-        tell: Told that it begins.
+        tell: Is told that it begins.
 
     Returns:
         What ``slim --json`` says of it: path, format, bytes, parity, and why there is none.
@@ -38,14 +38,14 @@ def export_chosen(out: Path, form: str | None = None, tell: EventListener = quie
             exported = export_run(run, target, form)
         except LeanrecError as error:
             return found | {"path": None, "why": str(error)}
-        except Exception as error:  # hours of search are not given up for it
+        except Exception as error:  # must not cost the hours of search
             return found | {"path": None, "why": f"a fault of leanrec: {type(error).__name__}: {one_line(error)}"}
     size = sum(file.bytes for file in exported.files.values())
     return found | {"bytes": size, "parity": max(parity.error for parity in exported.parity)}
 
 
 def _there(target: Path, form: str, run: OpenRun) -> Exported | None:
-    """An export of this run in this format, if a whole one is there."""
+    """The export of this run in this format, if it has been written before."""
     try:
         exported, _ = read_export(target)
     except LeanrecError:

@@ -1,4 +1,4 @@
-"""What a search has done, on disk after every step of it, so that it goes on where it was stopped and repeats nothing."""
+"""The journal of a search, written after every step, so that an interrupted search goes on where it was stopped."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """Names it in the journal."""
+        """Its name in the journal."""
         return f"{self.name}@{self.budget}"
 
     @property
     def label(self) -> str:
-        """Names it to people."""
+        """Its name in messages."""
         return labelled(self.name, self.budget)
 
 
@@ -121,7 +121,7 @@ class Journal(msgspec.Struct, kw_only=True):
 
 
 def save_journal(journal: Journal, out: Path) -> None:
-    """Write it, whole or not at all.
+    """Write a journal, whole or not at all.
 
     Raises:
         WriteError: The disk is full or not writable.
@@ -131,7 +131,7 @@ def save_journal(journal: Journal, out: Path) -> None:
 
 
 def load_journal(out: Path) -> Journal:
-    """Read it.
+    """Read the journal of a search.
 
     Raises:
         ArtifactError: It is damaged.

@@ -18,8 +18,8 @@ from leanrec.train.loop import METRIC
 _BUDGETS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 """Mean costs at which a model with a choice of routes is judged."""
 _SURE = 0.0005
-"""No dearer budget is judged once one is this sure to keep the promise. It is far surer than what is confirmed need be: of many
-points that are judged on the same users the best look better than they are."""
+"""No dearer budget is judged once one has a p-value of at most this. It is far stricter than the confirmation: of many
+points that are judged on the same users, the best look better than they are."""
 _HOPEFUL = 0.2
 """Largest p-value of a point that may be proposed."""
 _PROPOSALS = 4

@@ -22,9 +22,9 @@ _COUNTED = ("flops", "bytes", "params")
 MEASURED = ("p50_ms", "p99_ms")
 _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 _CONFIRM = 0.5
-"""Share of the validation users on whom nothing but the proposals is judged."""
+"""Share of the validation users that is set apart for confirming proposals."""
 _LEAST = 10
-"""Fewest users to choose on, and to confirm on; a promise of use needs many more."""
+"""Fewest users to choose on, and to confirm on; a useful promise needs many more."""
 _PARTS: tuple[Part, Part] = ("valid", "confirm")
 
 
@@ -64,7 +64,7 @@ def plan_of(
     """What to search for, checked.
 
     Args:
-        exclude_seen: See `Plan`; None for what the configuration says or, by default, the log.
+        exclude_seen: As in `Plan`; None takes what the configuration says or, if that is "auto", what fits the log.
 
     Raises:
         LeanrecError: The configuration, the data or a number is not usable.

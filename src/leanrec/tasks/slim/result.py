@@ -1,4 +1,4 @@
-"""What a search ends with: the figures of the winner, its run with the budget it was chosen at, and the sentence on top."""
+"""The result of a search: the winner's figures, its run with the budget it was chosen at, and a sentence that sums up."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHOSEN, RESULT = "chosen", "slim.json"
 
 
 def tested(full: OpenRun, lean: OpenRun | None, chosen: Point | None, store: Store, plan: Plan) -> dict[str, Any]:
-    """The test part's word on the full model and on the chosen one."""
+    """Figures of the full model and of the chosen one on the test part."""
     whole = evaluate_run(full, store, "test", plan.exclude_seen)
     found: dict[str, Any] = {"users": len(whole.users), "full": _figures(whole)}
     if lean is not None and chosen is not None:
@@ -163,7 +163,7 @@ def _oracle(journal: Journal, store: Store, found: dict[str, Any]) -> dict[str, 
 
 
 def hint(journal: Journal, users: int) -> str:
-    """What would help where candidates look good enough, but nothing is sure; empty otherwise.
+    """What would help if candidates look good enough but none is sure; empty otherwise.
 
     The bound of the first proposal holds with 95 % confidence: it was to be tested first, whatever it would give.
     """
@@ -185,7 +185,7 @@ def hint(journal: Journal, users: int) -> str:
 
 
 def headline(found: dict[str, Any]) -> str:
-    """The sentence on top: how much cheaper, and how quality changed."""
+    """The sentence that sums up: how much cheaper, and how quality changed."""
     promise = f"less than {100 * found['max_loss']:.3g} % of NDCG@10 lost"
     if found["chosen"] is None and any(trial["status"] == "no time" for trial in found["candidates"]):
         return f"No cheaper model was found in the time there was ({promise}, with 95 % confidence): repeat with more --hours."

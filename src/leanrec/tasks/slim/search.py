@@ -19,7 +19,7 @@ from leanrec.tasks.slim.state import State
 from leanrec.tasks.slim.trying import Trials
 
 
-def search(state: State) -> Journal:
+def run_search(state: State) -> Journal:
     """Search to the end.
 
     Raises:
@@ -43,7 +43,7 @@ def search(state: State) -> Journal:
 
 
 def _propose(state: State) -> None:
-    """Fix what is confirmed, and confirm it."""
+    """Choose proposals and confirm them."""
     journal, plan = state.journal, state.plan
     kept = cost_front(state.points, plan)
     if plan.limits.keys() & set(MEASURED):
@@ -66,7 +66,7 @@ def _propose(state: State) -> None:
 
 
 def _timing(state: State, point: Point) -> dict[str, float]:
-    """Measured latency of a point beside the full model's; kept, so that it is measured once, whoever shows it."""
+    """Latency of a point, measured in turns with the full model; it is kept in the journal, so that it is measured once."""
     if point.key not in state.journal.timing:
         runs = [open_answering(state.path(name)) for name in (FULL_NAME, point.name)]
         with state.clock("measure"):
@@ -81,7 +81,7 @@ def _timing(state: State, point: Point) -> dict[str, float]:
 
 
 def _test(state: State) -> None:
-    """Open the test part, once, for the chosen and the full model."""
+    """Evaluate the chosen and the full model on the test part, which is read only here."""
     chosen = state.journal.chosen
     if chosen is not None:
         _timing(state, chosen)

@@ -21,13 +21,13 @@ RUNS = "runs"
 
 
 class State:
-    """What all steps of a search share.
+    """The state that all steps of a search share.
 
     Args:
         plan: What to search for.
         out: Directory of the journal and the runs.
         hours: Time for training and judging, over all interruptions.
-        tell: Told what happens.
+        tell: Is told what happens.
         measure_seconds: Time to measure latencies in, for each batch size.
 
     Raises:
@@ -59,7 +59,7 @@ class State:
         return self.out / RUNS / name
 
     def open(self, name: str) -> OpenRun:
-        """A trained candidate; what is counted of it is counted once."""
+        """A trained candidate; it is opened once, so that its costs are counted once."""
         if name not in self.opened:
             self.opened[name] = open_run(self.path(name))
         return self.opened[name]
@@ -71,7 +71,7 @@ class State:
 
     @property
     def points(self) -> list[Point]:
-        """All that was judged."""
+        """All points that were judged."""
         return [point for trial in self.journal.trials for point in trial.points]
 
     @property
@@ -81,7 +81,7 @@ class State:
 
     @contextmanager
     def clock(self, what: str) -> Iterator[None]:
-        """Count the seconds of some work."""
+        """Add the seconds of the ``with`` block to what the search has spent."""
         begin = time.perf_counter()
         try:
             yield

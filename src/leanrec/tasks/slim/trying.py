@@ -1,4 +1,4 @@
-"""Train the full model, then candidates, unless one cannot change the choice any more, and judge them."""
+"""Train the full model, then every candidate that can still win, and judge them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from leanrec.tasks.training import finished, run_training
 from leanrec.train.log import CsvLog, Several
 
 _SAFE = 0.01
-"""A point is worth giving dearer candidates up for if its p-value is at most this."""
+"""Dearer candidates are skipped once a point has a p-value of at most this."""
 
 
 class Trials:
-    """Tries what a search may choose from.
+    """Trains and judges the candidates of a search.
 
     Args:
         state: Of the search.
@@ -111,7 +111,7 @@ class Trials:
         return self.evaluated
 
     def _try(self, trial: Trial, candidate: Candidate) -> None:
-        """Train and judge a candidate, unless that cannot change the choice."""
+        """Train and judge a candidate, unless it cannot win."""
         told = {"name": trial.name, "summary": trial.summary, "effort": trial.effort, "left": self.state.left}
         self.tell({"event": "trial", **told})
         why = self._needless(candidate)

@@ -1,4 +1,4 @@
-"""What a search tells while it runs, and what makes it give a training up."""
+"""What a search tells while it runs, and when it gives up a training."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from leanrec.core.stage import Stage
 from leanrec.train.checkpoint import Progress
 from leanrec.train.log import LOG_FILE
-from leanrec.train.loop import METRIC
+from leanrec.train.loop import METRIC, Watcher
 
 EventListener = Callable[[dict[str, Any]], None]
-"""Told events, in the order trial, epoch, trained (again and again), confirmed, test, export; docs/guide says what is in each."""
+"""Is told events: for each candidate trial, epochs, trained; then confirmed, test and export. docs/guide says what is in each."""
 
 
 def quiet(event: dict[str, Any]) -> None:
@@ -21,23 +21,23 @@ def quiet(event: dict[str, Any]) -> None:
 
 
 class GivenUp(Exception):
-    """A training is not worth going on with."""
+    """A training is hopeless, so it is not gone on with."""
 
 
 class NoTime(Exception):
     """The time allowance is spent; the training can be resumed."""
 
 
-class Guard:
-    """Watches a training: tells its epochs, and stops it when it is hopeless or the time is spent.
+class Guard(Watcher):
+    """Watches the training of a candidate: tells its epochs, and stops it when it is hopeless or the time is spent.
 
     Args:
         name: Of the candidate.
         left: Seconds it may train, over all interruptions.
         tell: Told every epoch.
-        kept: Told the seconds of training after every epoch, over all interruptions.
-        curve: The full model's best validation NDCG@10 by epoch; none never gives up.
-        hopeless: As in `How`.
+        kept: Is told the progress after every epoch, with its seconds of training over all interruptions.
+        curve: The full model's best validation NDCG@10 by epoch; without it, no training is given up.
+        hopeless: A training is given up below this share of the curve, from half of its epochs on.
     """
 
     def __init__(
@@ -54,18 +54,15 @@ class Guard:
         self.stage = Stage("", 1)
 
     def start(self, stage: Stage, steps: int, progress: Progress) -> None:
-        """See `Watcher.start`."""
         self.stage = stage
         self._judge(progress)  # also what it had learnt before an interruption
 
     def step(self, progress: Progress) -> None:
-        """See `Watcher.step`."""
         if progress.seconds > self.left:
             self.kept(progress)
             raise NoTime
 
     def epoch(self, progress: Progress) -> None:
-        """See `Watcher.epoch`."""
         self.kept(progress)
         row = progress.history[-1]
         self.tell(
@@ -80,12 +77,6 @@ class Guard:
             }
         )
         self._judge(progress)
-
-    def calibrate(self, what: str, done: int, total: int) -> None:
-        """See `Watcher.calibrate`."""
-
-    def note(self, text: str) -> None:
-        """See `Watcher.note`."""
 
     def _judge(self, progress: Progress) -> None:
         done = min(1.0, progress.epoch / max(1, min(self.stage.epochs, len(self.curve))))
