@@ -13,7 +13,7 @@ from leanrec.core.digest import catalog_digest
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Cost
 from leanrec.export.program import ModelPart
-from leanrec.export.write import Source, write_parts
+from leanrec.export.write import Trained, write_parts
 from leanrec.formats.base import Format, Runnable
 from toys import catalog
 
@@ -31,7 +31,7 @@ def written(model: Recommender, parts: Iterable[ModelPart], folder: Path, form: 
     return lambda name: open_file(f"{name}.{form.ending}")
 
 
-def source(backbone: str = "gru4rec", *chosen: str) -> Source:
+def source(backbone: str = "gru4rec", *chosen: str) -> Trained:
     """A model with random weights, and what is known of its run."""
     model, items = ready(backbone, chosen), catalog(ITEMS)
     manifest = Manifest(
@@ -43,4 +43,4 @@ def source(backbone: str = "gru4rec", *chosen: str) -> Source:
         cost=Cost(params=1, bytes=4, flops=1),
         train=TrainSummary(epochs=1, best_epoch=1, valid={}, seconds=0, users_per_s=0, machine={}, seed=0),
     )
-    return Source(model, items, manifest, dict.fromkeys(model.all_routes(), 1))
+    return Trained(model, items, manifest, dict.fromkeys(model.all_routes(), 1))

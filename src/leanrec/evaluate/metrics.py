@@ -13,6 +13,12 @@ CUTOFFS = (5, 10, 20)
 METRICS = tuple(f"{name}@{k}" for name in ("hr", "ndcg", "mrr") for k in CUTOFFS)
 
 
+def listed_ranks(ids: np.ndarray, targets: np.ndarray, missing: int) -> np.ndarray:
+    """Ranks int64 [U] of the targets [U] in lists of ids [U, k], best first; ``missing`` for a target that is not listed."""
+    found = ids == targets[:, None]
+    return np.where(found.any(1), found.argmax(1) + 1, missing)
+
+
 def gains(name: str, ranks: np.ndarray) -> np.ndarray:
     """One metric of every user, float64 [U].
 

@@ -45,7 +45,7 @@ Judge = Callable[[Path], Loss]
 
 
 @dataclass(frozen=True)
-class Source:
+class Trained:
     """A trained model and what is known of it.
 
     Attributes:
@@ -62,7 +62,7 @@ class Source:
 
 
 def export_model(
-    source: Source,
+    source: Trained,
     out: Path,
     form: Format,
     limit: float = LIMIT,
@@ -112,7 +112,7 @@ def _check_new(out: Path) -> None:
 
 
 def _write(
-    source: Source,
+    source: Trained,
     model: Recommender,
     folder: Path,
     form: Format,

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from leanrec.artifact.exported import is_export
 from leanrec.engine.answers import Recommendation
 from leanrec.engine.asking import Asked, Terms
 from leanrec.engine.engine import Engine
 from leanrec.engine.sessions import Sessions
+from leanrec.opening import open_answering
 from leanrec.server.adaptive import AdaptiveBudget, adaptive_budget
 from leanrec.server.schemas import Answer, RouteShare
 from leanrec.server.search import TitleSearch
@@ -127,20 +127,12 @@ def open_live(path: Path, settings: Settings) -> Live:
         ServeError: Its runtime is not installed.
         ConfigError: It does not fit the settings.
     """
-    if is_export(path):
-        from leanrec.engine.export_runner import open_export
-
-        engine, exported = open_export(path, expand=settings.expand, trust=settings.trust)
-        digest = exported.sha256
-    else:
-        from leanrec.build import open_run
-
-        run = open_run(path)
-        engine, digest = run.engine(), run.manifest.sha256
+    opened = open_answering(path, settings.trust, settings.expand)
+    engine = opened.engine
     self_check(engine, path)
     adaptive = adaptive_budget(engine, path, settings.adaptive_budget, settings.adaptive_wait_ms)
     sessions = Sessions(engine, settings.session_mb * 2**20)
-    return Live(path, digest[:_DIGITS], engine, sessions, TitleSearch(engine.catalog), adaptive)
+    return Live(path, opened.digest[:_DIGITS], engine, sessions, TitleSearch(engine.catalog), adaptive)
 
 
 def settle() -> None:

@@ -1,5 +1,6 @@
 """The work of the commands as functions: train a run, evaluate it, measure it, recommend with it."""
 
+from leanrec.opening import Answering, open_answering
 from leanrec.tasks.answering import evaluate_export, recommend_all, run_bench
 from leanrec.tasks.controls import (
     SEARCHED_BUDGETS,
@@ -12,7 +13,7 @@ from leanrec.tasks.controls import (
     unseen,
 )
 from leanrec.tasks.evaluation import CALIBRATED, Evaluation, Part, checked_budget, evaluate_run, rank_part
-from leanrec.tasks.exporting import Answering, export_of, export_run, open_answering
+from leanrec.tasks.exporting import export_of, export_run
 from leanrec.tasks.training import finished, run_training
 from leanrec.tasks.worth import told, weigh_again, with_controls
 

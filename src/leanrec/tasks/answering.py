@@ -15,22 +15,22 @@ from leanrec.data.batches import BatchLimits, Questions, ask, everyone, question
 from leanrec.data.split import Part
 from leanrec.data.store import Store, write_parquet
 from leanrec.engine.engine import Engine
-from leanrec.evaluate.metrics import CUTOFFS
+from leanrec.evaluate.metrics import CUTOFFS, listed_ranks
 from leanrec.evaluate.rank import Ranking
+from leanrec.opening import Answering
 from leanrec.tasks.evaluation import Evaluation, checked_budget, with_costs
-from leanrec.tasks.exporting import Answering
 from leanrec.tasks.progress import Report, silent, with_progress
 
-SAMPLE = 4096
+_SAMPLE = 4096
 """Histories that a bench draws its requests from."""
 
-ASKED = BatchLimits(users=8192, tokens=2**19)
+_ASKED = BatchLimits(users=8192, tokens=2**19)
 """Histories that are read at once; the engine cuts them into parts for its threads."""
 
 BATCHES = (1, 32)
 """Users of the requests that a report gives times of."""
 
-LISTED = max(CUTOFFS)
+_LISTED = max(CUTOFFS)
 """Items of a recommendation that metrics look at."""
 
 
@@ -44,7 +44,7 @@ def run_bench(
 ) -> BenchResult:
     """Measure runs and exports side by side on whole histories drawn from the first one's store."""
     store = runs[0].store(data)
-    chosen = np.random.default_rng(0).permutation(store.num_users)[:SAMPLE]
+    chosen = np.random.default_rng(0).permutation(store.num_users)[:_SAMPLE]
     histories = [store.history(int(user)).astype(np.int64) for user in chosen]
     checked_budget(budget, any(run.engine.budgets is not None for run in runs))
     return bench({str(run.path): run.engine for run in runs}, batches, histories, k, seconds, budget=budget)
@@ -98,15 +98,14 @@ def evaluate_export(
     budget: float | None = None,
     progress: Report = silent,
 ) -> Evaluation:
-    """As `evaluate_run`, of what an export of the run recommends; targets that are not among its first `LISTED` items rank last."""
+    """Evaluate what an export of the run recommends. A target that is not among the first `_LISTED` items ranks last."""
     checked_budget(budget, engine.budgets is not None)
     asked = questions(store, run.split(store), part)
     wanted, last = targets(store, asked), store.num_items
     ranks, routes = np.full(len(wanted), last), [Route()] * len(wanted)
-    k = min(LISTED, last)
+    k = min(_LISTED, last)
     for rows, ids, _, taken in _answers(engine, store, asked, k, exclude_seen, budget, part, progress):
-        users, at = np.nonzero(ids == wanted[rows][:, None])
-        ranks[rows[users]] = at + 1
+        ranks[rows] = listed_ranks(ids, wanted[rows], last)
         for row, route in zip(rows, taken, strict=True):
             routes[row] = route
     return with_costs(run, store, asked, Ranking(ranks, routes))
@@ -123,7 +122,7 @@ def _answers(
     progress: Report,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, list[Route]]]:
     """The users of one batch after the other: their rows in ``asked``, and ids, scores and routes of `Engine.recommend_ids`."""
-    batches = ask(store, asked, engine.runner.max_length, ASKED)
+    batches = ask(store, asked, engine.runner.max_length, _ASKED)
     for question in with_progress(batches, what, len(asked.users), progress):
         items, lengths = question.batch.items.numpy(), question.batch.lengths.tolist()
         histories = [row[:length] for row, length in zip(items, lengths, strict=True)]

@@ -1,28 +1,27 @@
-"""Export a run, and open whatever can answer: a run or an export."""
+"""Export a run, and open its exports."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from leanrec.artifact.exported import Exported, Loss, is_export
-from leanrec.artifact.manifest import DataRef
-from leanrec.build import OpenRun, open_run, store_of
+from leanrec.artifact.exported import Exported, Loss
+from leanrec.build import OpenRun
 from leanrec.core.errors import ArtifactError
 from leanrec.core.types import Route
 from leanrec.data.batches import questions, some, targets
 from leanrec.data.store import Store
 from leanrec.engine.engine import Engine
 from leanrec.engine.export_runner import open_export
+from leanrec.evaluate.metrics import gains, listed_ranks
 from leanrec.export.parity import LIMIT
-from leanrec.export.write import Source, Tell, export_model
+from leanrec.export.write import Tell, Trained, export_model
 from leanrec.formats import formats
 
-JUDGED = 5000
+_JUDGED = 5000
 """Most validation users on whom int8 weights are judged."""
 
 
@@ -46,45 +45,13 @@ def export_run(
 
     Args:
         form: Name of the format.
-        int8: Store weights as int8, and measure what that loses on at most `JUDGED` validation users.
+        int8: Store weights as int8, and measure what that loses on at most 5000 validation users.
         data: The store, if it is no longer where the run was trained.
     """
     chosen = formats.get(form).build()
     judge = partial(_lost, run, run.store(data)) if int8 else None
     flops = {Route.parse(r.route): r.flops for r in run.manifest.routes}
-    return export_model(Source(run.model, run.catalog, run.manifest, flops), out, chosen, limit, sessions, judge, tell)
-
-
-@dataclass(frozen=True)
-class Answering:
-    """A run or an export, ready to answer.
-
-    Attributes:
-        path: Its directory.
-        trained: What it was trained on.
-        engine: Answers.
-    """
-
-    path: Path
-    trained: DataRef
-    engine: Engine
-
-    def store(self, data: Path | None = None) -> Store:
-        """The store it was trained on, or another one with the same catalogue; see `build.store_of`."""
-        return store_of(self.trained, self.path, data)
-
-
-def open_answering(path: Path, trust: bool = False) -> Answering:
-    """What answers for a run or an export; ``trust`` as in `open_export`.
-
-    Raises:
-        ArtifactError: It is damaged or neither.
-    """
-    if is_export(path):
-        engine, exported = open_export(path, trust=trust)
-        return Answering(path, exported.data, engine)
-    run = open_run(path)
-    return Answering(path, run.manifest.data, run.engine())
+    return export_model(Trained(run.model, run.catalog, run.manifest, flops), out, chosen, limit, sessions, judge, tell)
 
 
 def export_of(run: OpenRun, path: Path, trust: bool = False) -> tuple[Engine, Exported]:
@@ -101,14 +68,13 @@ def export_of(run: OpenRun, path: Path, trust: bool = False) -> tuple[Engine, Ex
 
 def _lost(run: OpenRun, store: Store, folder: Path) -> Loss:
     """What an export of a run loses on validation users."""
-    asked = some(questions(store, run.split(store), "valid"), JUDGED)
+    asked = some(questions(store, run.split(store), "valid"), _JUDGED)
     wanted = targets(store, asked)
     starts = store.offsets[asked.users]
     histories = [store.items[start:end] for start, end in zip(starts, asked.position, strict=True)]
     engine, _ = open_export(folder, trust=True)  # it has just been written
     k = min(10, store.num_items)
     exact, found = (answers.recommend_ids(histories, k)[0] for answers in (run.engine(), engine))
-    gain = 1 / np.log2(np.arange(k) + 2)
-    ndcg, ndcg_int8 = (float(((ids == wanted[:, None]) @ gain).mean()) for ids in (exact, found))
+    ndcg, ndcg_int8 = (float(gains("ndcg@10", listed_ranks(ids, wanted, k + 1)).mean()) for ids in (exact, found))
     overlap = np.mean([len({*a} & {*b}) / k for a, b in zip(exact.tolist(), found.tolist(), strict=True)])
     return Loss(len(wanted), ndcg, ndcg_int8, float(overlap))

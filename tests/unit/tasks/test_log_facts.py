@@ -12,8 +12,8 @@ from leanrec.config import parse
 from leanrec.core.errors import ConfigError
 from leanrec.data.describe import describe, never_twice
 from leanrec.data.store import Store
+from leanrec.opening import open_answering
 from leanrec.tasks import evaluate_export, evaluate_run, recommend_all, run_bench
-from leanrec.tasks.exporting import open_answering
 from leanrec.tasks.slim.plan import plan_of
 from leanrec.tasks.training import run_training, validation
 from leanrec.train.log import CsvLog, Several

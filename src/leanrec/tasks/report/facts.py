@@ -15,10 +15,10 @@ from leanrec.core.errors import ConfigError
 from leanrec.data.store import Store
 from leanrec.evaluate.losses import PairedLoss, paired_loss
 from leanrec.evaluate.metrics import gains, intervals
+from leanrec.opening import open_answering
 from leanrec.tasks.answering import BATCHES, run_bench
 from leanrec.tasks.controls import CURVE, RoutedPart, controls_of, groups_of
 from leanrec.tasks.evaluation import Evaluation, evaluate_run
-from leanrec.tasks.exporting import open_answering
 from leanrec.tasks.progress import Report, silent
 from leanrec.tasks.report.groups import UserGroup, groupings
 from leanrec.train.log import LOG_FILE

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from leanrec.opening import open_answering
 from leanrec.tasks.answering import BATCHES, run_bench
-from leanrec.tasks.exporting import open_answering
 from leanrec.tasks.slim.candidates import FULL_NAME
 from leanrec.tasks.slim.journal import Journal, Point
 from leanrec.tasks.slim.judge import confirm, cost_front, proposed
