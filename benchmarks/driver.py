@@ -155,6 +155,7 @@ class Driver:
         each = (self.clock() - started) / len(group)
         found += [_took(unit, each) for unit in group]
         rows.append(results.path, found)
+        results.read()
         outcome.measured += names
         return True
 

@@ -10,7 +10,7 @@ from typing import Literal
 import polars as pl
 
 from benchmarks import rows
-from benchmarks.cases import Case, Commands, Models, digest, ordered
+from benchmarks.cases import Case, Commands, digest, ordered
 from benchmarks.measure import quality_keys, time_keys
 
 Kind = Literal["quality", "time", "command"]
@@ -68,6 +68,10 @@ class Results:
 
     def __init__(self, case: Case, folder: Path = rows.RESULTS) -> None:
         self.case, self.path = case, folder / f"{case.name}.csv"
+        self.read()
+
+    def read(self) -> None:
+        """Take in what has been added."""
         self.frame = rows.newest(rows.read(self.path))
 
     def state(self, unit: Unit) -> State:
@@ -89,11 +93,9 @@ class Results:
 
     def seconds(self, unit: Unit) -> float | None:
         """How long a unit took before, with any seed and configuration; of another one of its kind, if it was never measured."""
-        whole = self.frame.filter(pl.col("metric") == _took(unit.kind))
+        trained = ["train core-seconds"] if unit.kind == "quality" else []  # all that rows of before have
+        whole = self.frame.filter(pl.col("metric").is_in([_took(unit.kind), *trained]))
         mine = whole.filter(pl.col("variant") == unit.variant)
-        if not len(mine) and unit.kind == "quality":  # rows of before have the training only
-            trained = self.frame.filter(pl.col("metric").is_in(["train core-seconds", "train seconds"]))
-            mine = trained.filter(pl.col("variant") == unit.variant)
         found = mine if len(mine) else whole
         return float(found["value"].max()) if len(found) else None  # pyright: ignore[reportArgumentType]
 
@@ -110,8 +112,3 @@ def _took(kind: Kind) -> str:
 def took_metric(unit: Unit) -> str:
     """The metric of the row that says how long a unit took."""
     return _took(unit.kind)
-
-
-def is_models(case: Case) -> bool:
-    """Whether a case trains models."""
-    return isinstance(case, Models)

@@ -34,14 +34,26 @@ OPEN = re.compile(r"<!-- /?(table|value|picture)\b[^>]*-->")
 
 
 class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A line of a table: its first cells, and which rows its figures come from."""
+    """A line of a table.
+
+    Attributes:
+        cells: Its first ones, which hold text.
+        of: Keys of `query.Query` that its figures have.
+        but: Head of a column -> other keys there.
+    """
 
     cells: list[str]
     of: dict[str, Any] = {}
+    but: dict[str, dict[str, Any]] = {}
 
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A column of figures: its head, and which rows they come from."""
+    """A column of figures.
+
+    Attributes:
+        head: Above it.
+        of: Keys of `query.Query` that its figures have; "*" in a variant or metric is the variant of the line.
+    """
 
     head: str
     of: dict[str, Any]
@@ -54,7 +66,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         heads: Of the first columns, which hold text.
         rows: Lines, from top to bottom.
         columns: Of figures, from left to right.
-        of: Keys of `query.Query` that all cells have; a line's own come before, a column's before these.
+        of: Keys of `query.Query` that all figures have, where neither line nor column says otherwise; a column has the last word.
         caption: A line below it.
     """
 
@@ -141,14 +153,24 @@ def table(name: str, rows: Rows, specs: Path = SPECS) -> str:
         raise ConfigError(f"{where}: {one_line(error)}") from error
     lines = [[*found.heads, *(column.head for column in found.columns)]]
     lines += [["---"] * len(lines[0])]
+    heads = [column.head for column in found.columns]
     for line in found.rows:
+        for head in line.but:
+            if head not in heads:
+                raise ConfigError(f"{where}: expected the head of a column, got {head!r}; {did_you_mean(head, heads)}")
         if len(line.cells) != len(found.heads):
             raise ConfigError(f"{where}: expected {len(found.heads)} cells in a row, got {line.cells}")
-        cells = [rows.text(converted(found.of | column.of | line.of, where), where) for column in found.columns]
-        lines.append([*line.cells, *cells])
+        lines.append([*line.cells, *(_figure(found, line, column, rows, where) for column in found.columns)])
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace("| --- |", "|---|")
     text = re.sub(r"(?<=\|)(---\|)?( --- \|)+", lambda match: match.group().replace(" ", ""), text)
     return text + (f"\n\n{found.caption}" if found.caption else "")
+
+
+def _figure(spec: Table, line: Line, column: Column, rows: Rows, where: str) -> str:
+    """What stands in a cell."""
+    base = str((spec.of | line.of).get("variant", ""))
+    own = {key: text.replace("*", base) if key in ("variant", "metric") else text for key, text in column.of.items()}
+    return rows.text(converted(spec.of | line.of | own | line.but.get(column.head, {}), where), where)
 
 
 def value(name: str, rows: Rows, specs: Path, where: str) -> str:
