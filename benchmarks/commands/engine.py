@@ -5,7 +5,7 @@
     python -m benchmarks.commands.engine batch [--width 128 --layers 8 --users 256 --length 50]
     python -m benchmarks.commands.engine routes --runs FULL LEAN [FULL LEAN ...] [--budgets B ...]
     python -m benchmarks.commands.engine event [--length 200]
-    python -m benchmarks.commands.engine million [--items 1000000] [--index]
+    python -m benchmarks.commands.engine million [--items 1000000]
     python -m benchmarks.commands.engine memory --export DIR
     python -m benchmarks.commands.engine all ...         every one of them that has what it needs
 
@@ -285,8 +285,7 @@ def event(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def million(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The ten best of a million items: exact in every stored type, against reading the table once; an index with its recall."""
-    from leanrec.engine.index import Index
+    """The ten best of a million items, exact in every stored type, against reading the table once."""
     from leanrec.engine.scoring import best_columns
 
     rng = np.random.default_rng(0)
@@ -295,7 +294,7 @@ def million(options: argparse.Namespace) -> list[dict[str, Any]]:
     )
     states = rng.standard_normal((16, 64), np.float32)
     tensor, turn = torch.from_numpy(table), iter(range(10**9))
-    screen, index = Screen(tensor), Index(table) if options.index else None
+    screen = Screen(tensor)
 
     def next_state() -> np.ndarray:
         return states[next(turn) % len(states)][None]
@@ -316,15 +315,9 @@ def million(options: argparse.Namespace) -> list[dict[str, Any]]:
         "float32, torch": lambda: len(top_k_of(torch.from_numpy(next_state()), tensor, 10)[0]),
         "int8 screen, float32 again": lambda: len(screen.top_k(torch.from_numpy(next_state()), 10)[0]),
     }
-    if index is not None:
-        calls["index"] = lambda: len(index.top_k(next_state(), 10)[0])
     timing = timed(options, calls, 200)
     expected = top_k_of(torch.from_numpy(states), tensor, 10)[0].numpy()
-    answers = {
-        "int8 screen, float32 again": screen.top_k(torch.from_numpy(states), 10)[0].numpy(),
-    }
-    if index is not None:
-        answers["index"] = index.top_k(states, 10)[0]
+    answers = {"int8 screen, float32 again": screen.top_k(torch.from_numpy(states), 10)[0].numpy()}
     recall = {
         name: float(np.mean([len({*a} & {*b}) / 10 for a, b in zip(found.tolist(), expected.tolist(), strict=True)]))
         for name, found in answers.items()
@@ -460,7 +453,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--length", type=int, default=0)
     parser.add_argument("--items", type=int, default=0)
     parser.add_argument("--square", type=int, default=2048, help="rows of the products that peaks are measured on")
-    parser.add_argument("--index", action="store_true", help="with an index, whose building takes minutes")
     parser.add_argument("--seconds", type=float, default=10.0)
     return parser.parse_args()
 
