@@ -69,7 +69,7 @@ class BERT4Rec(Transformer):
 
     @property
     def longest(self) -> int:
-        """See `Backbone.longest`: a mask token is appended."""
+        """One step more than a history has: a mask token is appended."""
         return self.max_length + 1
 
     def examples(self, batch: Batch) -> Batch:

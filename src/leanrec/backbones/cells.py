@@ -80,7 +80,6 @@ class Cells(CellStack):
         self.norm = ElasticNorm(config.width)
 
     def renewed(self) -> CellStack:
-        """See `CellStack.renewed`."""
         return type(self)(msgspec.structs.replace(self.config, architecture=self.architecture), self.items.num_items)
 
     def positions(self, ctx: Context, have: Steps) -> Tensor | None:

@@ -72,7 +72,6 @@ class GRU4RecBlock(Block):
         return ((self.gru,),)
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
-        """See `Block.forward`."""
         y = ctx.restrict(self.gru(self.norm(x, ctx.channels), ctx.channels), have, want)
         return ctx.restrict(x, have, want) + self.scale(dropout(y, self.dropout, self.training))
 
@@ -81,11 +80,9 @@ class GRU4RecBlock(Block):
         return (Memory((1,)),)
 
     def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
-        """See `Block.rows`."""
         return (self.gru(self.norm(x, None)),)
 
     def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See `Block.step`."""
         y = self.gru.step(self.norm(x, None), read[0])
         return x + self.scale(y), (y,)
 

@@ -27,9 +27,9 @@ from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL, Batch, Cost, Route, blank_context
 
-T = TypeVar("T")
-POINTS = 16
-MOST_KNOWN = 2**16
+_T = TypeVar("_T")
+_POINTS = 16
+_MOST_KNOWN = 2**16
 """Operators that are remembered."""
 _PRODUCT = re.compile(r"(mm|mv|dot)(_|$)|matmul|linear|conv|attention|lstm|gru|rnn|cdist")
 
@@ -116,7 +116,7 @@ def interpolated(count: Callable[[int], int], lengths: np.ndarray) -> np.ndarray
     off at single lengths, and NextItNet's cones, which grow by leaps, up to 14 %; means over users are within 2 %.
     """
     longest = int(lengths.max())
-    at = sorted({*range(1, min(longest, 8) + 1), *np.rint(np.geomspace(1, longest, POINTS)).astype(int).tolist()})
+    at = sorted({*range(1, min(longest, 8) + 1), *np.rint(np.geomspace(1, longest, _POINTS)).astype(int).tolist()})
     return np.interp(lengths, at, [count(steps) for steps in at])
 
 
@@ -165,7 +165,7 @@ def _history(light: Recommender, steps: int) -> Batch:
     return Batch(items, lengths, context=blank_context(light.reads, items))
 
 
-def _count(compute: Callable[[], T]) -> tuple[int, T]:
+def _count(compute: Callable[[], _T]) -> tuple[int, _T]:
     counter = _Counter()
     with torch.no_grad(), counter:
         result = compute()
@@ -209,7 +209,7 @@ class _Counter(TorchDispatchMode):
         single = isinstance(out, Tensor)
         found = (out,) if single else out if isinstance(out, tuple) else ()
         if found and not func._schema.is_mutable and all(isinstance(t, Tensor) and t.is_meta for t in found):
-            if len(_KNOWN) >= MOST_KNOWN:
+            if len(_KNOWN) >= _MOST_KNOWN:
                 _KNOWN.clear()
             _KNOWN[key] = self.flops - before, single, tuple((t.shape, t.stride(), t.dtype) for t in found)
         return out

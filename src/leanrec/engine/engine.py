@@ -17,8 +17,8 @@ from leanrec.engine.keys import Keys
 from leanrec.engine.runner import Runner
 from leanrec.engine.threads import alone, spread
 
-CHUNK = 256
-"""Users that a thread answers at once."""
+USERS_PER_THREAD = 256
+"""Most users that a thread answers at once."""
 
 Excluded = Sequence[np.ndarray | Sequence[int]] | np.ndarray
 """Item ids [S] of each of B users."""
@@ -36,7 +36,9 @@ class Engine:
         flops: Cost of each route.
         flops_full: Cost of the full model.
         length_batching: Whether long and short histories of a request run apart where that saves work.
-        threads: For more than `CHUNK` users, by default what the process may use. Fewer are answered on the caller's thread.
+        threads: For requests of more than ``per_thread`` users, by default what the process may use; others are answered on the
+            caller's thread.
+        per_thread: Most users that a thread answers at once.
     """
 
     def __init__(
@@ -47,10 +49,11 @@ class Engine:
         flops_full: int,
         length_batching: bool = True,
         threads: int | None = None,
+        per_thread: int = USERS_PER_THREAD,
     ) -> None:
         self.runner, self.catalog = runner, catalog
         self.flops, self.flops_full, self.length_batching = flops, flops_full, length_batching
-        self.keys, self.threads = Keys(catalog), threads or processors()
+        self.keys, self.threads, self.per_thread = Keys(catalog), threads or processors(), per_thread
 
     @property
     def num_items(self) -> int:
@@ -100,7 +103,7 @@ class Engine:
         budget: float | None = None,
         suggest: bool = True,
     ) -> list[Asked]:
-        """Check a request, see `recommend`, and read its keys: one `Asked` per history, which `answers` cannot refuse.
+        """Check the arguments of `recommend` and read the keys: one `Asked` per history, which `answers` cannot refuse.
 
         With ``suggest``, an error about unknown keys names similar ones, which takes some milliseconds to find.
         """
@@ -167,8 +170,8 @@ class Engine:
         allowed: np.ndarray | None,
         budget: float | None,
     ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
-        """See `recommend_ids`. Many users are cut into parts of like length, the longest first, which threads take in turn."""
-        if len(histories) <= CHUNK:
+        """As `recommend_ids`. Many users are cut into parts of like length, the longest first, which threads take in turn."""
+        if len(histories) <= self.per_thread:
             return self._best(histories, k, exclude, allowed, budget)
 
         def best(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Route]]:
@@ -177,7 +180,8 @@ class Engine:
 
         lengths = np.array([min(len(history), self.runner.max_length) for history in histories])
         order = np.argsort(-lengths, kind="stable")
-        parts = [order[at : at + CHUNK] for at in range(0, len(order), CHUNK)]
+        size = self.per_thread
+        parts = [order[at : at + size] for at in range(0, len(order), size)]
         ids, scores, routes = zip(*spread(best, parts, self.threads), strict=True)
         taken = [route for some in routes for route in some]
         back = np.argsort(order)
@@ -192,7 +196,7 @@ class Engine:
         allowed: np.ndarray | None,
         budget: float | None,
     ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
-        """See `recommend_ids`; at most `CHUNK` histories."""
+        """As `recommend_ids`, on this thread."""
         ids = np.full((len(histories), k), PAD, np.int64)
         scores = np.full((len(histories), k), -np.inf, np.float32)
         taken = [Route()] * len(histories)
@@ -213,7 +217,7 @@ class Engine:
     def _top(
         self, states: Any, k: int, gone: np.ndarray | None, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Runner.best`.
+        """As `Runner.best`.
 
         Raises:
             ArtifactError: Scores are no numbers, or infinite: weights are damaged or far too large.

@@ -20,7 +20,7 @@ from leanrec.engine.engine import Engine
 from leanrec.engine.export_checks import check_export
 from leanrec.engine.memories import Layout
 from leanrec.engine.runner import StepRunner
-from leanrec.engine.scoring import TILE, Score, best_columns
+from leanrec.engine.scoring import SCORES_HELD, Score, best_columns
 from leanrec.formats import format_names, formats
 from leanrec.formats.base import Format, Runnable
 
@@ -153,7 +153,7 @@ class ExportRunner(StepRunner):
             scores[rows[here], gone[here] - places.start] = -np.inf
 
         columns = scored.columns
-        tile = columns * len(states) if scored.users else TILE
+        tile = columns * len(states) if scored.users else SCORES_HELD
         at, best = best_columns(scored.score, states, columns, min(k, columns), out_of_reach, tile)
         ids = at + 1 if allowed is None else allowed[at] if len(allowed) else at
         if exclude is not None:

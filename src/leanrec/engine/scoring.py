@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 RUN = 64
-TILE = 2**18
+SCORES_HELD = 2**18
 """Scores held at once."""
 
 Score = Callable[[np.ndarray, slice, np.ndarray], None]
@@ -27,7 +27,7 @@ def best_columns(
     columns: int,
     k: int,
     out_of_reach: Callable[[np.ndarray, slice], None],
-    tile: int = TILE,
+    tile: int = SCORES_HELD,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k best columns int64 and their scores float32, both [B, k], best first.
 
@@ -51,7 +51,7 @@ def best_columns(
         if start:
             _merge(best, at, scores, start)
         else:
-            at, best = largest(scores, k)
+            at, best = best_of_scores(scores, k)
     return at, best
 
 
@@ -72,8 +72,8 @@ def _merge(best: np.ndarray, at: np.ndarray, scores: np.ndarray, start: int) -> 
     at[users], best[users] = _sorted(values, found, k)
 
 
-def largest(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Columns int64 and values [B, k] of the largest of scores [B, N], largest first."""
+def best_of_scores(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns int64 and values, both [B, k], of the k largest scores of [B, N], largest first."""
     users, count = scores.shape
     runs = count // RUN
     if runs <= 2 * k:
@@ -94,7 +94,7 @@ def largest(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _largest_of_one(scores: np.ndarray, whole: int, runs: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `largest` for one user, [N], with fewer calls."""
+    """As `best_of_scores` for one user, [N], with fewer calls."""
     by_run = scores[:whole].reshape(RUN, runs)
     chosen = by_run.max(0).argpartition(runs - k)[runs - k :]
     values = np.concatenate([by_run[:, chosen].ravel(), scores[whole:]])

@@ -21,11 +21,11 @@ from leanrec.items.topk import ROUNDING, top_k_of
 
 WIDER = (100, 1000, 10_000)
 """Candidates beyond k and the excluded items, tried in turn."""
-SLACK = 2e-5
+_SLACK = 2e-5
 """Rounding of two float32 sums, relative to |w| |h|."""
-LANES = 16
+_LANES = 16
 """Channels come in multiples of it: the product reads so many at once."""
-TRIED = 10
+_TRIED = 10
 """States on which the screen is compared with a product in float32, and items asked for."""
 
 
@@ -38,7 +38,7 @@ class Screen:
 
     @torch.no_grad()
     def __init__(self, table: Tensor) -> None:
-        self.table, self.padding = table, -table.shape[1] % LANES
+        self.table, self.padding = table, -table.shape[1] % _LANES
         norms = table.norm(dim=1)
         self.largest = float(norms.max())
         self.scales = (table.abs().amax(1) / 127).clamp_min(1e-30)
@@ -68,7 +68,7 @@ class Screen:
         return ids, scores
 
     def _of_one(self, h: Tensor, bounds: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        most = SLACK * self.largest * float(h.norm())
+        most = _SLACK * self.largest * float(h.norm())
         for more in WIDER:
             if k + more >= len(bounds):
                 break
@@ -85,8 +85,8 @@ class Screen:
 @torch.inference_mode()
 def screen_of(table: Tensor) -> Screen | None:
     """A screen, if the best of one user are found in less time by it here; measured once, by states that resemble items."""
-    screen, k = Screen(table), min(TRIED, len(table) - 1)
-    states = table[1 :: max(1, len(table) // TRIED)][:TRIED]
+    screen, k = Screen(table), min(_TRIED, len(table) - 1)
+    states = table[1 :: max(1, len(table) // _TRIED)][:_TRIED]
     seconds = [float("inf"), float("inf")]
     for state in states.split(1):
         for which, find in enumerate((screen.top_k, lambda h, k: top_k_of(h, table, k))):

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK_ELEMENTS = 5 * 2**19
+LOGITS_AT_ONCE = 5 * 2**19
 """Entries of one chunk of logits; 5 MB in bf16. Larger chunks leave the cache, smaller ones starve the matrix products."""
 
-SOFT_ELEMENTS = 2**19
+SOFT_LOGITS_AT_ONCE = 2**19
 """The same with soft targets, which hold four matrices of a chunk."""
 
-ROWS = 32
+STATES_MULTIPLE = 32
 """Rows of a chunk are a multiple of this: every other shape would have to be compiled and kept by the matrix library."""
 
 
@@ -53,9 +53,11 @@ class _SoftmaxLoss(_Formed):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, low: torch.dtype) -> Tensor:
         m, n = hidden.shape[0], table.shape[0]
-        step = max(ROWS, CHUNK_ELEMENTS // n // ROWS * ROWS)
+        step = max(STATES_MULTIPLE, LOGITS_AT_ONCE // n // STATES_MULTIPLE * STATES_MULTIPLE)
         table_low = table.to(low)
-        hidden_low = F.pad(hidden.to(low), (0, 0, 0, -m % ROWS))  # rows of zeros: few shapes, no effect on the sums
+        hidden_low = F.pad(
+            hidden.to(low), (0, 0, 0, -m % STATES_MULTIPLE)
+        )  # rows of zeros: few shapes, no effect on the sums
         d_hidden = torch.empty_like(hidden)
         d_table = torch.zeros_like(table)
         loss = torch.zeros((), dtype=torch.float64, device=hidden.device)
@@ -100,7 +102,7 @@ class _SoftTargetsLoss(_Formed):
         ctx: Any, hidden: Tensor, table: Tensor, wanted: Callable[[slice], Tensor], towards_teacher: bool
     ) -> Tensor:
         m, n = hidden.shape[0], table.shape[0]
-        step = max(ROWS, SOFT_ELEMENTS // n)
+        step = max(STATES_MULTIPLE, SOFT_LOGITS_AT_ONCE // n)
         d_hidden, d_table = torch.empty_like(hidden), torch.zeros_like(table)
         loss = torch.zeros((), dtype=torch.float64, device=hidden.device)
         for start in range(0, m, step):

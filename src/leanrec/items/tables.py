@@ -30,7 +30,6 @@ class PlainTable(ItemTable):
 
     @property
     def matrix(self) -> Tensor:
-        """See `ItemTable.matrix`."""
         return self.weight
 
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:
@@ -40,7 +39,6 @@ class PlainTable(ItemTable):
         return F.embedding(ids, self.weight[:, : width or self.dim], padding_idx=PAD)
 
     def score(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
-        """See `ItemTable.score`."""
         w = hidden.shape[-1]
         if ids is None:
             return hidden @ self.weight[1:, :w].t()
@@ -48,9 +46,7 @@ class PlainTable(ItemTable):
         return hidden @ vectors.t() if ids.dim() == 1 else (vectors @ hidden.unsqueeze(-1)).squeeze(-1)
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """See `ItemTable.nll`."""
         return softmax_loss(hidden, self.weight[1:, : hidden.shape[-1]], targets - 1, self.loss_dtype)
 
     def top_k(self, hidden: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """See `ItemTable.top_k`."""
         return top_k_of(hidden, self.weight[:, : hidden.shape[-1]], k, exclude)

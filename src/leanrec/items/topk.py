@@ -24,14 +24,14 @@ from leanrec.items import bfloat16
 
 RUN, PART = 64, 16
 """Items of a run, and of each part of it; powers of two."""
-CHUNK_ELEMENTS = 2 * 2**20
+SCORES_AT_ONCE = 2 * 2**20
 SCREENS = ((10, 20), (40, 150))
 """Runs opened and items scored again beyond k: a first screen, and a wider one for those that it leaves in doubt."""
 FEWEST_ROWS, FEWEST_ITEMS = 16, 4096
 """Smaller products do not gain from a screen."""
 ROUNDING = 2.0**-9
 """Relative rounding error of bfloat16."""
-TILE = 16
+_STATES_MULTIPLE = 16
 """Rows of bfloat16 products come in multiples of it: a program is compiled and kept for every shape that a product has."""
 
 
@@ -60,7 +60,7 @@ def top_k_of(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None = Non
     for spare in SCREENS:
         if len(left) and len(table) >= max(FEWEST_ITEMS, RUN * (k + spare[0] + 1)):
             gone = None if exclude is None else exclude[left]
-            found, score, certain = _screened_top_k(hidden[left], table, low, k, gone, spare)
+            found, score, certain = screened_top_k(hidden[left], table, low, k, gone, spare)
             sure = left[certain]
             ids[sure], scores[sure] = found[certain], score[certain]
             left = left[~certain]
@@ -113,7 +113,7 @@ def _top_k(hidden: Tensor, table: Tensor, k: int, exclude: Tensor | None) -> tup
     return torch.cat(ids), torch.cat(scores)
 
 
-def _screened_top_k(
+def screened_top_k(
     hidden: Tensor, table: Tensor, low: Tensor, k: int, exclude: Tensor | None, spare: tuple[int, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Top-k by a bfloat16 screen, and bool [B] whether it is certain to be that of float32.
@@ -148,9 +148,9 @@ def _score_chunks(hidden: Tensor, table: Tensor, n: int, exclude: Tensor | None)
 
     Padding and excluded items score -inf. The buffer is reused.
     """
-    width, count, tile = -(-n // RUN) * RUN, len(hidden), TILE if hidden.dtype is torch.bfloat16 else 1
+    width, count, tile = -(-n // RUN) * RUN, len(hidden), _STATES_MULTIPLE if hidden.dtype is torch.bfloat16 else 1
     hidden = F.pad(hidden, (0, 0, 0, -count % tile))
-    step = max(tile, min(len(hidden), CHUNK_ELEMENTS // n // tile * tile))
+    step = max(tile, min(len(hidden), SCORES_AT_ONCE // n // tile * tile))
     buffer = hidden.new_empty(step, width)
     for start in range(0, count, step):
         product = hidden[start : start + step]

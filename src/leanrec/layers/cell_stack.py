@@ -12,8 +12,8 @@ from leanrec.core.errors import ConfigError
 from leanrec.layers.cells import Architecture, Cell, edges
 from leanrec.layers.operations import ATTENTION, NONE
 
-KEY = "backbone.architecture"
-START = "conv3"
+_KEY = "backbone.architecture"
+_START = "conv3"
 """The operation of every edge where no architecture is given."""
 
 
@@ -24,7 +24,7 @@ class CellStack(Backbone):
         width: Channels D.
         layers: Cells L.
         nodes: Nodes of a cell.
-        architecture: The operation of every edge, as `of_cells` reads it; none for `START` everywhere.
+        architecture: The operation of every edge, as `of_cells` reads it; none for `_START` everywhere.
         heads: Of attention, where there is any.
         drop: Dropout on every branch.
         rezero: Multiply every branch by a learned scalar that starts at zero.
@@ -50,8 +50,8 @@ class CellStack(Backbone):
     ) -> None:
         super().__init__()
         self.width, self.nodes, self.depth, self.attention_heads = width, nodes, layers, heads
-        given = self.of_cells(architecture or (START,) * len(edges(nodes)))
-        self.blocks = nn.ModuleList(Cell(width, nodes, names, heads, drop, KEY, rezero) for names in given)
+        given = self.of_cells(architecture or (_START,) * len(edges(nodes)))
+        self.blocks = nn.ModuleList(Cell(width, nodes, names, heads, drop, _KEY, rezero) for names in given)
         self._settled(architecture)
 
     def of_cells(self, architecture: Architecture) -> list[Architecture]:
@@ -65,7 +65,7 @@ class CellStack(Backbone):
             return [architecture] * cells
         if len(architecture) != count * cells:
             raise ConfigError(
-                f"expected {count} operations in {KEY}, one for every edge of a cell of {self.nodes} nodes, or "
+                f"expected {count} operations in {_KEY}, one for every edge of a cell of {self.nodes} nodes, or "
                 f"{count * cells}, for every edge of {cells} cells, got {len(architecture)}"
             )
         return [architecture[i : i + count] for i in range(0, count * cells, count)]
@@ -103,11 +103,11 @@ class CellStack(Backbone):
         return [cell for cell in self.blocks if isinstance(cell, Cell)]
 
     def found(self) -> dict[str, Any]:
-        """See `Backbone.found`: the architecture."""
+        """The architecture, once there is one."""
         return {"architecture": list(self.architecture)} if self.architecture else {}
 
     def diagrams(self) -> tuple[Diagram, ...]:
-        """See `Backbone.diagrams`: one cell where all are alike, or else each."""
+        """One cell where all are alike, or else each."""
         cells = self.cells()
         if len({cell.chosen for cell in cells}) == 1:
             return (Diagram(f"cell, {len(cells)} in series", _wires(cells[0])),)

@@ -120,7 +120,6 @@ class Cell(Block):
         return self._plan(want, steps)[0]
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
-        """See `Block.forward`."""
         haves = [have, *self._plan(want, ctx.reach or ctx.steps)[1:]]
 
         def run(edge: int, source: Tensor) -> Tensor:
@@ -136,7 +135,6 @@ class Cell(Block):
         return tuple(memory for edge in self._live() for memory in self._running(edge).memories)
 
     def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
-        """See `Block.rows`."""
         rows: list[Tensor] = []
 
         def run(edge: int, source: Tensor) -> Tensor:
@@ -148,7 +146,6 @@ class Cell(Block):
         return tuple(rows)
 
     def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See `Block.step`."""
         rows: list[Tensor] = []
 
         def run(edge: int, source: Tensor) -> Tensor:

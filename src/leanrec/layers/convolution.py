@@ -44,7 +44,6 @@ class ConvBlock(Block):
         return (self.first,), (self.second,)
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
-        """See `Block.forward`."""
         between = cone(want, self.second.offsets, ctx.reach or ctx.steps)
         y = _branch(self.first, self.first_norm, x, ctx, have, between)
         y = _branch(self.second, self.second_norm, y, ctx, between, want)
@@ -55,11 +54,9 @@ class ConvBlock(Block):
         return window(self.first.offsets) + window(self.second.offsets)
 
     def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
-        """See `Block.rows`."""
         return (x, _branch(self.first, self.first_norm, x, ctx, None, None))[: len(self.memories())]
 
     def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See `Block.step`."""
         y = _step(self.first, self.first_norm, x, read[:1])
         return x + self.scale(_step(self.second, self.second_norm, y, read[1:])), (x, y)[: len(read)]
 

@@ -82,7 +82,6 @@ class Convolution(Operation):
         return ((self.conv,),)
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
-        """See `Operation.forward`."""
         return self.norm(ctx.gate(self.conv(taps(x, self.conv.offsets, ctx, have, want))), ctx.channels)
 
     @property
@@ -91,11 +90,9 @@ class Convolution(Operation):
         return window(self.conv.offsets)
 
     def rows(self, x: Tensor) -> tuple[Tensor, ...]:
-        """See `Operation.rows`."""
         return (x,) * len(self.memories)
 
     def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See `Operation.step`."""
         return self.norm(self.conv(torch.cat([*read, x], 1))), (x,) * len(read)
 
 
@@ -119,7 +116,6 @@ class Pooling(Operation):
         return cone(want, self.offsets, steps)
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
-        """See `Operation.forward`."""
         if self.largest and want is None:
             return largest(x, self.offsets)
         return self._pooled(taps(x, self.offsets, ctx, have, want))
@@ -130,11 +126,9 @@ class Pooling(Operation):
         return window(self.offsets)
 
     def rows(self, x: Tensor) -> tuple[Tensor, ...]:
-        """See `Operation.rows`."""
         return (x,) * len(self.memories)
 
     def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See `Operation.step`."""
         return self._pooled(torch.cat([*read, x], 1)), (x,) * len(read)
 
     def _pooled(self, side_by_side: Tensor) -> Tensor:
@@ -166,7 +160,6 @@ class SelfAttention(Operation):
         return ((self.attention,),)
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
-        """See `Operation.forward`."""
         return self.norm(ctx.gate(self.attention(x, ctx, have, want)), ctx.channels)
 
     @property
@@ -175,11 +168,9 @@ class SelfAttention(Operation):
         return self.attention.memories
 
     def rows(self, x: Tensor) -> tuple[Tensor, ...]:
-        """See `Operation.rows`."""
         return self.attention.rows(x)
 
     def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See `Operation.step`."""
         y, rows = self.attention.step(x, read, at)
         return self.norm(y), rows
 
@@ -188,11 +179,9 @@ class Skip(Operation):
     """The state as it is."""
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
-        """See `Operation.forward`."""
         return ctx.restrict(x, have, want)
 
     def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See `Operation.step`."""
         return x, ()
 
 
@@ -204,11 +193,9 @@ class Nothing(Operation):
         return ()
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
-        """See `Operation.forward`."""
         return zeros(x, ctx, want)
 
     def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See `Operation.step`."""
         return torch.zeros_like(x), ()
 
 

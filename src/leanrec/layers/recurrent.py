@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CLOSED = 1e4
+_SHUT = 1e4
 """Weight that holds the update gate of a closed channel at 1 in every floating type; its state then stays at its start, zero."""
 
 
@@ -57,7 +57,7 @@ class ElasticGRU(nn.Module):
             return (F.linear(x, inputs.flatten(0, 1)) + F.linear(x, states))[..., :w]
         if channels is not None:
             shut = torch.zeros_like(inputs)
-            shut[1] = CLOSED * torch.eye(w, dtype=x.dtype, device=x.device)
+            shut[1] = _SHUT * torch.eye(w, dtype=x.dtype, device=x.device)
             inputs = torch.cat([inputs, shut], -1)
             x = torch.cat([x, (1 - channels).expand_as(x)], -1)
         weights = [inputs.flatten(0, 1), states, self.input_bias[:, :w].flatten(), self.state_bias[:, :w].flatten()]

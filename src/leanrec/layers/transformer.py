@@ -87,7 +87,6 @@ class TransformerBlock(Block):
         return (self.attention,), (self.inner, self.outer)
 
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:
-        """See `Block.forward`."""
         source = self.norms[0](x, ctx.channels) if self.pre else x
         y = self._add(0, ctx.restrict(x, have, want), self.attention(source, ctx, have, want), ctx)
         source = self.norms[1](y, ctx.channels) if self.pre else y
@@ -98,11 +97,9 @@ class TransformerBlock(Block):
         return self.attention.memories if self.attention.causal else None
 
     def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
-        """See `Block.rows`."""
         return self.attention.rows(self.norms[0](x, None) if self.pre else x)
 
     def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See `Block.step`."""
         ctx = Context(at + 1, 1, x.shape[-1])
         y, rows = self.attention.step(self.norms[0](x, None) if self.pre else x, read, at)
         y = self._add(0, x, y, ctx)

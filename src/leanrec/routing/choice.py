@@ -42,7 +42,6 @@ class PricedChoice(RouteChoice):
 
     @torch.inference_mode()
     def routes(self, model: Recommender, batch: Batch, budget: float | None) -> list[Route]:
-        """See `Recommender.routes`."""
         if not self.dial.fitted:
             return self.routes_before(model, batch)
         routes = self.all_routes()
@@ -56,11 +55,9 @@ class PricedChoice(RouteChoice):
         return [routes[i] for i in (batch.items.sum(1) % len(routes)).tolist()]
 
     def budgets(self) -> tuple[float, float] | None:
-        """See `Recommender.budgets`."""
         return (float(self.dial.budgets[0]), float(self.dial.budgets[-1])) if self.dial.fitted else None
 
     def pricing(self) -> Pricing | None:
-        """See `Recommender.pricing`."""
         if not self.dial.fitted:
             return None
         costs = self.costs(torch.arange(len(self.costs.every), device=self.dial.budgets.device))

@@ -26,8 +26,8 @@ from leanrec.core.types import FULL, PAD, Batch, Route
 from leanrec.routing.router import Router
 
 EPOCHS, PATIENCE, BATCH, LEARNING_RATE, DECAY = 200, 20, 128, 1e-3, 1e-2
-TOP = 10
-ROWS = 256
+_CUTOFF = 10
+USERS_AT_ONCE = 256
 """Users whose scores of the whole catalogue are held at once."""
 
 
@@ -154,11 +154,13 @@ def newest_hits(
 def _results(model: Recommender, states: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
     """Negative log-likelihood and NDCG@10 of targets [B] over the whole catalogue, [2, B]; ``seen`` is [B, T]."""
     parts = []
-    for few, wanted, history in zip(states.split(ROWS), targets.split(ROWS), seen.split(ROWS), strict=True):
+    for few, wanted, history in zip(
+        states.split(USERS_AT_ONCE), targets.split(USERS_AT_ONCE), seen.split(USERS_AT_ONCE), strict=True
+    ):
         scores = model.items.score(few).float()
         nll = F.cross_entropy(scores, wanted - 1, reduction="none")
         own = scores.gather(1, wanted[:, None] - 1)
         hidden = F.pad(scores, (1, 0)).scatter(1, history.clamp_min(PAD), -torch.inf)[:, 1:]
         rank = 1 + (hidden >= own).sum(1) - (hidden.gather(1, wanted[:, None] - 1) >= own).squeeze(1).long()
-        parts.append(torch.stack([nll, torch.where(rank <= TOP, 1 / torch.log2(1.0 + rank), 0.0)]))
+        parts.append(torch.stack([nll, torch.where(rank <= _CUTOFF, 1 / torch.log2(1.0 + rank), 0.0)]))
     return torch.cat(parts, 1)

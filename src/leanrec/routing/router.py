@@ -13,9 +13,9 @@ from leanrec.core.context import Context
 from leanrec.core.types import PAD, Batch
 from leanrec.items.tables import PlainTable
 
-CONSTANT = 1e-6
+_CONSTANT = 1e-6
 """Standard deviation below which an input says nothing; it is not scaled then."""
-FARTHEST = 5.0
+_FARTHEST = 5.0
 """Standard deviations beyond which inputs are cut, so that a history unlike all others is not routed at random."""
 HISTORY = 4
 """Numbers that describe a history beside its items: log length, repeats, popularity of the newest item and of all."""
@@ -79,7 +79,6 @@ class TableRouter(Router):
         return torch.cat([F.pad(batch.items.clamp_min(PAD), (0, room)), batch.lengths[:, None]], 1)
 
     def score(self, features: Tensor) -> Tensor:
-        """See `Router.score`."""
         return self._score(features[:, :-1], features[:, -1])
 
     def forward(self, items: ItemTable, batch: Batch) -> Tensor:
@@ -137,12 +136,10 @@ class SharedRouter(Router):
         )
 
     def standardise(self, features: Tensor, share: float = 1.0) -> None:
-        """See `Router.standardise`."""
         std = features.std(0, correction=0)
         self.mean.lerp_(features.mean(0), share)
-        self.std.lerp_(torch.where(std > CONSTANT, std, 1.0), share)
+        self.std.lerp_(torch.where(std > _CONSTANT, std, 1.0), share)
 
     def score(self, features: Tensor) -> Tensor:
-        """See `Router.score`."""
-        x = self.drop(((features - self.mean) / self.std).clamp(-FARTHEST, FARTHEST))
+        x = self.drop(((features - self.mean) / self.std).clamp(-_FARTHEST, _FARTHEST))
         return self.out(self.drop(torch.relu(self.inner(x))))

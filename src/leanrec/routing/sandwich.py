@@ -17,7 +17,7 @@ from leanrec.core.backbone import ItemTable
 from leanrec.core.recommender import Criterion, Recommender
 from leanrec.core.types import Batch, Route
 
-CLOSED = -1e4
+_LEFT_OUT = -1e4
 """Score of an item that takes no part."""
 
 
@@ -38,7 +38,6 @@ class SandwichLoss(Criterion):
         """The sub-models of one step, without the whole model."""
 
     def terms(self, model: Recommender, batch: Batch) -> dict[str, Tensor]:
-        """See `Criterion.terms`."""
         return sandwich(model, model.backbone.examples(batch), self.others(model), self.distil, self.candidates)
 
 
@@ -74,5 +73,5 @@ def sandwich(
 
 def among(items: ItemTable, states: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
     """Log-probabilities [M, 1 + C] of each state's target [M] among it and the drawn items [C]."""
-    others = items.score(states, drawn).float().masked_fill(drawn == targets[:, None], CLOSED)
+    others = items.score(states, drawn).float().masked_fill(drawn == targets[:, None], _LEFT_OUT)
     return torch.cat([items.score(states, targets[:, None]).float(), others], 1).log_softmax(-1)

@@ -18,7 +18,6 @@ from leanrec.backbones.sasrec import SASRecConfig
 from leanrec.core.errors import ServeError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Catalog, Route
-from leanrec.engine import engine as module
 from leanrec.engine.answers import Recommendation
 from leanrec.engine.engine import Engine
 from leanrec.engine.torch_runner import TorchRunner
@@ -94,11 +93,8 @@ def test_answers_equal_the_reference(
     chunk: int,
 ) -> None:
     histories = [[*more, first] for first, more in known]
-    before, module.CHUNK = module.CHUNK, chunk
-    try:
-        answers = routed.recommend(histories, k, exclude_seen=exclude_seen, allow=allow, deny=deny, budget=budget)
-    finally:
-        module.CHUNK = before
+    engine = Engine(routed.runner, routed.catalog, routed.flops, routed.flops_full, per_thread=chunk)
+    answers = engine.recommend(histories, k, exclude_seen=exclude_seen, allow=allow, deny=deny, budget=budget)
     assert len(answers) == len(histories)
     for history, answer in zip(histories, answers, strict=True):
         read = [key for key in history if key in routed.catalog.keys][-8:]

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leanrec.engine.scoring import best_columns, largest
+from leanrec.engine.scoring import best_columns, best_of_scores
 
 
 @given(
@@ -22,7 +22,7 @@ def test_the_largest(users: int, columns: int, share: float, gone: int, seed: in
     scores = rng.permuted(np.tile(np.arange(columns, dtype=np.float32), (users, 1)), axis=1)
     scores[:, rng.permutation(columns)[: min(gone, columns - 1)]] = -np.inf
     k = max(1, round(share * min(columns, 40)))
-    at, best = largest(scores.copy(), k)
+    at, best = best_of_scores(scores.copy(), k)
     expected = -np.sort(-scores, axis=1)[:, :k]
     assert np.array_equal(best, expected)
     assert np.array_equal(np.take_along_axis(scores, at, 1), best)

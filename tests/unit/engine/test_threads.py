@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from conformance.test_models import ready
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Catalog, Route
-from leanrec.engine.engine import CHUNK, Engine
+from leanrec.engine.engine import USERS_PER_THREAD, Engine
 from leanrec.engine.threads import alone
 from leanrec.engine.torch_runner import TorchRunner
 from toys import catalog
@@ -95,7 +95,7 @@ def some(users: int) -> list[np.ndarray]:
 
 
 @pytest.mark.usefixtures("two")
-@pytest.mark.parametrize("users", [1, CHUNK, 3 * CHUNK])
+@pytest.mark.parametrize("users", [1, USERS_PER_THREAD, 3 * USERS_PER_THREAD])
 def test_libraries_use_one_thread_inside_and_two_outside(users: int) -> None:
     before = counts()
     engine, spy = spied(2)
@@ -106,7 +106,7 @@ def test_libraries_use_one_thread_inside_and_two_outside(users: int) -> None:
 
 
 @pytest.mark.usefixtures("two")
-@pytest.mark.parametrize("users", [1, 3 * CHUNK])
+@pytest.mark.parametrize("users", [1, 3 * USERS_PER_THREAD])
 def test_counts_are_put_back_after_a_failure(users: int) -> None:
     before = counts()
     engine, spy = spied(2)
@@ -145,17 +145,17 @@ def test_what_others_set_meanwhile_stays() -> None:
 
 def test_few_users_are_answered_by_who_asks_and_many_by_as_many_threads_as_there_are() -> None:
     engine, spy = spied(2)
-    engine.recommend_ids(some(CHUNK), 5)
+    engine.recommend_ids(some(USERS_PER_THREAD), 5)
     assert spy.threads == {threading.current_thread().name}
     spy.threads.clear()
-    engine.recommend_ids(some(8 * CHUNK), 5)
+    engine.recommend_ids(some(8 * USERS_PER_THREAD), 5)
     assert len(spy.threads) <= 2
     assert threading.current_thread().name not in spy.threads
 
 
 @pytest.mark.parametrize("exclude", [False, True])
 def test_answers_do_not_depend_on_the_threads(exclude: bool) -> None:
-    model, histories = ready("sasrec", ("canet",)), some(2 * CHUNK + 7)
+    model, histories = ready("sasrec", ("canet",)), some(2 * USERS_PER_THREAD + 7)
     seen = histories if exclude else None
     found = [
         Engine(

@@ -31,21 +31,21 @@ def both(
 @given(st.integers(1, 40), st.integers(1, 30), st.integers(1, 9), st.integers(1, 200), st.integers(1, 8))
 def test_value_and_gradients_for_every_chunking(m: int, n: int, w: int, elements: int, rows: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(softmax, "CHUNK_ELEMENTS", elements)
-        patch.setattr(softmax, "ROWS", rows)
+        patch.setattr(softmax, "LOGITS_AT_ONCE", elements)
+        patch.setattr(softmax, "STATES_MULTIPLE", rows)
         ours, theirs = both(*problem(m, n, w, torch.float64), torch.float64, factor=3.0)
     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(ours[1:], theirs[1:], rtol=1e-10, atol=1e-12)
 
 
 def test_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(softmax, "CHUNK_ELEMENTS", 1000)
+    monkeypatch.setattr(softmax, "LOGITS_AT_ONCE", 1000)
     ours, theirs = both(*problem(50, 300, 16))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_bfloat16_is_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(softmax, "CHUNK_ELEMENTS", 5000)
+    monkeypatch.setattr(softmax, "LOGITS_AT_ONCE", 5000)
     hidden, table, targets = problem(200, 300, 16)
     ours, theirs = both(hidden, table, targets, torch.bfloat16)
     assert ours[0].dtype == ours[1].dtype == ours[2].dtype == torch.float32
@@ -77,8 +77,8 @@ def test_soft_targets_for_every_chunking(m: int, n: int, w: int, elements: int, 
     hidden, table, _ = problem(m, n, w)
     wanted = torch.randn(m, n) * 3
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(softmax, "SOFT_ELEMENTS", elements)
-        patch.setattr(softmax, "ROWS", 1)
+        patch.setattr(softmax, "SOFT_LOGITS_AT_ONCE", elements)
+        patch.setattr(softmax, "STATES_MULTIPLE", 1)
         loss = soft_targets_loss(hidden, table, lambda rows: wanted[rows], towards_teacher)
         ours = [loss.detach(), *torch.autograd.grad(loss * 3, (hidden, table))]
     p, q = (hidden.double() @ table.double().t()).log_softmax(-1), wanted.double().log_softmax(-1)
@@ -114,14 +114,14 @@ class Largest(TorchDispatchMode):
 
 def test_the_logits_of_all_steps_are_never_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     m, n, w = 400, 500, 4
-    monkeypatch.setattr(softmax, "CHUNK_ELEMENTS", 10 * n)
-    monkeypatch.setattr(softmax, "ROWS", 5)
+    monkeypatch.setattr(softmax, "LOGITS_AT_ONCE", 10 * n)
+    monkeypatch.setattr(softmax, "STATES_MULTIPLE", 5)
     monkeypatch.setattr(softmax, "_workspace", softmax._Workspace())
     hidden, table, targets = problem(m, n, w)
     with Largest() as seen:
         softmax_loss(hidden, table, targets).backward()
     assert seen.elements == 10 * n
-    monkeypatch.setattr(softmax, "SOFT_ELEMENTS", 10 * n)
+    monkeypatch.setattr(softmax, "SOFT_LOGITS_AT_ONCE", 10 * n)
     known = hidden.detach() * 2
     with Largest() as seen:
         soft_targets_loss(hidden, table, lambda rows: known[rows] @ table.t()).backward()

@@ -50,7 +50,7 @@ def test_equals_sorting_the_catalogue(data: st.DataObject, items: int, users: in
     if data.draw(st.booleans()):
         exclude = torch.randint(0, items + 1, (users, data.draw(st.integers(1, 2 * items))))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(topk, "CHUNK_ELEMENTS", elements)
+        patch.setattr(topk, "SCORES_AT_ONCE", elements)
         patch.setattr(bfloat16, "native", lambda device: False)
         check(hidden, table, k, exclude)
 
@@ -75,23 +75,23 @@ def test_the_screen_takes_a_user_for_whom_nearly_every_item_is_left_out() -> Non
     rows = RUN * (topk.SCREENS[0][0] + 3) + 1  # the last run is mostly padding
     hidden, table = torch.randn(2, 8), torch.randn(rows, 8)
     exclude = torch.arange(2, rows).expand(2, -1)
-    ids, scores, _ = topk._screened_top_k(hidden, table, table.bfloat16(), 1, exclude, topk.SCREENS[0])
+    ids, scores, _ = topk.screened_top_k(hidden, table, table.bfloat16(), 1, exclude, topk.SCREENS[0])
     assert ids.tolist() == [[1], [1]] and torch.isfinite(scores).all()
 
 
 def test_the_screen_is_sure_of_clear_cases_and_doubts_close_ones() -> None:
     hidden, table = torch.randn(8, 16), torch.randn(RUN * (topk.SCREENS[0][0] + 12), 16)
-    *_, certain = topk._screened_top_k(hidden, table, table.bfloat16(), 2, None, topk.SCREENS[0])
+    *_, certain = topk.screened_top_k(hidden, table, table.bfloat16(), 2, None, topk.SCREENS[0])
     assert certain.any()
     close = 1 + table * 1e-5
-    *_, certain = topk._screened_top_k(torch.ones(8, 16), close, close.bfloat16(), 2, None, topk.SCREENS[0])
+    *_, certain = topk.screened_top_k(torch.ones(8, 16), close, close.bfloat16(), 2, None, topk.SCREENS[0])
     assert not certain.any()
 
 
 def test_products_of_the_screen_have_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program is compiled and kept for every shape; batches of a server have every size."""
     monkeypatch.setattr(bfloat16, "native", lambda device: True)
-    monkeypatch.setattr(topk, "CHUNK_ELEMENTS", 40 * topk.FEWEST_ITEMS)
+    monkeypatch.setattr(topk, "SCORES_AT_ONCE", 40 * topk.FEWEST_ITEMS)
     product, shapes = torch.mm, set()
 
     def watched(left: Tensor, right: Tensor, **more: Tensor) -> Tensor:

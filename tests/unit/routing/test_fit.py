@@ -156,7 +156,7 @@ def two() -> Two:
 
 
 def test_every_route_is_run_for_every_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "ROWS", 2)
+    monkeypatch.setattr(fit, "USERS_AT_ONCE", 2)
     model, router, batches = two().train(), SharedRouter(8, 2), []
     for lengths in ([1, 2, 2], [5, 6, 6, 6, 4] * 12):
         batch = random_batch(30, lengths)

@@ -161,8 +161,8 @@ def test_the_logit_term_is_the_divergence_over_the_catalogue(monkeypatch: pytest
     expected = 0.5 * (p * (p / q).log()).sum(-1).mean()
     whole = model.loss(batch)["logits"]
     torch.testing.assert_close(whole, expected)
-    monkeypatch.setattr(softmax, "SOFT_ELEMENTS", 5 * ITEMS)
-    monkeypatch.setattr(softmax, "ROWS", 1)
+    monkeypatch.setattr(softmax, "SOFT_LOGITS_AT_ONCE", 5 * ITEMS)
+    monkeypatch.setattr(softmax, "STATES_MULTIPLE", 1)
     chunked = model.loss(batch)["logits"]
     torch.testing.assert_close(chunked, whole)
     parameters = list(model.backbone.parameters())
