@@ -24,7 +24,8 @@ from leanrec.engine.engine import Engine
 from leanrec.engine.sessions import Sessions
 from leanrec.engine.torch_runner import TorchRunner
 from leanrec.evaluate.rank import rank
-from leanrec.export.write import Source, export_model
+from leanrec.export.write import Trained, export_model
+from leanrec.formats.pt2 import Pt2
 from toys import catalog, random_batch, randomise
 
 ITEMS, BLOCKS, LONGEST, WIDTH = 20, 3, 6, 8
@@ -243,9 +244,9 @@ def test_events_one_by_one_are_answered_as_whole_histories() -> None:
 
 
 def test_an_export_is_refused(tmp_path: Path) -> None:
-    source = Source(make(), catalog(ITEMS), None, {})  # pyright: ignore[reportArgumentType]
+    trained = Trained(make(), catalog(ITEMS), None, {})  # pyright: ignore[reportArgumentType]
     with pytest.raises(ArtifactError) as refused:
-        export_model(source, tmp_path / "out", "onnx", None)  # pyright: ignore[reportArgumentType]
+        export_model(trained, tmp_path / "out", Pt2())
     assert str(refused.value) == (
         "expected routes that are chosen before the model runs, got Probes, which lets users leave between blocks; serve the "
         "run itself"
