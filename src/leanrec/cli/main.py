@@ -40,7 +40,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 app.add_typer(data_app, name="data")
 for name, command in {

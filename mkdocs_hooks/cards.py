@@ -13,7 +13,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 CARDS = {card: f"techniques/{card.parent.name}.md" for card in sorted(ROOT.glob("src/leanrec/techniques/*/card.md"))}
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 
