@@ -11,6 +11,7 @@ import pytest
 
 from e2e.command import leanrec, listing, refused, trained
 from e2e.conftest import SMALL, TINY, write_log
+from leanrec.tasks.report.html import style
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -149,10 +150,8 @@ def test_it_shows_single_users_with_titles_and_routes(compared: tuple[dict[str, 
 
 
 def test_light_dark_and_print() -> None:
-    from importlib import resources
-
-    style = resources.files("leanrec.tasks.report").joinpath("style.css").read_text("utf-8")
-    assert "prefers-color-scheme: dark" in style and "@media print" in style
+    sheets = style("plot.css", "style.css")
+    assert "prefers-color-scheme: dark" in sheets and "@media print" in sheets
 
 
 def test_runs_of_other_items(plain: Path, run: Path, tmp_path: Path) -> None:

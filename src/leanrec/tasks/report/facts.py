@@ -38,6 +38,7 @@ class RunFacts:
     Attributes:
         name: Short and distinct.
         path: Its directory.
+        plain: Whether no technique made it lean.
         evaluation: On the test part.
         metric: Mean NDCG@10.
         ci95: Its 95 % interval.
@@ -57,6 +58,7 @@ class RunFacts:
 
     name: str
     path: Path
+    plain: bool
     evaluation: Evaluation
     metric: float
     ci95: tuple[float, float]
@@ -170,6 +172,7 @@ def _facts(
     facts = RunFacts(
         name=name,
         path=run.path,
+        plain=not run.config.technique,
         evaluation=evaluation,
         metric=float(ndcg.mean()),
         ci95=(low, high),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import resources
 from typing import Any
 from xml.etree.ElementTree import Element, tostring
 
@@ -49,7 +50,13 @@ def _cell(text: str) -> Element:
     return el("td", text, class_="prose" if len(text) > PROSE else None)
 
 
-def document(title: str, style: str, body: Element) -> str:
+def style(*names: str) -> str:
+    """Style sheets of this package, one after the other."""
+    folder = resources.files("leanrec.tasks.report")
+    return "".join(folder.joinpath(name).read_text("utf-8") for name in names)
+
+
+def document(title: str, body: Element) -> str:
     """A whole page that asks nothing of anyone."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     head = el(
@@ -60,6 +67,6 @@ def document(title: str, style: str, body: Element) -> str:
         el("meta", name="color-scheme", content="light dark"),
         el("link", rel="icon", href="data:,"),
         el("title", title),
-        el("style", style),
+        el("style", style("plot.css", "style.css")),
     )
     return "<!doctype html>\n" + tostring(el("html", head, body, lang="en"), "unicode", method="html") + "\n"

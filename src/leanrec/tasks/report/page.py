@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -32,9 +31,7 @@ def page(facts: Facts, search: dict[str, Any] | None = None) -> str:
     sections += examples_section(others[-1] if others else base, base)
     sections += _training(facts)
     sections += _small_print(facts, search)
-    return document(
-        title, resources.files("leanrec.tasks.report").joinpath("style.css").read_text("utf-8"), el("main", *sections)
-    )
+    return document(title, el("main", *sections))
 
 
 def _title(facts: Facts) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from xml.etree.ElementTree import Element
 
 from leanrec.tasks.report.html import el
@@ -12,6 +13,8 @@ from leanrec.tasks.report.html import el
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 14, 46
 SERIES = 6
+LABELS = (-7, 14, -19, 26, -31, 38)
+"""Where a label may stand above or below its point: the first place that no other label takes."""
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2", "10 4")
 
 
@@ -38,22 +41,34 @@ class Mark:
     labelled: bool = True
 
 
-def scatter(marks: Sequence[Mark], x: str, y: str, title: str, lines: Sequence[Sequence[Mark]] = ()) -> Element:
-    """Points over a logarithmic axis, with intervals; ``lines`` are joined."""
+def scatter(
+    marks: Sequence[Mark],
+    x: str,
+    y: str,
+    title: str,
+    lines: Sequence[Sequence[Mark]] = (),
+    levels: Mapping[str, float] = MappingProxyType({}),
+) -> Element:
+    """Points over a logarithmic axis, with intervals; ``lines`` are joined, and ``levels`` are dashed lines across."""
     every = [*marks, *(mark for line in lines for mark in line)]
     xs = [math.log10(max(mark.x, 1e-12)) for mark in every]
-    ys = [v for m in every for v in (m.y, m.low, m.high) if v is not None]
+    ys = [v for m in every for v in (m.y, m.low, m.high) if v is not None] + list(levels.values())
     across, up = _span(min(xs), max(xs), 0.12), _span(min(ys), max(ys), 0.08)
     drawn = [*_frame(up, x, y)]
     for tick in _log_ticks(*across):
         at = _x(math.log10(tick), across)
         drawn.append(el("line", x1=at, x2=at, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM + 4, class_="axis"))
         drawn.append(el("text", _short(tick), x=at, y=HEIGHT - BOTTOM + 16, text_anchor="middle", class_="tick"))
+    for name, level in levels.items():
+        at = _y(level, up)
+        drawn.append(el("line", el("title", name), x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_="level"))
+        drawn.append(el("text", name, x=LEFT + 4, y=at - 4, class_="label"))
     for line in lines:
         at = " ".join(f"{_x(math.log10(m.x), across)},{_y(m.y, up)}" for m in line)
         drawn.append(el("polyline", points=at, class_=f"line s{line[0].series % SERIES}"))
+    placed = [_Box(LEFT + 4, _y(level, up) - 4, name) for name, level in levels.items()]
     for mark in [*(m for line in lines for m in line), *marks]:
-        drawn += _mark(mark, _x(math.log10(max(mark.x, 1e-12)), across), up)
+        drawn += _mark(mark, _x(math.log10(max(mark.x, 1e-12)), across), up, placed)
     return _svg(title, drawn)
 
 
@@ -150,7 +165,18 @@ def _frame(up: tuple[float, float], x: str, y: str) -> list[Element]:
     return drawn
 
 
-def _mark(mark: Mark, x: float, up: tuple[float, float]) -> list[Element]:
+class _Box:
+    """Where a label stands; ``x`` is its start, or its end if it ends there."""
+
+    def __init__(self, x: float, y: float, text: str, ends: bool = False) -> None:
+        wide = 6.2 * len(text)
+        self.left, self.right, self.y = (x - wide, x, y) if ends else (x, x + wide, y)
+
+    def hits(self, other: _Box) -> bool:
+        return self.left < other.right and other.left < self.right and abs(self.y - other.y) < 12
+
+
+def _mark(mark: Mark, x: float, up: tuple[float, float], placed: list[_Box]) -> list[Element]:
     drawn: list[Element] = []
     if mark.low is not None and mark.high is not None:
         drawn.append(_whisker(x, mark.low, mark.high, up))
@@ -158,9 +184,11 @@ def _mark(mark: Mark, x: float, up: tuple[float, float]) -> list[Element]:
     if mark.labelled:
         near = x > WIDTH - 120
         label = mark.name if len(mark.name) < 26 else mark.name[:24] + "…"
-        text = el("text", label, x=_r(x - 9 if near else x + 9), y=_y(mark.y, up) - 7, class_="label")
-        text.set("text-anchor", "end" if near else "start")
-        drawn.append(text)
+        at = _r(x - 9 if near else x + 9)
+        boxes = [_Box(at, _y(mark.y, up) + move, label, near) for move in LABELS]
+        box = next((one for one in boxes if not any(map(one.hits, placed))), boxes[0])
+        placed.append(box)
+        drawn.append(el("text", label, x=at, y=_r(box.y), text_anchor="end" if near else "start", class_="label"))
     return drawn
 
 

@@ -29,7 +29,7 @@ def test_characters_that_no_page_may_hold_are_replaced() -> None:
 
 
 def test_a_document_asks_for_nothing() -> None:
-    page = document("<t>", "p{}", el("main"))
+    page = document("<t>", el("main"))
     assert page.startswith("<!doctype html>\n<html") and "<title>&lt;t&gt;</title>" in page
     assert "default-src 'none'" in page and 'href="data:,"' in page
 

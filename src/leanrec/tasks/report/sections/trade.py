@@ -7,6 +7,7 @@ from typing import Any
 from leanrec.tasks.controls import CONTROL_LABELS
 from leanrec.tasks.report import svg
 from leanrec.tasks.report.facts import BATCHES, NDCG, Facts
+from leanrec.tasks.report.frontier import PLAIN, Point, frontier
 from leanrec.tasks.report.html import Child, el, html_table
 from leanrec.tasks.report.svg import Mark, figure
 from leanrec.tasks.words import human, megabytes
@@ -34,12 +35,15 @@ def trade_section(facts: Facts) -> list[Child]:
                 at = control["flops_ratio"] * base.evaluation.flops_full
                 text = f"{CONTROL_LABELS.get(name, name)} ({run.name})"
                 dots.append(Mark(at, control["metrics"]["ndcg@10"], text, series=5, labelled=False))
+    measured = [
+        Point(run.name, PLAIN if run.plain else run.name, timing[run.name, 1]["p99"], run.metric, *run.ci95)
+        for run in facts.runs
+    ]
     caption = "Counted. Rings: controls of the routes; a line: the same model at other budgets. Higher and further left is better."
     figures = [
         figure("Quality and FLOPs", svg.scatter(dots, "FLOPs per user", NDCG, "NDCG@10 against FLOPs per user", paths), caption),
-        figure("Quality and latency", svg.scatter(
-            marks(lambda run: timing[run.name, 1]["p99"]), "p99 ms, one user", NDCG, "NDCG@10 against latency"),
-            "Measured, taking turns."),
+        figure("Quality and latency", frontier(measured, "p99 ms, one user", NDCG, "NDCG@10 against latency"),
+            "Measured, taking turns. The line is the frontier of the models without a technique."),
         figure("Quality and size", svg.scatter(
             marks(lambda run: run.bytes), "bytes", NDCG, "NDCG@10 against bytes"), "Counted: parameters as they are held."),
     ]  # fmt: skip
@@ -58,8 +62,8 @@ def trade_section(facts: Facts) -> list[Child]:
         ]
         for run in facts.runs
     ]
-    measured = [f"{q} ms, {batch} user{'s' if batch > 1 else ''}" for batch in BATCHES for q in ("p50", "p99")]
-    columns = ["run", "NDCG@10", "difference", "HR@10", "FLOPs per user", "parameters", "size", *measured]
+    heads = [f"{q} ms, {batch} user{'s' if batch > 1 else ''}" for batch in BATCHES for q in ("p50", "p99")]
+    columns = ["run", "NDCG@10", "difference", "HR@10", "FLOPs per user", "parameters", "size", *heads]
     caption = f"FLOPs, parameters and size are counted, milliseconds measured. Differences are against {base.name}, paired by user."
     return [
         el("h2", "What it costs, and what it keeps"),
