@@ -18,7 +18,6 @@ ENGINE = (
     "leanrec.engine.engine.Engine",
     "leanrec.engine.torch_runner.TorchRunner",
     "leanrec.engine.sessions.Sessions",
-    "leanrec.engine.index.Index",
 )
 """What answers requests from Python, as the how-tos use it."""
 
