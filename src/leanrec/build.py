@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from leanrec.artifact.manifest import DataRef, Manifest, one_line
+from leanrec.artifact.manifest import DataRef, Manifest
 from leanrec.artifact.store import load_run
 from leanrec.backbones import backbones
 from leanrec.config import CONFIG, RunConfig, parse, parse_toml
-from leanrec.core.errors import ArtifactError, CompositionError, ConfigError, DataError
+from leanrec.core.errors import ArtifactError, CompositionError, ConfigError, DataError, one_line
 from leanrec.core.recommender import Recommender
 from leanrec.core.sketch import DTYPE_NAMES, sketch
 from leanrec.core.stage import Stage

@@ -15,8 +15,9 @@ import torch
 
 from e2e.command import Result, leanrec, listing, trained
 from e2e.conftest import ROUTED, ROUTES, SMALL
-from leanrec.artifact.manifest import encode, read_manifest
+from leanrec.artifact.manifest import read_manifest
 from leanrec.build import open_run
+from leanrec.core.folder import sealed
 from leanrec.data.store import Store
 from leanrec.techniques.canet import choice
 from leanrec.train.checkpoint import Progress
@@ -242,7 +243,7 @@ def test_a_promise_is_refused_where_all_validation_users_were_fitted_on(routed: 
     copied = shutil.copytree(routed, tmp_path / "run")
     manifest = read_manifest(copied)
     older = msgspec.structs.replace(manifest, train=msgspec.structs.replace(manifest.train, fitted=0, stated=0))
-    (copied / "manifest.json").write_bytes(encode(older)[1])
+    (copied / "manifest.json").write_bytes(sealed(older)[1])
     error = leanrec("evaluate", copied, "--max-loss", 0.9, "--json").error
     assert error == (
         "expected validation users that nothing was fitted on for --max-loss, got a run of an older version, which fitted on all "

@@ -16,9 +16,10 @@ import polars as pl
 import pytest
 
 from e2e.command import leanrec, refused, trained
-from leanrec.artifact.exported import encode, read_export
+from leanrec.artifact.exported import read_export
 from leanrec.build import open_run
 from leanrec.core.errors import ConfigError
+from leanrec.core.folder import sealed
 from leanrec.engine import export_runner
 from leanrec.engine.export_runner import open_export
 from leanrec.engine.sessions import Sessions
@@ -222,7 +223,7 @@ def test_an_edited_manifest_is_refused(old: str, new: str, text: str, broken: Pa
 
 def test_a_weight_that_is_missing_is_named(broken: Path) -> None:
     exported, _ = read_export(broken)
-    _, raw = encode(msgspec.structs.replace(exported, matrix="elsewhere"))
+    _, raw = sealed(msgspec.structs.replace(exported, matrix="elsewhere"))
     (broken / "export.json").write_bytes(raw)
     error = leanrec("recommend", broken, "--history", HISTORY).error
     assert "expected the weight 'elsewhere' as F32 or I8 [41, 8] in" in error and error.endswith(

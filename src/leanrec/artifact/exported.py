@@ -10,28 +10,28 @@ Only plain names inside the directory are ever opened, and no file is used befor
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from leanrec.artifact.manifest import LARGEST, DataRef, FileRef, one_line
+from leanrec.artifact.manifest import LARGEST, DataRef
 from leanrec.core.digest import catalog_digest
-from leanrec.core.errors import ArtifactError
+from leanrec.core.errors import ArtifactError, one_line
+from leanrec.core.folder import NO_SEAL, CheckedFolder, FileRef
 from leanrec.core.plain import Catalog, Memory
 from leanrec.core.ranges import Count, Many
 
-SCHEMA_VERSION = 3
+EXPORT_SCHEMA = 3
 NAME, WEIGHTS, CATALOG = "export.json", "weights.safetensors", "catalog.json"
 HISTORY, STEP, STATES = ("items", "lengths"), ("ids", "at"), ("states",)
 """First inputs of parts: histories [B, T] and their lengths [B]; the newest items [B] and their steps [B]; states [B, D]."""
 ROUTING = ("routing.costs", "routing.budgets", "routing.prices")
 """Weights that turn scores of routes into routes: costs [T + 1, K], budgets [G], prices [G]."""
-PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-_ZEROS = "0" * 64
+_PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_LARGEST_CATALOG = 64 * LARGEST
+"""Most bytes of catalog.json."""
 
 
 class RoutePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,8 +130,8 @@ class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         files: The other files.
     """
 
-    schema: int = SCHEMA_VERSION
-    sha256: str = _ZEROS
+    schema: int = EXPORT_SCHEMA
+    sha256: str = NO_SEAL
     leanrec: str
     created: str
     source: str
@@ -167,19 +167,6 @@ class Items(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     titles: tuple[str, ...] = ()
 
 
-def encode(exported: Exported) -> tuple[Exported, bytes]:
-    """The manifest with its own checksum, and its JSON."""
-    blank = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(exported, sha256=_ZEROS)), indent=2) + b"\n"
-    digest = hashlib.sha256(blank).hexdigest()
-    return msgspec.structs.replace(exported, sha256=digest), blank.replace(_ZEROS.encode(), digest.encode(), 1)
-
-
-def reference(path: Path) -> FileRef:
-    """What a file is."""
-    with path.open("rb") as file:
-        return FileRef(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
-
-
 def is_export(path: Path) -> bool:
     """Whether a directory holds an export."""
     return (path / NAME).is_file()
@@ -195,45 +182,14 @@ def read_export(path: Path) -> tuple[Exported, Catalog]:
     if not is_export(path):
         got = f"no {NAME}" if path.is_dir() else "a file" if path.exists() else "nothing"
         raise ArtifactError(f"expected an export with {NAME}, got {got} at {path}; make one with 'leanrec export'")
-    try:
-        raw = _inside(path, NAME).read_bytes()
-        exported = _decode(raw, path)
-        _check_names(exported, path)
-        for name, expected in exported.files.items():
-            _check(path, name, reference(_inside(path, name)), expected)
-        return exported, _catalog(path, exported)
-    except OSError as error:
-        raise ArtifactError(f"cannot read the export {path}: {one_line(error)}") from error
-
-
-def _inside(path: Path, name: str) -> Path:
-    real = Path(os.path.realpath(path / name))
-    if not real.is_relative_to(os.path.realpath(path)):
-        raise ArtifactError(f"expected {name} inside the export {path}, got a link to {real}; copy the file into it")
-    if not real.is_file():
-        raise ArtifactError(f"expected the file {name} in the export {path}, got none; export again")
-    if name in (NAME, CATALOG) and real.stat().st_size > LARGEST * (1 if name == NAME else 64):
-        raise ArtifactError(f"expected {name} of a usual size in the export {path}, got {real.stat().st_size} bytes")
-    return real
-
-
-def _decode(raw: bytes, path: Path) -> Exported:
-    try:
-        version = msgspec.json.decode(raw, type=dict[str, Any]).get("schema")
-        if version != SCHEMA_VERSION:
-            raise ArtifactError(
-                f"export {path} has schema version {one_line(repr(version))}, this leanrec reads {SCHEMA_VERSION}; "
-                "export again or upgrade leanrec"
-            )
-        exported = msgspec.json.decode(raw, type=Exported)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ArtifactError(f"{NAME} of export {path} is damaged: {one_line(error)}; export again") from error
-    blank = raw.replace(exported.sha256.encode(), _ZEROS.encode(), 1)
-    digest = hashlib.sha256(blank).hexdigest()
-    if digest != exported.sha256:
-        sums = f"expected sha256 {exported.sha256[:12]!r}, got {digest[:12]!r}"
-        raise ArtifactError(f"{NAME} of export {path} was edited: {sums}; export again")
-    return exported
+    folder = CheckedFolder(path, "export", "export again", "export again")
+    raw = folder.read(NAME, LARGEST)
+    exported = folder.decoded(NAME, raw, Exported, (EXPORT_SCHEMA,))
+    folder.check_seal(NAME, raw, exported.sha256)
+    _check_names(exported, path)
+    for name, expected in exported.files.items():
+        folder.check(name, expected)
+    return exported, _catalog(folder, exported)
 
 
 def _check_names(exported: Exported, path: Path) -> None:
@@ -241,7 +197,7 @@ def _check_names(exported: Exported, path: Path) -> None:
     named = {WEIGHTS, CATALOG, *graphs}
     foreign = sorted(name for name in exported.files if name not in named)
     missing = sorted(named - set(exported.files))
-    hostile = sorted(name for name in graphs if not PART.fullmatch(name))
+    hostile = sorted(name for name in graphs if not _PART.fullmatch(name))
     if foreign or missing or hostile or not exported.plan:
         got = (hostile or foreign or missing or ["no route"])[0]
         raise ArtifactError(
@@ -250,27 +206,16 @@ def _check_names(exported: Exported, path: Path) -> None:
         )
 
 
-def _check(path: Path, name: str, found: FileRef, expected: FileRef) -> None:
-    if found.bytes != expected.bytes:
-        what = "truncated" if found.bytes < expected.bytes else "longer than it was"
-        raise ArtifactError(
-            f"{name} of export {path} is {what}: expected {expected.bytes} bytes, got {found.bytes}; export again"
-        )
-    if found.sha256 != expected.sha256:
-        sums = f"expected sha256 {expected.sha256[:12]!r}, got {found.sha256[:12]!r}"
-        raise ArtifactError(f"{name} of export {path} was edited: {sums}; export again")
-
-
-def _catalog(path: Path, exported: Exported) -> Catalog:
+def _catalog(folder: CheckedFolder, exported: Exported) -> Catalog:
     try:
-        items = msgspec.json.decode(_inside(path, CATALOG).read_bytes(), type=Items)
+        items = msgspec.json.decode(folder.read(CATALOG, _LARGEST_CATALOG), type=Items)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ArtifactError(f"{CATALOG} of export {path} is damaged: {one_line(error)}; export again") from error
+        raise folder.damaged(CATALOG, error) from error
     count = len(items.keys)
     fits = count == exported.data.items and len(items.titles) in (0, count)
     if not fits or catalog_digest(items.keys) != exported.data.catalog_sha256:
         raise ArtifactError(
-            f"expected the {exported.data.items} items of the model in {path / CATALOG}, got {count} others; export again"
+            f"expected the {exported.data.items} items of the model in {folder.path / CATALOG}, got {count} others; export again"
         )
     return Catalog(items.keys, items.titles or items.keys, ())
 

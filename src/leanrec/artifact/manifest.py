@@ -10,7 +10,6 @@ Only these names are ever opened: a manifest that names another file is refused,
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,24 +19,18 @@ import msgspec
 
 from leanrec.artifact.worth import Worth
 from leanrec.core.errors import ArtifactError, one_line
+from leanrec.core.folder import NO_SEAL, CheckedFolder, FileRef
 from leanrec.core.plain import Cost
 from leanrec.core.ranges import Many, Whole
 
-SCHEMA_VERSION = 2
+RUN_SCHEMA = 2
 READS = (1, 2)
 """Versions that are read; those of 1 named some weights differently, see `artifact.store`."""
 NAME, MODEL, CATALOG = "manifest.json", "model.safetensors", "catalog.parquet"
 CHECKED = (MODEL, CATALOG)
-STARTED = ("config.toml", "checkpoint.safetensors")
+_STARTED = ("config.toml", "checkpoint.safetensors")
 LARGEST = 64 * 2**20
-_ZEROS = "0" * 64
-
-
-class FileRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a file of the run must be."""
-
-    sha256: str
-    bytes: Whole
+"""Most bytes of a manifest."""
 
 
 class DataRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,8 +97,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         worth: What a lean model saved and cost when it was trained; None for a plain one, or with nothing to compare with.
     """
 
-    schema: int = SCHEMA_VERSION
-    sha256: str = _ZEROS
+    schema: int = RUN_SCHEMA
+    sha256: str = NO_SEAL
     leanrec: str
     created: str
     config: dict[str, Any]
@@ -117,12 +110,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     worth: Worth | None = None
 
 
-def encode(manifest: Manifest) -> tuple[Manifest, bytes]:
-    """The manifest with its own checksum, and its JSON."""
-    blank = msgspec.json.encode(msgspec.structs.replace(manifest, sha256=_ZEROS))
-    blank = msgspec.json.format(blank, indent=2) + b"\n"
-    digest = hashlib.sha256(blank).hexdigest()
-    return msgspec.structs.replace(manifest, sha256=digest), blank.replace(_ZEROS.encode(), digest.encode(), 1)
+def run_folder(run: Path) -> CheckedFolder:
+    """The directory of a run, for checking its files."""
+    return CheckedFolder(run, "run", "retrain", "retrain or restore it")
 
 
 def read_manifest(run: Path) -> Manifest:
@@ -132,46 +122,12 @@ def read_manifest(run: Path) -> Manifest:
         ArtifactError: There is no run, or its manifest is of another version, damaged, edited or hostile.
     """
     _check_run(run)
-    path = file_of(run, NAME)
-    try:
-        with path.open("rb") as file:
-            raw = file.read(LARGEST + 1)
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
-    if len(raw) > LARGEST:
-        raise ArtifactError(f"expected at most {LARGEST} bytes, got more in {path}; it is not a manifest")
-    manifest = _decode(raw, run)
+    folder = run_folder(run)
+    raw = folder.read(NAME, LARGEST)
+    manifest = folder.decoded(NAME, raw, Manifest, READS)
     _check_names(manifest.files, run)
-    blank = raw.replace(manifest.sha256.encode(), _ZEROS.encode(), 1)
-    digest = hashlib.sha256(blank).hexdigest()
-    if digest != manifest.sha256:
-        raise edited(run, NAME, manifest.sha256, digest)
+    folder.check_seal(NAME, raw, manifest.sha256)
     return manifest
-
-
-def file_of(run: Path, name: str) -> Path:
-    """The path of a file of a run, which must be a plain file inside it.
-
-    Raises:
-        ArtifactError: It is missing, or a link that leaves the run.
-    """
-    path = run / name
-    real = Path(os.path.realpath(path))
-    if not real.is_relative_to(os.path.realpath(run)):
-        raise ArtifactError(f"expected {name} inside the run {run}, got a link to {real}; copy the file into the run")
-    if not path.is_file():
-        raise ArtifactError(f"expected the file {name} in the run {run}, got none; restore it or retrain")
-    return path
-
-
-def edited(run: Path, name: str, expected: str, got: str) -> ArtifactError:
-    """The error of a file with another checksum than expected."""
-    sums = f"expected sha256 {expected[:12]!r}, got {got[:12]!r}"
-    return ArtifactError(f"{name} of run {run} was edited: {sums}; retrain or restore it")
-
-
-class _Version(msgspec.Struct):
-    schema: Any = None
 
 
 def _check_run(run: Path) -> None:
@@ -180,22 +136,9 @@ def _check_run(run: Path) -> None:
         raise ArtifactError(f"expected the directory of a run, got {got} at {run}; make one with 'leanrec train'")
     if os.path.lexists(run / NAME):
         return
-    if any((run / name).exists() for name in STARTED):
+    if any((run / name).exists() for name in _STARTED):
         raise ArtifactError(f"training of {run} has not finished; go on with 'leanrec train DATA --out {run} --resume'")
     raise ArtifactError(f"expected a run with {NAME}, got none at {run}; make one with 'leanrec train'")
-
-
-def _decode(raw: bytes, run: Path) -> Manifest:
-    try:
-        version = msgspec.json.decode(raw, type=_Version).schema
-        if version not in READS:
-            raise ArtifactError(
-                f"run {run} has schema version {one_line(repr(version))}, this leanrec reads {' and '.join(map(str, READS))}; "
-                "retrain or upgrade leanrec"
-            )
-        return msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ArtifactError(f"{NAME} of run {run} is damaged: {one_line(error)}; retrain or restore it") from error
 
 
 def _check_names(names: Iterable[str], run: Path) -> None:

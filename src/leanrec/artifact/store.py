@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import msgspec
@@ -16,26 +15,23 @@ from leanrec.artifact.manifest import (
     CHECKED,
     MODEL,
     NAME,
-    SCHEMA_VERSION,
-    FileRef,
+    RUN_SCHEMA,
     Manifest,
-    edited,
-    encode,
-    file_of,
-    one_line,
     read_manifest,
+    run_folder,
 )
 from leanrec.artifact.tensors import not_finite, read_header
 from leanrec.core.digest import catalog_digest
-from leanrec.core.errors import ArtifactError
+from leanrec.core.errors import ArtifactError, one_line
+from leanrec.core.folder import reference, sealed
 from leanrec.core.forks import check_forked
 from leanrec.core.parquet import check_size, check_text
 from leanrec.core.types import Catalog
 from leanrec.core.writing import put, reported, scratch
 
-MOVED = ("router.", "costs.", "dial.", "price")
+_MOVED = ("router.", "costs.", "dial.", "price")
 """How names of weights began in runs of schema 1 that now lie in the model's slot "choice"."""
-COLUMNS = {"item": pl.String, "title": pl.String, "count": pl.Int64}
+_COLUMNS = {"item": pl.String, "title": pl.String, "count": pl.Int64}
 
 
 def save_run(out: Path, state: dict[str, Tensor], catalog: Catalog, manifest: Manifest) -> Manifest:
@@ -56,14 +52,14 @@ def save_run(out: Path, state: dict[str, Tensor], catalog: Catalog, manifest: Ma
     """
     check_forked()
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-    frame = pl.DataFrame([catalog.keys, catalog.titles, catalog.counts], COLUMNS, orient="col")
+    frame = pl.DataFrame([catalog.keys, catalog.titles, catalog.counts], _COLUMNS, orient="col")
     with scratch(out / NAME) as part:
         with reported(out / MODEL, also=(SafetensorError,)):
             save_file(tensors, part / MODEL)
         with reported(out / CATALOG, also=(pl.exceptions.PolarsError,)):
             frame.write_parquet(part / CATALOG)
-        files = {name: _ref(part / name) for name in CHECKED}
-        manifest, raw = encode(msgspec.structs.replace(manifest, files=files))
+        files = {name: reference(part / name) for name in CHECKED}
+        manifest, raw = sealed(msgspec.structs.replace(manifest, files=files))
         (part / NAME).write_bytes(raw)
         for name in (*CHECKED, NAME):
             put(part / name, out / name)
@@ -80,15 +76,16 @@ def load_run(run: Path) -> tuple[Manifest, dict[str, Tensor], Catalog]:
     check_forked()
     run = Path(run)
     manifest = read_manifest(run)
-    paths = {name: file_of(run, name) for name in CHECKED}
+    folder = run_folder(run)
+    paths = {name: folder.file(name) for name in CHECKED}
     try:
         _refuse_pickle(paths[MODEL], run)
-        for name, path in paths.items():
-            _check(run, name, path, manifest.files[name])
+        for name in CHECKED:
+            folder.check(name, manifest.files[name])
         state = _tensors(paths[MODEL], run)
         if manifest.schema == 1:
-            state = {f"choice.{name}" if name.startswith(MOVED) else name: weight for name, weight in state.items()}
-            manifest = msgspec.structs.replace(manifest, schema=SCHEMA_VERSION)
+            state = {f"choice.{name}" if name.startswith(_MOVED) else name: weight for name, weight in state.items()}
+            manifest = msgspec.structs.replace(manifest, schema=RUN_SCHEMA)
         if manifest.data.items > manifest.files[MODEL].bytes:  # every item has a byte of weights at least
             raise ArtifactError(
                 f"expected weights of {manifest.data.items} items in {run / MODEL}, got {manifest.files[MODEL].bytes} bytes; "
@@ -97,26 +94,6 @@ def load_run(run: Path) -> tuple[Manifest, dict[str, Tensor], Catalog]:
         return manifest, state, _catalog(paths[CATALOG], run, manifest)
     except OSError as error:
         raise ArtifactError(f"cannot read the run {run}: {one_line(error)}") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _ref(path: Path) -> FileRef:
-    return FileRef(_sha256(path), path.stat().st_size)
-
-
-def _check(run: Path, name: str, path: Path, expected: FileRef) -> None:
-    size = path.stat().st_size
-    if size != expected.bytes:
-        what = "truncated" if size < expected.bytes else "longer than it was"
-        sizes = f"expected {expected.bytes} bytes, got {size}"
-        raise ArtifactError(f"{name} of run {run} is {what}: {sizes}; retrain or restore it")
-    digest = _sha256(path)
-    if digest != expected.sha256:
-        raise edited(run, name, expected.sha256, digest)
 
 
 def _refuse_pickle(path: Path, run: Path) -> None:
@@ -152,7 +129,7 @@ def _catalog(path: Path, run: Path, manifest: Manifest) -> Catalog:
         check_size(path, manifest.data.items)
         lazy = pl.scan_parquet(path)
         schema, rows = dict(lazy.collect_schema()), lazy.select(pl.len()).collect().item()
-        if schema != COLUMNS or rows != manifest.data.items:
+        if schema != _COLUMNS or rows != manifest.data.items:
             got = one_line(f"{rows} of {', '.join(schema)}")
             raise ArtifactError(
                 f"{wrong}: expected {manifest.data.items} rows of item, title, count, got {got}; retrain or restore it"

@@ -25,7 +25,8 @@ import numpy as np
 import polars as pl
 
 from leanrec.core.digest import catalog_digest
-from leanrec.core.errors import DataError, one_line
+from leanrec.core.errors import DataError
+from leanrec.core.folder import CheckedFolder
 from leanrec.core.forks import check_forked
 from leanrec.core.parquet import check_size, check_text
 from leanrec.core.plain import TIME
@@ -283,33 +284,16 @@ def _read_meta(path: Path) -> StoreMeta:
         raise DataError(f"expected a store, got no directory at {path}; make one with 'leanrec data import'")
     if not (path / META).is_file():
         raise DataError(f"expected a store, got a directory without {META} at {path}; is it the right one?")
-    size = (path / META).stat().st_size
-    if size > _LARGEST_META:
-        raise DataError(f"expected at most {_LARGEST_META} bytes, got {size} in {path / META}; {_AGAIN}")
-    raw = (path / META).read_bytes()
-    try:
-        version = msgspec.json.decode(raw, type=dict)["schema"]
-    except (msgspec.DecodeError, KeyError, UnicodeDecodeError, RecursionError):
-        raise DataError(f"expected a store's description with a 'schema' in {path / META}; {_AGAIN}") from None
-    if version != STORE_VERSION:
-        raise DataError(
-            f"expected schema {STORE_VERSION}, got {one_line(repr(version))} in {path / META}; "
-            "import the log again with this version"
-        )
-    try:
-        return msgspec.json.decode(raw, type=StoreMeta)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"expected a store's description in {path / META}, got: {error}; {_AGAIN}") from None
+    folder = _folder(path)
+    return folder.decoded(META, folder.read(META, _LARGEST_META), StoreMeta, (STORE_VERSION,))
 
 
-def _check_file(path: Path) -> None:
-    """Refuse what is no plain file: reading a pipe or a device may never end."""
-    if not path.is_file():
-        raise DataError(f"expected the file {path}, got none; {_AGAIN}")
+def _folder(path: Path) -> CheckedFolder:
+    return CheckedFolder(path, "store", "import the log again", _AGAIN, DataError, links=True)
 
 
 def _map(path: Path, dtype: type[np.generic], size: int) -> np.ndarray:
-    _check_file(path)
+    _folder(path.parent).file(path.name)
     try:
         array = np.lib.format.open_memmap(path, mode="r")  # of numbers only: never a pickle
     except (
@@ -344,7 +328,7 @@ def _range(path: Path, array: np.ndarray) -> tuple[int, int]:
 
 def _check_table(path: Path, rows: int, columns: Mapping[str, Any]) -> None:
     """Refuse a table of other rows or columns, or one that is small on disk and huge once it is read. None of it is read."""
-    _check_file(path)
+    _folder(path.parent).file(path.name)
     try:
         check_size(path, rows)
         lazy = pl.scan_parquet(path)
@@ -365,7 +349,7 @@ def _check_table(path: Path, rows: int, columns: Mapping[str, Any]) -> None:
 
 def _read_table(path: Path) -> pl.DataFrame:
     check_forked()
-    _check_file(path)
+    _folder(path.parent).file(path.name)
     try:
         frame = pl.read_parquet(path)
         check_text(frame)

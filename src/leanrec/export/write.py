@@ -23,8 +23,6 @@ from leanrec.artifact.exported import (
     Loss,
     Parity,
     RoutePlan,
-    encode,
-    reference,
     titled,
 )
 from leanrec.artifact.manifest import Manifest
@@ -32,6 +30,7 @@ from leanrec.artifact.weights import SharedWeights
 from leanrec.core import stepping
 from leanrec.core.backbone import Coded
 from leanrec.core.errors import ArtifactError
+from leanrec.core.folder import reference, sealed
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Catalog, Route
 from leanrec.core.writing import put, scratch
@@ -165,11 +164,11 @@ def _write(
         limit=max(found.error for found in parity) if judge else limit,
         files={name: reference(folder / name) for name in sorted([*files, WEIGHTS, CATALOG])},
     )
-    exported, raw = encode(exported)
+    exported, raw = sealed(exported)
     (folder / NAME).write_bytes(raw)
     if judge is not None:
         tell("measuring what int8 weights lose")
-        exported, raw = encode(msgspec.structs.replace(exported, loss=judge(folder)))
+        exported, raw = sealed(msgspec.structs.replace(exported, loss=judge(folder)))
         (folder / NAME).write_bytes(raw)
     return exported
 

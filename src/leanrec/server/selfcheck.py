@@ -8,8 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from leanrec.artifact.manifest import one_line
-from leanrec.core.errors import ArtifactError, LeanrecError
+from leanrec.core.errors import ArtifactError, LeanrecError, one_line
 from leanrec.core.plain import Route
 from leanrec.engine.answers import Recommendation
 from leanrec.engine.engine import Engine

@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from leanrec.artifact.manifest import DataRef, FileRef, Manifest, RouteCost, TrainSummary, encode, read_manifest
+from leanrec.artifact.manifest import DataRef, Manifest, RouteCost, TrainSummary, read_manifest
 from leanrec.artifact.store import save_run
 from leanrec.core.digest import catalog_digest
+from leanrec.core.folder import FileRef, sealed
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Catalog, Cost
 
@@ -47,6 +48,6 @@ def forge(run: Path) -> Callable[..., None]:
         manifest = read_manifest(run)
         ref = FileRef(hashlib.sha256(content).hexdigest(), len(content))
         manifest = msgspec.structs.replace(manifest, files={**manifest.files, name: ref}, **changes)
-        (run / "manifest.json").write_bytes(encode(manifest)[1])
+        (run / "manifest.json").write_bytes(sealed(manifest)[1])
 
     return replace

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from leanrec.artifact.manifest import LARGEST, Manifest, encode, read_manifest
+from leanrec.artifact.manifest import LARGEST, Manifest, read_manifest
 from leanrec.core.errors import ArtifactError
+from leanrec.core.folder import sealed
 
 NAME = "manifest.json"
 
@@ -48,7 +49,7 @@ def test_any_config_and_name_survive(run: Path, config: dict[str, Any], name: st
     written = msgspec.structs.replace(written, config=config, data=msgspec.structs.replace(written.data, name=name))
     before = (run / NAME).read_bytes()
     try:
-        signed, raw = encode(written)
+        signed, raw = sealed(written)
         (run / NAME).write_bytes(raw)
         assert read_manifest(run) == signed
     finally:
@@ -157,7 +158,7 @@ def test_deep_config_is_refused(run: Path) -> None:
 def test_huge_manifest_is_refused(run: Path) -> None:
     with (run / NAME).open("r+b") as file:
         file.truncate(LARGEST + 1)  # sparse
-    with pytest.raises(ArtifactError, match=f"expected at most {LARGEST} bytes, got more in .*; it is not a manifest"):
+    with pytest.raises(ArtifactError, match=f"expected at most {LARGEST} bytes, got more in .*; retrain or restore it"):
         read_manifest(run)
 
 

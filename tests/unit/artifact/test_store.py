@@ -121,7 +121,7 @@ def test_messages_of_changed_files(run: Path, name: str) -> None:
         load_run(run)
     (run / name).unlink()
     with pytest.raises(
-        ArtifactError, match=f"expected the file {name} in the run {run}, got none; restore it or retrain"
+        ArtifactError, match=f"expected the file {name} in the run {run}, got none; retrain or restore it"
     ):
         load_run(run)
 

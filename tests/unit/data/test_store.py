@@ -129,9 +129,12 @@ def test_a_missing_store(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        ({"schema": 2}, r"expected schema 1, got 2 in .*store\.json; import the log again with this version"),
-        ({"surprise": 1}, r"expected a store's description in .*store\.json, got: .*surprise"),
-        ({"users": "two"}, r"expected a store's description in .*store\.json, got: Expected `int`, got `str` - at"),
+        ({"schema": 2}, "store .* has schema version 2, this leanrec reads 1; import the log again or upgrade leanrec"),
+        (
+            {"surprise": 1},
+            r"store\.json of store .* is damaged: .*surprise.*; the store was cut or edited, import the log again",
+        ),
+        ({"users": "two"}, r"store\.json of store .* is damaged: Expected `int`, got `str` - at"),
         ({"events": 5}, r"expected int32 \[5\], got int32 \[4\] in .*items\.npy; the store was cut or edited"),
         ({"users": 3}, r"expected int64 \[4\], got int64 \[3\] in .*offsets\.npy"),
         ({"items": 4}, r"expected 4 rows, got 3 in .*catalog\.parquet"),
@@ -148,7 +151,7 @@ def test_an_edited_description(tmp_path: Path, edit: dict[str, object], message:
 def test_a_description_that_is_none(tmp_path: Path, text: str) -> None:
     path = write(tmp_path / "store").path / "store.json"
     path.write_text(text)
-    with pytest.raises(DataError, match=r"expected a store's description with a 'schema' in .*store\.json"):
+    with pytest.raises(DataError, match=r"store\.json of store .* is damaged: |store .* has schema version None, this"):
         Store.open(tmp_path / "store")
 
 
@@ -162,7 +165,9 @@ def test_a_cut_or_missing_file_is_named(tmp_path: Path, name: str) -> None:
     ):
         Store.open(tmp_path / "store")
     path.unlink()
-    with pytest.raises(DataError, match=rf"expected the file .*{name}, got none"):
+    with pytest.raises(
+        DataError, match=rf"expected the file {name} in the store .*, got none; the store was cut or edited"
+    ):
         Store.open(tmp_path / "store")
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from leanrec.artifact.exported import Exported, read_export
-from leanrec.artifact.manifest import one_line
 from leanrec.build import OpenRun, open_run
-from leanrec.core.errors import LeanrecError
+from leanrec.core.errors import LeanrecError, one_line
 from leanrec.tasks.exporting import best_format, export_run
 from leanrec.tasks.slim.result import CHOSEN
 from leanrec.tasks.slim.watch import EventListener, quiet
