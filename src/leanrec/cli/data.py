@@ -21,7 +21,7 @@ from leanrec.tasks.words import human
 data_app = typer.Typer(help="Import, fetch, simulate and describe interaction logs.", no_args_is_help=True)
 
 _SECONDS = (10**8, 10**10)
-"""Times in between, from 1973 to 2286, are shown as dates."""
+"""Seconds between these, from 1973 to 2286, are shown as dates."""
 
 
 class Duplicates(StrEnum):
@@ -179,7 +179,7 @@ def _short(value: Any) -> str:
 
 
 def _date(time: int) -> str:
-    """A time in words where it looks like seconds since 1970, else the number."""
+    """A date if the number looks like seconds since 1970, else the number."""
     if not _SECONDS[0] <= time < _SECONDS[1]:
         return str(time)
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")

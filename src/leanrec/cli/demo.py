@@ -1,4 +1,4 @@
-"""``leanrec demo``: the embedded default, from a simulated shop to the cheapest model that stays good, and the report on it."""
+"""``leanrec demo``: from a simulated shop to the cheapest model that stays good, and a report on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RECIPE = "demo-full"
 _USERS = 5000
 """Of the shop."""
 _HOURS = 1.0
-"""A limit for slow or busy machines; two free cores need a few minutes."""
+"""Most hours of the search, for slow or busy machines; two free cores need a few minutes."""
 
 
 def demo_command(

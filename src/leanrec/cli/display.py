@@ -1,4 +1,4 @@
-"""How a search shows itself: one live display on a terminal, plain lines elsewhere, JSON lines where a program listens."""
+"""Show a search: a live display on a terminal, plain lines elsewhere, JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MARKS = {"done": "✓", "running": "▸", "skipped": "–", "abandoned": "✗", 
 
 
 class Display(AbstractContextManager["Display"]):
-    """Told the events of a search; use it in a ``with`` statement.
+    """Shows the events of a search. Use it in a ``with`` statement.
 
     Args:
         as_json: Write every event as a line of JSON.
@@ -62,7 +62,7 @@ class Display(AbstractContextManager["Display"]):
             self.console.print(line, soft_wrap=True)
 
     def _line(self, event: dict[str, Any]) -> str:
-        """An event in words; rows of the display are kept by the way."""
+        """An event in words; also updates the rows of the live display."""
         kind, name = event["event"], event.get("name") or ""
         if kind == "trial":
             self.rows[name] = ("running", event["summary"])
@@ -105,13 +105,13 @@ class Display(AbstractContextManager["Display"]):
 
 
 def point(found: dict[str, Any]) -> str:
-    """A point in words."""
+    """A point of a search in words."""
     loss = found["loss"]
     return f"{labelled(found['name'], found['budget'])} loses {100 * loss['mean']:+.2f} %, at most {100 * loss['upper']:+.2f} %"
 
 
 def minutes(seconds: float) -> str:
-    """A time in the unit one thinks in."""
+    """A time in seconds, minutes or hours."""
     if seconds == float("inf"):
         return "unlimited time"
     return (

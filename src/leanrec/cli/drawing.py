@@ -12,11 +12,7 @@ STYLE = "font-family:sans-serif;font-size:13px"
 
 
 def text(diagram: Diagram) -> str:
-    """One line for every place that something ends in: what comes from where.
-
-    Args:
-        diagram: What feeds what.
-    """
+    """One line for every place: which layers lead to it, and from where."""
     targets = list(dict.fromkeys(target for _, target, _ in diagram.wires))
     wide = max((len(target) for target in targets), default=0)
     lines = [diagram.title]
@@ -27,7 +23,7 @@ def text(diagram: Diagram) -> str:
 
 
 def svg(diagrams: Sequence[Diagram]) -> str:
-    """All diagrams below each other: places from left to right, what connects them as labelled arcs."""
+    """All diagrams below each other: places from left to right, connected by labelled arcs."""
     parts: list[str] = []
     top, right = 0, 0
     for diagram in diagrams:

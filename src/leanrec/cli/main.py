@@ -1,4 +1,4 @@
-"""The commands' root, and how errors end."""
+"""The root of the commands, and how errors end them."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def run_cli() -> None:
         sys.stderr.write("error: " + " ".join(str(error).split("\n")) + "\n")
         sys.exit(2)
     except SystemExit as end:
-        if end.code == 130:  # Ctrl-C, which typer has caught
+        if end.code == 130:  # typer has caught Ctrl-C
             sys.stderr.write("interrupted\n")
         if end.code == 143:
             sys.stderr.write("terminated\n")
@@ -110,7 +110,7 @@ def run_cli() -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the process in order, so that what is half-written is removed; a second one ends it at once."""
+    """Turn the first SIGTERM into an exit that removes what is half-written; a second one ends the process at once."""
 
     def end(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

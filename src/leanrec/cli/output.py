@@ -1,4 +1,4 @@
-"""How results and progress are printed: tables for people, one JSON object with ``--json``; progress goes to stderr."""
+"""Print results and progress: tables for people, one JSON object with ``--json``; progress goes to stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON objects of the command line and their tables."""
+"""Results of commands: JSON objects, and the same as tables."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def plain(struct: Any) -> dict[str, Any]:
 
 
 def worth_result(manifest: Manifest, worth: Worth | None) -> dict[str, Any]:
-    """What a lean model is worth, for ``--json``: the facts, and the lines that are told of them; empty for a plain model."""
+    """What a lean model saves and costs, for ``--json``: the facts, and the same as sentences; empty for a plain model."""
     if worth is None:
         return {}
     lines = told(worth, tuple(manifest.config.get("technique", {})), fresh=manifest.train.stated > 0)
@@ -77,7 +77,7 @@ def train_result(run: Path, manifest: Manifest) -> dict[str, Any]:
 
 
 def who_saw_what(users: dict[str, int]) -> str:
-    """Which validation users the figures of a training are of, in a line."""
+    """On which validation users the figures of a training were measured, in a line."""
     if users["valid"]:
         return f"epochs and routes chosen on {users['fit']:,} validation users, figures of {users['valid']:,} others"
     if users["fit"]:
@@ -88,7 +88,7 @@ def who_saw_what(users: dict[str, int]) -> str:
 def evaluation_result(
     run: OpenRun, store: Store, evaluation: Evaluation, part: Part, exclude_seen: bool
 ) -> dict[str, Any]:
-    """What ``evaluate --json`` prints. On a simulated shop also the metrics and the best reachable ones by kind of user."""
+    """What ``evaluate --json`` prints. For a simulated shop also the metrics and the best reachable ones by kind of user."""
     ranks = evaluation.ranking.ranks
     result: dict[str, Any] = {
         "run": str(run.path),

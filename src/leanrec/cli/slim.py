@@ -22,7 +22,7 @@ from leanrec.tasks.words import human, megabytes
 
 
 class CostOption(StrEnum):
-    """What is made small."""
+    """The cost that a search reduces."""
 
     flops = "flops"
     bytes = "bytes"
@@ -132,7 +132,7 @@ def _save(found: dict[str, Any], out: Path) -> None:
 
 
 def show_search(result: dict[str, Any]) -> None:
-    """The sentence, the two models side by side, and what was tried."""
+    """Print the sentence that sums up, the two models side by side, and what was tried."""
     typer.echo("\n".join(filter(None, (result["headline"], result["hint"]))))
     base, lean, seen = result["baseline"], result["chosen"], "left out" if result["exclude_seen"] else "kept"
     if lean is not None:

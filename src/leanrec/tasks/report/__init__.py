@@ -23,7 +23,7 @@ __all__ = ["Facts", "Subject", "page", "subject", "write_report"]
 
 @dataclass(frozen=True)
 class Subject:
-    """What a report is about.
+    """The runs or the search that a report is about.
 
     Attributes:
         out: The page.
@@ -41,13 +41,13 @@ class Subject:
 
 
 def subject(runs: Sequence[Path], out: Path, data: Path | None = None, exclude_seen: bool | None = None) -> Subject:
-    """Open what is reported, before any work is done.
+    """Open the runs of a report and check them, before any work is done.
 
     Args:
         runs: Directories of runs, or one of a search.
         out: The page.
         data: The store, if it is no longer where the runs were trained.
-        exclude_seen: Leave users' own items out; None as in the training of the first run. A search is reported as it was judged.
+        exclude_seen: Whether to leave users' own items out; None does as the training of the first run. Ignored for a search.
 
     Raises:
         ConfigError: A search is named with other runs, or ``out`` is a directory.

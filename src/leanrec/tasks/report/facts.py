@@ -1,4 +1,4 @@
-"""What a report says of runs: quality and cost on the test part, by group of users, with controls and single users."""
+"""The facts of a report: quality and cost of runs on the test part, by group of users, with controls and single users."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NDCG = "NDCG@10, test"
 _CONTROLLED = 2000
 """Most users on whom controls are computed."""
 _SHOWN, _NEWEST, _BEST = 6, 8, 3
-"""Single users, the newest events of each, and the recommendations."""
+"""Numbers of single users that are shown, of newest events of each, and of recommendations."""
 
 
 @dataclass
@@ -78,7 +78,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that a report says.
+    """All facts of a report.
 
     Attributes:
         store: Name, users, items, events.

@@ -1,4 +1,4 @@
-"""Users by what they are like: length of history, popularity of what they want next, group where it is known."""
+"""Groups of users: by length of history, by popularity of their next item, and by kind where a simulation knows it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _QUARTERS = 4
 
 @dataclass(frozen=True)
 class UserGroup:
-    """Some users.
+    """Figures of a group of users.
 
     Attributes:
-        name: Which.
+        name: Of the group.
         users: How many.
         metric: Their mean NDCG@10.
         half: Half of its 95 % interval.

@@ -1,4 +1,4 @@
-"""Elements of a page. Text and attributes are escaped by the standard library's serialiser; there is no other way in."""
+"""Elements of a page. The standard library's serialiser escapes all text and attributes; no other way puts text into a page."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from xml.etree.ElementTree import Element, tostring
 
 PROSE = 32
-"""Letters of the longest cell that stays on one line."""
+"""Cells with more characters may break into lines."""
 Child = Element | str | None
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """A text without characters that no page may hold."""
+    """A text with characters that HTML forbids replaced."""
     return _CONTROL.sub("\ufffd", text)
 
 
@@ -46,7 +46,7 @@ def html_table(columns: list[str], rows: list[list[str]], caption: str = "") -> 
 
 
 def _cell(text: str) -> Element:
-    """A cell; long ones are prose, which may break into lines."""
+    """A cell; a long one may break into lines."""
     return el("td", text, class_="prose" if len(text) > PROSE else None)
 
 
@@ -57,7 +57,7 @@ def style(*names: str) -> str:
 
 
 def document(title: str, body: Element) -> str:
-    """A whole page that asks nothing of anyone."""
+    """A whole page, which loads nothing from elsewhere."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     head = el(
         "head",

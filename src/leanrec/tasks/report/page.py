@@ -1,4 +1,4 @@
-"""The page: what matters first, plots with their tables under them, and what was measured where."""
+"""The page of a report: what matters most first, plots with tables below them, and how it was measured."""
 
 from __future__ import annotations
 

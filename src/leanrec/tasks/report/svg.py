@@ -23,9 +23,9 @@ class Mark:
     """A point.
 
     Attributes:
-        x: Where.
-        y: Where.
-        name: Shown on hovering, and beside it if it is ``labelled``.
+        x: Across.
+        y: Up.
+        name: Shown on hovering, and beside the point if it is ``labelled``.
         low: Lower end of an interval of y, or None.
         high: Upper end.
         series: Its shape and colour.
@@ -72,7 +72,7 @@ def scatter(
     return _svg(title, drawn)
 
 
-def bars(names: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], y: str, title: str, halves: bool = False,
+def bars(names: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], y: str, title: str,
          errors: Sequence[Sequence[float]] = ()) -> Element:  # fmt: skip
     """Bars side by side, with intervals where ``errors`` has half of each; values from 0 up."""
     most = max(
