@@ -43,8 +43,8 @@ def groupings(evaluation: Evaluation, ndcg: np.ndarray, whole: np.ndarray, store
     length = np.diff(store.offsets)[evaluation.users]
     count = np.asarray(store.catalog.counts)[evaluation.targets - 1]
     found = {
-        "history length": [(_span(length[rows], "events"), rows) for rows in _parts(length)],
-        "popularity of the next item": [(_span(count[rows], "sales"), rows) for rows in _parts(count)],
+        "history length": [(_span(length[rows], "events"), rows) for rows in quarters(length)],
+        "popularity of the next item": [(_span(count[rows], "sales"), rows) for rows in quarters(count)],
     }
     table = store.users_table()
     if "kind" in table.columns:
@@ -63,7 +63,7 @@ def _group(name: str, rows: np.ndarray, evaluation: Evaluation, ndcg: np.ndarray
     )
 
 
-def _parts(values: np.ndarray) -> list[np.ndarray]:
+def quarters(values: np.ndarray) -> list[np.ndarray]:
     """Rows by quarters of the values; fewer where many values are equal."""
     edges = np.unique(np.quantile(values, np.linspace(0, 1, _QUARTERS + 1)[1:-1], method="nearest"))
     part = np.searchsorted(edges, values, side="left")

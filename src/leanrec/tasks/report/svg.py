@@ -55,7 +55,7 @@ def scatter(
     ys = [v for m in every for v in (m.y, m.low, m.high) if v is not None] + list(levels.values())
     across, up = _span(min(xs), max(xs), 0.12), _span(min(ys), max(ys), 0.08)
     drawn = [*_frame(up, x, y)]
-    for tick in _log_ticks(*across):
+    for tick in log_ticks(*across):
         at = _x(math.log10(tick), across)
         drawn.append(el("line", x1=at, x2=at, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM + 4, class_="axis"))
         drawn.append(el("text", _short(tick), x=at, y=HEIGHT - BOTTOM + 16, text_anchor="middle", class_="tick"))
@@ -104,7 +104,7 @@ def lines(series: Sequence[tuple[str, Sequence[float]]], x: str, y: str, title: 
     longest = max((len(vs) for _, vs in series), default=1)
     across, up = (0.5, longest + 0.5), _span(min(values, default=0), max(values, default=1), 0.06)
     drawn = [*_frame(up, x, y)]
-    for tick in _ticks(1, longest, 6):
+    for tick in ticks(1, longest, 6):
         if tick == int(tick) and tick >= 1:
             at = _x(tick, across)
             drawn.append(el("text", f"{int(tick)}", x=at, y=HEIGHT - BOTTOM + 16, text_anchor="middle", class_="tick"))
@@ -120,7 +120,7 @@ def lines(series: Sequence[tuple[str, Sequence[float]]], x: str, y: str, title: 
             )
         )
         if vs:
-            drawn += _shape(s, _x(len(vs), across), _y(vs[-1], up), name)
+            drawn += marker(s, _x(len(vs), across), _y(vs[-1], up), name)
     return _svg(title, drawn)
 
 
@@ -139,7 +139,7 @@ def legend(names: Sequence[str]) -> Element:
     """Names of series beside their shapes."""
     items = []
     for s, name in enumerate(names):
-        key = el("svg", *_shape(s, 7, 7, ""), viewBox="0 0 14 14", class_="key", aria_hidden="true")
+        key = el("svg", *marker(s, 7, 7, ""), viewBox="0 0 14 14", class_="key", aria_hidden="true")
         items.append(el("li", key, f" {name}"))
     return el("ul", *items, class_="legend")
 
@@ -152,7 +152,7 @@ def _svg(title: str, drawn: list[Element]) -> Element:
 
 def _frame(up: tuple[float, float], x: str, y: str) -> list[Element]:
     drawn = [el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM, class_="axis")]
-    for tick in _ticks(*up, 5):
+    for tick in ticks(*up, 5):
         at = _y(tick, up)
         drawn.append(el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_="grid"))
         drawn.append(el("text", _short(tick), x=LEFT - 6, y=at + 4, text_anchor="end", class_="tick"))
@@ -180,7 +180,7 @@ def _mark(mark: Mark, x: float, up: tuple[float, float], placed: list[_Box]) -> 
     drawn: list[Element] = []
     if mark.low is not None and mark.high is not None:
         drawn.append(_whisker(x, mark.low, mark.high, up))
-    drawn += _shape(mark.series, x, _y(mark.y, up), mark.name)
+    drawn += marker(mark.series, x, _y(mark.y, up), mark.name)
     if mark.labelled:
         near = x > WIDTH - 120
         label = mark.name if len(mark.name) < 26 else mark.name[:24] + "…"
@@ -192,7 +192,7 @@ def _mark(mark: Mark, x: float, up: tuple[float, float], placed: list[_Box]) -> 
     return drawn
 
 
-def _shape(series: int, x: float, y: float, name: str) -> list[Element]:
+def marker(series: int, x: float, y: float, name: str) -> list[Element]:
     """A circle, square, diamond, triangle, cross or ring."""
     kind, title = series % SERIES, el("title", name) if name else None
     style = f"mark s{kind}"
@@ -243,19 +243,20 @@ def _r(value: float) -> float:
     return round(value, 1)
 
 
-def _ticks(low: float, high: float, about: int) -> list[float]:
+def ticks(low: float, high: float, about: int) -> list[float]:
+    """At most about so many even ticks of an axis, at round numbers."""
     step = 10 ** math.floor(math.log10(max((high - low) / about, 1e-12)))
     step *= next(m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= about)
     first = math.ceil(low / step - 1e-9)
     return [round((first + i) * step, 12) for i in range(int((high - first * step) / step + 1e-9) + 1)]
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
+def log_ticks(low: float, high: float) -> list[float]:
     """Ticks of a logarithmic axis between two powers of ten: 1, 2, 5, 10, or even steps where the span is short."""
     every = [m * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5)]
     inside = [tick for tick in every if low <= math.log10(tick) <= high]
     if len(inside) < 3:
-        return [tick for tick in _ticks(10**low, 10**high, 5) if tick > 0]
+        return [tick for tick in ticks(10**low, 10**high, 5) if tick > 0]
     return inside if len(inside) <= 7 else [tick for tick in inside if f"{tick:e}"[0] == "1"]
 
 

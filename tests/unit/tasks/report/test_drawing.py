@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from leanrec.tasks.report import svg
-from leanrec.tasks.report.groups import _parts
+from leanrec.tasks.report.groups import quarters
 from leanrec.tasks.report.html import document, el, html_table
 from leanrec.tasks.report.svg import Mark
 
@@ -68,21 +68,21 @@ def test_bars_and_lines() -> None:
 
 
 def test_every_series_has_a_shape_of_its_own() -> None:
-    shapes = [text(svg._shape(s, 0, 0, "")[0]) for s in range(svg.SERIES)]
+    shapes = [text(svg.marker(s, 0, 0, "")[0]) for s in range(svg.SERIES)]
     assert len({re.sub(r"s\d", "", shape) for shape in shapes}) == svg.SERIES
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-3, 4), (0.1, 0.1001), (1e6, 5e9)])
 def test_ticks_are_inside_and_even(low: float, high: float) -> None:
-    ticks = svg._ticks(low, high, 5)
+    ticks = svg.ticks(low, high, 5)
     assert 1 <= len(ticks) <= 7 and all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
     for a, b in ((5.0, 6.0), (0.0, 4.5), (1.0, 12.0)):
-        inside_ = [math.log10(tick) for tick in svg._log_ticks(a, b)]
+        inside_ = [math.log10(tick) for tick in svg.log_ticks(a, b)]
         assert len(inside_) >= 2 and all(a - 1e-9 <= tick <= b + 1e-9 for tick in inside_)
 
 
 def test_users_are_grouped_whole_and_once() -> None:
     for values in (np.arange(10), np.ones(7), np.array([1, 1, 1, 1, 9])):
-        parts = _parts(values)
+        parts = quarters(values)
         assert sorted(np.concatenate(parts).tolist()) == list(range(len(values)))
         assert all(len(part) for part in parts)
