@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import rows
-from benchmarks.cases import CASES, FULL, Case, Commands, Models, load
+from benchmarks.cases import CASES, load
 from benchmarks.external import NotHere, command_rows, folder_of
 from benchmarks.logs import LOGS, store_of
 from benchmarks.measure import quality_rows, time_rows
 from benchmarks.models import Trained
+from benchmarks.spec import FULL, Case, Commands, Models
 from benchmarks.state import Results, Unit, took_metric, units
 from leanrec.core.errors import ConfigError, LeanrecError, one_line
 from leanrec.core.registry import did_you_mean

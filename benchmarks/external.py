@@ -13,8 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.cases import Commands, digest
+from benchmarks.configured import digest
 from benchmarks.rows import ROOT, Row, here
+from benchmarks.spec import Commands
 from leanrec.core.errors import ConfigError, DataError, one_line
 
 PLACE = re.compile(r"\{(\w+)(?::([^{}]+))?\}")

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import FULL, Measure, digest
+from benchmarks.configured import digest
 from benchmarks.models import METRIC, Trained
 from benchmarks.rows import Row, here
+from benchmarks.spec import FULL, Measure
 from leanrec import tasks
 from leanrec.core.plain import Route
 from leanrec.cost.bench import bench

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.cases import FULL, Budget, Models, candidates, digest
+from benchmarks.configured import candidates, digest
 from benchmarks.derived import DERIVED, Found
+from benchmarks.spec import FULL, Budget, Models
 from leanrec import tasks
 from leanrec.artifact.manifest import read_manifest
 from leanrec.build import OpenRun, open_run

@@ -63,7 +63,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         high: The other end.
         unit: "ms", "bytes", "FLOPs"; empty for shares and counts.
         commit: Of the code that measured it, with "+" if the tree had changes; empty outside of a repository.
-        config_sha: What was measured and how (`cases.digest`); empty for rows of before there were cases.
+        config_sha: What was measured and how (`configured.digest`); empty for rows of before there were cases.
         machine: The processor.
         cores: That could be used.
         threads: Of torch.

@@ -10,8 +10,9 @@ from typing import Literal
 import polars as pl
 
 from benchmarks import rows
-from benchmarks.cases import Case, Commands, digest, ordered
+from benchmarks.configured import digest, ordered
 from benchmarks.measure import quality_keys, time_keys
+from benchmarks.spec import Case, Commands
 
 Kind = Literal["quality", "time", "command"]
 State = Literal["measured", "missing", "stale", "before"]

@@ -120,7 +120,7 @@ def test_engine_on_a_batch(printed: Printed) -> None:
 def test_engine_beside_a_peer() -> None:
     figures = iter([{"median_ms": 3.0}, {"median_ms": 5.0}])
     peer = f'other={sys.executable} -c "print(\'noise\'); print(\'{{\\"latency_own_history\\": {{\\"median_ms\\": 8.0}}}}\')"'
-    beside, asked = script("engine").beside, (("latency_own_history",), "median_ms")
+    beside, asked = script("peers").beside, (("latency_own_history",), "median_ms")
     assert beside({"ours": lambda: next(figures)}, [peer], *asked) == [
         {"who": "ours", "median_ms": 4.0, "beside": "other", "times ours": 2.0},
         {"who": "other", "median_ms": 8.0, "beside": "", "times ours": ""},

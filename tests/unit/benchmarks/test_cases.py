@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.cases import Models, candidates, digest, load, names, ordered, parse_case
+from benchmarks.cases import load, names, parse_case
+from benchmarks.configured import candidates, digest, ordered
+from benchmarks.spec import Models
 
 from leanrec.core.errors import ConfigError
 

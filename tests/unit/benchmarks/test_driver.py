@@ -12,8 +12,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 from benchmarks import rows
-from benchmarks.cases import Models, parse_case
+from benchmarks.cases import parse_case
 from benchmarks.driver import Driver, Outcome, Places
+from benchmarks.spec import Models
 from benchmarks.state import Results, units
 
 from leanrec.core.errors import ConfigError
@@ -157,3 +158,52 @@ def test_a_run_that_is_killed_goes_on_to_the_same_rows(tmp_path: Path) -> None:
     assert first.select(keys).equals(second.select(keys))
     quality = pl.col("part") != ""
     assert first.filter(quality)["value"].equals(second.filter(quality)["value"])
+
+
+STUDENTS = """
+about = "a teacher and its students"
+log = "shop"
+shop.users = 80
+settings.train.epochs = 1
+measure = { forms = ["export"], batches = [1], seconds = 0.0, metrics = ["ndcg@10"] }
+[full]
+settings.backbone = { name = "nextitnet", width = 16, layers = 2, max_length = 8, dilations = [1, 4] }
+[variants.searched]
+teacher = "full"
+settings.backbone = { name = "cells", width = 4, layers = 2, nodes = 1, max_length = 8 }
+settings.technique.adarec = { max_params = 6000, search_epochs = 1 }
+[variants.alone]
+like = "searched"
+plain = true
+teacher = ""
+derive = "architecture"
+of = "searched"
+[variants.random]
+like = "searched"
+derive = "drawn"
+of = "searched"
+[variants.coded]
+init = "full"
+int8 = true
+settings.backbone = { name = "nextitnet", width = 16, layers = 2, max_length = 8, dilations = [1, 4] }
+settings.technique.cprec.codes = 8
+"""
+
+
+@pytest.mark.slow
+def test_students_get_what_another_model_found_and_exports_are_measured(tmp_path: Path) -> None:
+    outcome = run(tmp_path, case_of(STUDENTS))
+    assert not outcome.failed
+    frame = rows.read(tmp_path / "results" / "tiny.csv")
+    found = {row["variant"]: row["note"] for row in frame.filter(metric="operations").iter_rows(named=True)}
+    assert found["alone"] == found["searched"] != "" and set(found) == {"searched", "alone", "random"}
+    assert frame.filter(variant="coded/int8", part="test", metric="ndcg@10")["value"][0] >= 0
+    assert set(frame.filter(metric="p50, export, batch 1")["variant"]) == {
+        "full",
+        "searched",
+        "alone",
+        "random",
+        "coded",
+    }
+    sizes = dict(frame.filter(metric="bytes, export").select("variant", "value").iter_rows())
+    assert sizes["coded"] < sizes["full"]

@@ -7,9 +7,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 from benchmarks import rows
-from benchmarks.cases import Commands, digest, parse_case
+from benchmarks.cases import parse_case
+from benchmarks.configured import digest
 from benchmarks.driver import Driver, Outcome, Places
 from benchmarks.external import filled
+from benchmarks.spec import Commands
 from benchmarks.state import Results, units
 
 from leanrec.core.errors import ConfigError, DataError
