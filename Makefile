@@ -6,7 +6,7 @@ DEMO_OUT ?= leanrec-demo
 CASE ?= shop-small
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format docs bench clean
+.PHONY: help demo test test-all check format docs tables bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,10 @@ $(VENV)/docs: $(VENV)/core
 
 docs: $(VENV)/docs  ## build the site in site/; a link that leads nowhere is an error
 	$(BIN)/mkdocs build --strict
+
+tables: $(VENV)/dev  ## write the tables of the docs again: what combines, what we measured
+	PYTHONPATH=tests $(BIN)/python -m conformance.combinations
+	$(BIN)/python -m benchmarks tables
 
 bench: $(VENV)/core  ## measure what is missing of a case: make bench CASE=shop-small
 	$(BIN)/python -m benchmarks run $(CASE) $(BENCH_FLAGS)

@@ -1,39 +1,29 @@
-"""Techniques together: what each brought is in the run that is opened, or they are refused by name before anything is trained."""
+"""Techniques together: what each brought is in the run that is opened and exported, or they are refused by name before training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import torch
+from safetensors import safe_open
 
-from conformance.settings import BACKBONES, TECHNIQUES, changed, shape
+from conformance.combinations import DOCUMENT, FORMS, configured, fitting, forms, groups, parts, refusal, table
+from leanrec.artifact.exported import Exported
 from leanrec.artifact.store import load_run, save_run
-from leanrec.backbones import backbones
-from leanrec.build import build, open_run
-from leanrec.config import RunConfig, parse
+from leanrec.build import OpenRun, open_run
 from leanrec.core.errors import CompositionError
 from leanrec.core.recommender import Recommender
 from leanrec.core.tied import stored
 from leanrec.data.store import Store
 from leanrec.items.tables import PlainTable
+from leanrec.tasks.exporting import export_run
 from leanrec.tasks.training import run_training
-from leanrec.techniques import techniques
 from leanrec.techniques.skiprec.policy import Policy
-from toys import catalog, random_batch
-
-GIVEN = ("conv3", "attention", "max3")
-"""An architecture, with which adarec distils and does not search."""
-FORMS: dict[str, list[dict[str, Any]]] = {
-    "adarec": [{}],
-    "canet": [{}, {"project": True}],
-    "cprec": [{}, {"cuts": (), "codes": 4, "int8": True}, {"parts": "whole", "sharing": "cross-block"}],
-    "skiprec": [{}, {"training": "menu", "policy": "gru", "policy_width": 6}],
-}
+from toys import random_batch
 
 
 def tied(model: Recommender) -> bool:
@@ -53,18 +43,16 @@ BROUGHT: dict[str, Callable[[Recommender, int], bool]] = {
 """What a technique in one of its forms leaves in a model, looked at from outside."""
 
 
-def fitting(chosen: tuple[str, ...]) -> list[tuple[str, dict[str, Any]]]:
-    """Backbones that support each of the techniques alone, with the fields they need; of one that is searched also a given one."""
-    found: list[tuple[str, dict[str, Any]]] = []
-    for name in BACKBONES:
-        config = shape(name, chosen)
-        supports = backbones.get(name).build(config, 5).supports
-        if all(techniques.get(t).build(TECHNIQUES[t].config).needs <= supports for t in chosen):
-            found.append((name, {}))
-            if "adarec" in chosen:
-                found.append((name, {"architecture": GIVEN}))
-    return found
+def routed(run: OpenRun, exported: Exported, form: int) -> bool:
+    return exported.router != "" and {plan.route for plan in exported.plan} == set(map(str, run.model.all_routes()))
 
+
+EXPORTED: dict[str, Callable[[OpenRun, Exported, int], bool]] = {
+    "canet": routed,
+    "cprec": lambda run, exported, form: (exported.scores != "", len(exported.codes) > 0, True)[form],
+    "skiprec": routed,
+}
+"""What it leaves in an export; weights that layers share are looked at in the file."""
 
 GROUPS = [
     pytest.param(
@@ -73,29 +61,19 @@ GROUPS = [
         chosen,
         form,
         id=f"{backbone}{'-given' if on else ''}-{'+'.join(chosen)}-{form}",
-        marks=[pytest.mark.slow] if form else [],
+        marks=[] if form == 0 and place == number % len(fitting(chosen)) else [pytest.mark.slow],
     )
-    for count in (2, 3)
-    for chosen in combinations(sorted(TECHNIQUES), count)
-    for backbone, on in fitting(chosen)
-    for form in range(max(len(FORMS[name]) for name in chosen) if count == 2 else 1)
+    for number, chosen in enumerate(groups())
+    for place, (backbone, on) in enumerate(fitting(chosen))
+    for form in range(forms(chosen))
 ]
-
-
-def configured(backbone: str, on: dict[str, Any], chosen: tuple[str, ...], form: int, teacher: str = "") -> RunConfig:
-    tables = {
-        name: msgspec.to_builtins(changed(TECHNIQUES[name].config, **FORMS[name][form % len(FORMS[name])]))
-        for name in chosen
-    }
-    body = msgspec.to_builtins(changed(shape(backbone, chosen), **on))
-    train = {"epochs": 1, "batch_users": 100, "loss_precision": "float32", "encoder_precision": "float32"}
-    return parse({"backbone": {"name": backbone, **body}, "technique": tables, "train": {**train, "teacher": teacher}})
+"""By default every group is tried on one backbone, another one for each."""
 
 
 @pytest.fixture(scope="module")
 def teacher(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> str:
     out = tmp_path_factory.mktemp("teacher") / "run"
-    run_training(configured("nextitnet", {}, (), 0), tiny_store.path, out)
+    run_training(configured("nextitnet", {}, ()), tiny_store.path, out)
     return str(out)
 
 
@@ -106,42 +84,65 @@ def test_nothing_that_a_technique_brings_is_lost(
     chosen: tuple[str, ...],
     form: int,
     tiny_store: Store,
-    teacher: str,
     tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
-    config = configured(backbone, on, chosen, form, teacher if "adarec" in chosen else "")
-    out = tmp_path / "run"
-    try:
-        run_training(config, tiny_store.path, out)
-    except CompositionError as error:
-        named = [name for name in chosen if repr(name) in str(error)]
-        assert len(named) == 2, error
-        assert "train with" in str(error)
+    config, out = configured(backbone, on, chosen, form), tmp_path / "run"
+    if refusal(config):
+        with pytest.raises(CompositionError) as refused:
+            run_training(config, tiny_store.path, out)
+        assert len([name for name in chosen if repr(name) in str(refused.value)]) == 2
+        assert "train with" in str(refused.value)
         assert not out.exists()
         return
+    teacher = request.getfixturevalue("teacher") if "adarec" in chosen else ""
+    run_training(configured(backbone, on, chosen, form, teacher), tiny_store.path, out)
     model = open_run(out).model
     for name in chosen:
         assert BROUGHT[name](model, form % len(FORMS[name])), name
     assert torch.isfinite(model.score(random_batch(tiny_store.num_items, [1, 4, 10])).sum())
 
 
-def test_which_pairs_compose() -> None:
-    composed = set()
-    for first, second in combinations(sorted(TECHNIQUES), 2):
-        for backbone, on in fitting((first, second)):
-            try:
-                build(configured(backbone, on, (first, second), 0), catalog(20))
-            except CompositionError:
-                continue
-            composed.add((first, second))
-    assert composed == {("canet", "cprec"), ("cprec", "skiprec")}
+def assert_exported(
+    backbone: str, chosen: tuple[str, ...], form: int, store: Store, where: Path, **fields: Any
+) -> None:
+    """Train and export; each technique's mark is there, and the graphs answer as the run does."""
+    run_training(configured(backbone, {}, chosen, form, **fields), store.path, where / "run")
+    run = open_run(where / "run")
+    exported = export_run(run, where / "out", "pt2", 1e-3, False, False, None, lambda line: None)
+    for name in chosen:
+        assert EXPORTED[name](run, exported, form % len(FORMS[name])), name
+    with safe_open(where / "out" / "weights.safetensors", "pt") as weights:
+        names = {name.removeprefix("model.") for name in weights.keys()}  # noqa: SIM118
+    places: dict[int, set[str]] = {}
+    for name, weight in run.model.state_dict().items():
+        places.setdefault(weight.data_ptr(), set()).add(name)
+    kept = [len(same & names) for same in places.values()]
+    assert max(kept) == 1  # weights that are shared are there once
+
+
+def test_an_export_holds_what_each_technique_brings(tiny_store: Store, tmp_path: Path) -> None:
+    assert_exported("nextitnet", ("cprec", "skiprec"), 1, tiny_store, tmp_path, patterns=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backbone", "on", "chosen", "form"), GROUPS)
+def test_every_export_holds_what_each_technique_brings(
+    backbone: str, on: dict[str, Any], chosen: tuple[str, ...], form: int, tiny_store: Store, tmp_path: Path
+) -> None:
+    if not refusal(configured(backbone, on, chosen, form)):
+        assert_exported(backbone, chosen, form, tiny_store, tmp_path)
+
+
+def test_the_table_of_what_combines_is_up_to_date() -> None:
+    assert parts(DOCUMENT.read_text("utf-8"))[1] == table(), "write it again with `make tables`"
 
 
 def test_a_run_of_before_that_names_both_is_refused(tiny_store: Store, tmp_path: Path) -> None:
     """As it was written when the second technique dropped the first without a word."""
-    run_training(configured("sasrec", {}, ("skiprec",), 0), tiny_store.path, tmp_path / "run")
+    run_training(configured("sasrec", {}, ("skiprec",)), tiny_store.path, tmp_path / "run")
     manifest, state, items = load_run(tmp_path / "run")
-    tree = configured("sasrec", {}, ("canet", "skiprec"), 0).tree()
+    tree = configured("sasrec", {}, ("canet", "skiprec")).tree()
     save_run(tmp_path / "old", state, items, msgspec.structs.replace(manifest, config=tree))
     with pytest.raises(CompositionError) as refused:
         open_run(tmp_path / "old")
