@@ -12,12 +12,12 @@ from leanrec.tasks.report.svg import Mark, scatter
 PLAIN = "plain"
 """The curve of the plain models, whose hull the others have to beat."""
 
-FEW = 6
+_FEW = 6
 """Up to so many points have their names beside them; of more, each curve has its own at its last point."""
 
 
 @dataclass(frozen=True)
-class Point:
+class FrontierPoint:
     """A model: what it costs, and how good it is.
 
     Attributes:
@@ -37,9 +37,9 @@ class Point:
     high: float | None = None
 
 
-def hull(points: Iterable[Point]) -> list[Point]:
+def hull(points: Iterable[FrontierPoint]) -> list[FrontierPoint]:
     """The upper hull from the cheapest point to the best: what lies below is had by giving each user one of two of its models."""
-    found: list[Point] = []
+    found: list[FrontierPoint] = []
     for point in sorted(points, key=lambda one: (one.cost, -one.quality)):
         if found and point.quality <= found[-1].quality:
             continue
@@ -49,14 +49,14 @@ def hull(points: Iterable[Point]) -> list[Point]:
     return found
 
 
-def _below(left: Point, middle: Point, right: Point) -> bool:
+def _below(left: FrontierPoint, middle: FrontierPoint, right: FrontierPoint) -> bool:
     """Whether the middle point lies on or below the line from left to right."""
     line = (right.quality - left.quality) * (middle.cost - left.cost)
     return (middle.quality - left.quality) * (right.cost - left.cost) <= line
 
 
 def frontier(
-    points: Sequence[Point],
+    points: Sequence[FrontierPoint],
     cost: str,
     quality: str,
     title: str,
@@ -73,7 +73,7 @@ def frontier(
         levels: Quality of baselines that have no cost here, by name: dashed lines.
         plain: Name of the curve of the plain models.
     """
-    curves: dict[str, list[Point]] = {plain: []}
+    curves: dict[str, list[FrontierPoint]] = {plain: []}
     for point in sorted(points, key=lambda one: (one.curve, one.cost)):
         curves.setdefault(point.curve, []).append(point)
     lines, marks = [], []
@@ -81,7 +81,7 @@ def frontier(
         if not some:
             continue
         line = hull(some) if name == plain else some
-        last, few = line[-1], len(points) <= FEW
+        last, few = line[-1], len(points) <= _FEW
         lines.append(
             [_mark(one, name if one is last and not few else one.name, series, few or one is last) for one in line]
         )
@@ -89,7 +89,7 @@ def frontier(
     return scatter(marks, cost, quality, title, lines, levels or {})
 
 
-def _mark(point: Point, name: str, series: int, labelled: bool) -> Mark:
+def _mark(point: FrontierPoint, name: str, series: int, labelled: bool) -> Mark:
     return Mark(point.cost, point.quality, name, point.low, point.high, series, labelled)
 
 

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 from leanrec.tasks.report.html import el
 
 WIDTH, HEIGHT = 460, 300
-LEFT, RIGHT, TOP, BOTTOM = 58, 16, 14, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 14, 46
 SERIES = 6
 LABELS = (-7, 14, -19, 26, -31, 38)
 """Where a label may stand above or below its point: the first place that no other label takes."""
@@ -57,16 +57,16 @@ def scatter(
     drawn = [*_frame(up, x, y)]
     for tick in log_ticks(*across):
         at = _x(math.log10(tick), across)
-        drawn.append(el("line", x1=at, x2=at, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM + 4, class_="axis"))
-        drawn.append(el("text", _short(tick), x=at, y=HEIGHT - BOTTOM + 16, text_anchor="middle", class_="tick"))
+        drawn.append(el("line", x1=at, x2=at, y1=HEIGHT - _BOTTOM, y2=HEIGHT - _BOTTOM + 4, class_="axis"))
+        drawn.append(el("text", _short(tick), x=at, y=HEIGHT - _BOTTOM + 16, text_anchor="middle", class_="tick"))
     for name, level in levels.items():
         at = _y(level, up)
-        drawn.append(el("line", el("title", name), x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_="level"))
-        drawn.append(el("text", name, x=LEFT + 4, y=at - 4, class_="label"))
+        drawn.append(el("line", el("title", name), x1=_LEFT, x2=WIDTH - _RIGHT, y1=at, y2=at, class_="level"))
+        drawn.append(el("text", name, x=_LEFT + 4, y=at - 4, class_="label"))
     for line in lines:
         at = " ".join(f"{_x(math.log10(m.x), across)},{_y(m.y, up)}" for m in line)
         drawn.append(el("polyline", points=at, class_=f"line s{line[0].series % SERIES}"))
-    placed = [_Box(LEFT + 4, _y(level, up) - 4, name) for name, level in levels.items()]
+    placed = [_Box(_LEFT + 4, _y(level, up) - 4, name) for name, level in levels.items()]
     for mark in [*(m for line in lines for m in line), *marks]:
         drawn += _mark(mark, _x(math.log10(max(mark.x, 1e-12)), across), up, placed)
     return _svg(title, drawn)
@@ -80,11 +80,11 @@ def bars(names: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], y:
     )
     up = (0.0, most * 1.08 or 1.0)
     drawn = [*_frame(up, "", y)]
-    slot = (WIDTH - LEFT - RIGHT) / max(len(names), 1)
+    slot = (WIDTH - _LEFT - _RIGHT) / max(len(names), 1)
     wide = min(slot * 0.8 / max(len(series), 1), 60)
     for s, (label, values) in enumerate(series):
         for i, value in enumerate(values):
-            left = LEFT + slot * (i + 0.5) + wide * (s - len(series) / 2)
+            left = _LEFT + slot * (i + 0.5) + wide * (s - len(series) / 2)
             top = _y(value, up)
             box = el("rect", el("title", f"{label}, {names[i]}: {value:.4g}"), x=_r(left), y=top, width=_r(wide * 0.9))
             box.set("height", str(_r(max(_y(0, up) - top, 0.5))))
@@ -93,7 +93,7 @@ def bars(names: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], y:
             if errors:
                 drawn.append(_whisker(_r(left + wide * 0.45), value - errors[s][i], value + errors[s][i], up))
     for i, name in enumerate(names):
-        at = LEFT + slot * (i + 0.5)
+        at = _LEFT + slot * (i + 0.5)
         drawn += _name(name, at, slot)
     return _svg(title, drawn)
 
@@ -107,7 +107,7 @@ def lines(series: Sequence[tuple[str, Sequence[float]]], x: str, y: str, title: 
     for tick in ticks(1, longest, 6):
         if tick == int(tick) and tick >= 1:
             at = _x(tick, across)
-            drawn.append(el("text", f"{int(tick)}", x=at, y=HEIGHT - BOTTOM + 16, text_anchor="middle", class_="tick"))
+            drawn.append(el("text", f"{int(tick)}", x=at, y=HEIGHT - _BOTTOM + 16, text_anchor="middle", class_="tick"))
     for s, (name, vs) in enumerate(series):
         points = " ".join(f"{_x(i + 1, across)},{_y(v, up)}" for i, v in enumerate(vs))
         drawn.append(
@@ -151,17 +151,17 @@ def _svg(title: str, drawn: list[Element]) -> Element:
 
 
 def _frame(up: tuple[float, float], x: str, y: str) -> list[Element]:
-    drawn = [el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM, class_="axis")]
+    drawn = [el("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=HEIGHT - _BOTTOM, y2=HEIGHT - _BOTTOM, class_="axis")]
     for tick in ticks(*up, 5):
         at = _y(tick, up)
-        drawn.append(el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_="grid"))
-        drawn.append(el("text", _short(tick), x=LEFT - 6, y=at + 4, text_anchor="end", class_="tick"))
-    middle = (TOP + HEIGHT - BOTTOM) / 2
+        drawn.append(el("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=at, y2=at, class_="grid"))
+        drawn.append(el("text", _short(tick), x=_LEFT - 6, y=at + 4, text_anchor="end", class_="tick"))
+    middle = (_TOP + HEIGHT - _BOTTOM) / 2
     drawn.append(
         el("text", y, x=13, y=middle, text_anchor="middle", transform=f"rotate(-90 13 {middle})", class_="name")
     )
     if x:
-        drawn.append(el("text", x, x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 8, text_anchor="middle", class_="name"))
+        drawn.append(el("text", x, x=(_LEFT + WIDTH - _RIGHT) / 2, y=HEIGHT - 8, text_anchor="middle", class_="name"))
     return drawn
 
 
@@ -220,7 +220,7 @@ def _name(name: str, at: float, slot: float) -> list[Element]:
     first, _, rest = name.partition(" ")
     lines = [first, rest] if rest and len(name) > most else [name]
     return [
-        el("text", line if len(line) <= most else line[: most - 1] + "…", x=_r(at), y=HEIGHT - BOTTOM + 15 + 13 * row,
+        el("text", line if len(line) <= most else line[: most - 1] + "…", x=_r(at), y=HEIGHT - _BOTTOM + 15 + 13 * row,
            text_anchor="middle", class_="tick")
         for row, line in enumerate(lines)
     ]  # fmt: skip
@@ -232,11 +232,11 @@ def _span(low: float, high: float, room: float) -> tuple[float, float]:
 
 
 def _x(value: float, across: tuple[float, float]) -> float:
-    return _r(LEFT + (value - across[0]) / (across[1] - across[0]) * (WIDTH - LEFT - RIGHT))
+    return _r(_LEFT + (value - across[0]) / (across[1] - across[0]) * (WIDTH - _LEFT - _RIGHT))
 
 
 def _y(value: float, up: tuple[float, float]) -> float:
-    return _r(HEIGHT - BOTTOM - (value - up[0]) / (up[1] - up[0]) * (HEIGHT - TOP - BOTTOM))
+    return _r(HEIGHT - _BOTTOM - (value - up[0]) / (up[1] - up[0]) * (HEIGHT - _TOP - _BOTTOM))
 
 
 def _r(value: float) -> float:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leanrec.tasks.report.frontier import PLAIN, Point, frontier, hull, standalone
+from leanrec.tasks.report.frontier import PLAIN, FrontierPoint, frontier, hull, standalone
 
-SMALL = Point("64 x 1", PLAIN, 2.3, 0.16)
-WORSE = Point("64 x 4", PLAIN, 31.0, 0.162)
-LARGE = Point("128 x 2", PLAIN, 38.0, 0.18)
-ROUTED = [Point(f"routed at {budget}", "routed", cost, 0.17) for budget, cost in ((0.3, 10.0), (0.5, 15.0))]
+SMALL = FrontierPoint("64 x 1", PLAIN, 2.3, 0.16)
+WORSE = FrontierPoint("64 x 4", PLAIN, 31.0, 0.162)
+LARGE = FrontierPoint("128 x 2", PLAIN, 38.0, 0.18)
+ROUTED = [FrontierPoint(f"routed at {budget}", "routed", cost, 0.17) for budget, cost in ((0.3, 10.0), (0.5, 15.0))]
 NUMBERS = st.floats(0.01, 100)
 
 
@@ -26,7 +26,7 @@ def test_a_model_below_a_mix_of_two_others_is_not_on_the_hull() -> None:
 
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=12))
 def test_no_model_lies_above_the_hull(models: list[tuple[float, float]]) -> None:
-    points = [Point("", PLAIN, cost, quality) for cost, quality in models]
+    points = [FrontierPoint("", PLAIN, cost, quality) for cost, quality in models]
     line = hull(points)
     assert line[-1].quality == max(point.quality for point in points)
     for point in points:
@@ -54,7 +54,7 @@ def test_it_joins_the_hull_and_the_curves_and_names_them() -> None:
     svg = standalone(frontier(points, "ms", "NDCG@10", "quality against time", {"followers": 0.15}))
     assert lines_of(svg) == [2, 2]
     assert set(words_of(svg)) == {"followers", *(point.name for point in points)}
-    many = [*points, *(Point(f"{i}", "skipping", 5.0 + i, 0.15 + i / 1000) for i in range(5))]
+    many = [*points, *(FrontierPoint(f"{i}", "skipping", 5.0 + i, 0.15 + i / 1000) for i in range(5))]
     crowded = standalone(frontier(many, "ms", "NDCG@10", "quality against time", {"followers": 0.15}))
     assert lines_of(crowded) == [2, 2, 5]
     assert words_of(crowded) == ["followers", PLAIN, "routed", "skipping"]
@@ -68,7 +68,7 @@ def test_a_file_of_its_own_has_an_alternative_text_and_both_schemes() -> None:
 
 
 def test_labels_do_not_lie_on_each_other() -> None:
-    close = [Point(f"model {i}", f"{i}", 10.0, 0.16 + i / 1e6) for i in range(5)]
+    close = [FrontierPoint(f"model {i}", f"{i}", 10.0, 0.16 + i / 1e6) for i in range(5)]
     svg = fromstring(standalone(frontier([*close, LARGE], "ms", "NDCG@10", "close")))
     heights = sorted(
         float(one.attrib["y"]) for one in svg.iter() if one.get("class") == "label" and one.text != LARGE.name
@@ -78,4 +78,4 @@ def test_labels_do_not_lie_on_each_other() -> None:
 
 @pytest.mark.parametrize("curve", ["<b>", "a & b"])
 def test_names_are_escaped(curve: str) -> None:
-    assert fromstring(standalone(frontier([SMALL, Point(curve, curve, 3.0, 0.2)], "ms", "q", "t"))) is not None
+    assert fromstring(standalone(frontier([SMALL, FrontierPoint(curve, curve, 3.0, 0.2)], "ms", "q", "t"))) is not None

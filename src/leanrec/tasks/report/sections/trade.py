@@ -7,7 +7,7 @@ from typing import Any
 from leanrec.tasks.controls import CONTROL_LABELS
 from leanrec.tasks.report import svg
 from leanrec.tasks.report.facts import BATCHES, NDCG, Facts
-from leanrec.tasks.report.frontier import PLAIN, Point, frontier
+from leanrec.tasks.report.frontier import PLAIN, FrontierPoint, frontier
 from leanrec.tasks.report.html import Child, el, html_table
 from leanrec.tasks.report.svg import Mark, figure
 from leanrec.tasks.words import human, megabytes
@@ -36,7 +36,7 @@ def trade_section(facts: Facts) -> list[Child]:
                 text = f"{CONTROL_LABELS.get(name, name)} ({run.name})"
                 dots.append(Mark(at, control["metrics"]["ndcg@10"], text, series=5, labelled=False))
     measured = [
-        Point(run.name, PLAIN if run.plain else run.name, timing[run.name, 1]["p99"], run.metric, *run.ci95)
+        FrontierPoint(run.name, PLAIN if run.plain else run.name, timing[run.name, 1]["p99"], run.metric, *run.ci95)
         for run in facts.runs
     ]
     caption = "Counted. Rings: controls of the routes; a line: the same model at other budgets. Higher and further left is better."
