@@ -24,7 +24,7 @@ from leanrec.cost.count import Flops
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.engine.engine import Engine
-from leanrec.engine.torch_runner import Precision, TorchRunner
+from leanrec.engine.torch_runner import EnginePrecision, TorchRunner
 from leanrec.objectives import objectives
 from leanrec.techniques import techniques
 
@@ -91,7 +91,7 @@ class OpenRun:
         """Counts what requests cost."""
         return Flops(self.model)
 
-    def engine(self, precision: Precision = "float32") -> Engine:
+    def engine(self, precision: EnginePrecision = "float32") -> Engine:
         """What answers requests, its encoder in ``precision``; see `TorchRunner`."""
         flops = {Route.parse(r.route): r.flops for r in self.manifest.routes}
         return Engine(TorchRunner(self.model, precision), self.catalog, flops, self.manifest.cost.flops)

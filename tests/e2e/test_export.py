@@ -20,9 +20,10 @@ from leanrec.artifact.exported import read_export
 from leanrec.build import open_run
 from leanrec.core.errors import ConfigError
 from leanrec.core.folder import sealed
-from leanrec.engine import export_runner
-from leanrec.engine.export_runner import open_export
+from leanrec.engine.engine import Engine
+from leanrec.engine.export_runner import ExportRunner, open_export
 from leanrec.engine.sessions import Sessions
+from leanrec.formats.onnx import Onnx
 
 HISTORY = "two words,item-3,item-7"
 BARE = """
@@ -123,14 +124,12 @@ def test_an_export_answers_as_its_run(
 
 
 @pytest.mark.parametrize("users", [1, 3])
-def test_how_many_users_are_read_at_once_changes_no_answer(
-    users: int, exports: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_how_many_users_are_read_at_once_changes_no_answer(users: int, exports: dict[str, Path]) -> None:
     histories = [np.arange(1, 2 + user % 5) for user in range(20)]
     whole, exported = open_export(exports["onnx"], threads=1)
     ids, scores, _ = whole.recommend_ids(histories, 4)
-    monkeypatch.setattr(export_runner, "NUMBERS", users * 5 * exported.channels)
-    found, close, _ = open_export(exports["onnx"], threads=1)[0].recommend_ids(histories, 4)
+    few = ExportRunner(exports["onnx"], exported, Onnx(), at_once=users * 5 * exported.channels)
+    found, close, _ = Engine(few, whole.catalog, whole.flops, whole.flops_full, threads=1).recommend_ids(histories, 4)
     assert (found == ids).all()
     np.testing.assert_allclose(close, scores, rtol=1e-5, atol=1e-5)
 

@@ -48,7 +48,7 @@ def together(asked: Sequence[Asked]) -> Iterator[tuple[Terms, list[int]]]:
     yield from members.items()
 
 
-def in_order(parts: Sequence[tuple[list[int], list[Recommendation]]]) -> list[Recommendation]:
+def in_request_order(parts: Sequence[tuple[list[int], list[Recommendation]]]) -> list[Recommendation]:
     """The answers of groups, in the order of the requests."""
     if len(parts) == 1:
         return parts[0][1]

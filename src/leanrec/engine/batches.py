@@ -22,7 +22,7 @@ FIRST = np.zeros(1, np.int64)
 
 
 def by_length(
-    histories: Sequence[np.ndarray], most: int, apart: bool = True
+    histories: Sequence[np.ndarray], most: int, apart: bool = True, worth: int = WORTH_A_BATCH
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Batches of histories, those of like length together where that is worth a batch more.
 
@@ -30,6 +30,7 @@ def by_length(
         histories: Item ids [S] of B users, oldest first.
         most: Longest history that is read; longer ones are cut to their newest events.
         apart: Whether long and short histories may run apart.
+        worth: Steps of padding that one more batch must save.
 
     Yields:
         Rows int64 [B'], items int64 [B', T], lengths int64 [B'].
@@ -45,7 +46,7 @@ def by_length(
         longest = lengths[order[-1]]
         short = int(np.searchsorted(lengths[order], longest // 2, side="right"))
         saved = short * (longest - lengths[order[short - 1]])
-        rows = order[short if apart and saved >= WORTH_A_BATCH else 0 :]
+        rows = order[short if apart and saved >= worth else 0 :]
         yield rows, padded([cut[row] for row in rows]), lengths[rows]
         order = order[: len(order) - len(rows)]
 

@@ -11,12 +11,12 @@ from typing import Literal
 
 import numpy as np
 
-CENTROIDS = 256
-FEW = 3
+_CENTROIDS = 256
+FEW_STATES = 3
 """States for which look-ups take less time than writing vectors out."""
-DECODED = 512
+VECTORS_AT_ONCE = 512
 """Vectors written out at once."""
-UNCHECKED: Literal["wrap"] = "wrap"
+_UNCHECKED: Literal["wrap"] = "wrap"
 """How `take` treats indices out of range, of which there are none: it writes without a copy, and in less time than with "clip"."""
 
 
@@ -52,8 +52,8 @@ class CodedItems:
     def matrix(self) -> np.ndarray:
         """float32 [N + 1, D], row i that of item i; row 0 is padding."""
         found = np.zeros((self.num_items + 1, self.blocks[0].dim), np.float32)
-        for first in range(1, len(found), DECODED):
-            ids = np.arange(first, min(first + DECODED, len(found)))
+        for first in range(1, len(found), VECTORS_AT_ONCE):
+            ids = np.arange(first, min(first + VECTORS_AT_ONCE, len(found)))
             found[ids] = self.vectors(ids)
         return found
 
@@ -65,31 +65,31 @@ class _Block:
         (self.count, self.parts), self.size = codes.shape, centroids.shape[1]
         self.dim, self.centroids = self.parts * self.size, centroids
         self.by_part = np.array(codes.T, order="C")  # [m, K]: a look-up reads one part of all items
-        self.firsts = np.arange(0, self.parts * CENTROIDS, CENTROIDS, dtype=np.intp)
+        self.firsts = np.arange(0, self.parts * _CENTROIDS, _CENTROIDS, dtype=np.intp)
 
     def score(self, states: np.ndarray, places: slice, out: np.ndarray) -> None:
         """As `CodedItems.score`, for this block's items."""
-        if len(states) <= FEW:
+        if len(states) <= FEW_STATES:
             for state, row in zip(states, out, strict=True):
                 self._look_up(state, places, row)
             return
-        for first in range(places.start, places.stop, DECODED):
-            some = slice(first, min(first + DECODED, places.stop))
+        for first in range(places.start, places.stop, VECTORS_AT_ONCE):
+            some = slice(first, min(first + VECTORS_AT_ONCE, places.stop))
             at = slice(some.start - places.start, some.stop - places.start)
             np.matmul(states, self.decoded(some)[:, : states.shape[1]].T, out=out[:, at])
 
     def decoded(self, places: slice | np.ndarray) -> np.ndarray:
         """float32 [M, D] of the items at some places."""
         rows = np.array(self.by_part[:, places].T, order="C") + self.firsts
-        return self.centroids.take(rows, axis=0, mode=UNCHECKED).reshape(len(rows), self.dim)
+        return self.centroids.take(rows, axis=0, mode=_UNCHECKED).reshape(len(rows), self.dim)
 
     def _look_up(self, state: np.ndarray, places: slice, out: np.ndarray) -> None:
         used = -(-len(state) // self.size)
         padded = np.pad(state, (0, used * self.size - len(state))).reshape(used, self.size, 1)
-        products = (self.centroids[: used * CENTROIDS].reshape(used, CENTROIDS, self.size) @ padded)[..., 0]
+        products = (self.centroids[: used * _CENTROIDS].reshape(used, _CENTROIDS, self.size) @ padded)[..., 0]
         codes = self.by_part[:, places]
         found = np.empty(len(out), np.float32)
-        products[0].take(codes[0], out=out, mode=UNCHECKED)
+        products[0].take(codes[0], out=out, mode=_UNCHECKED)
         for part in range(1, used):
-            products[part].take(codes[part], out=found, mode=UNCHECKED)
+            products[part].take(codes[part], out=found, mode=_UNCHECKED)
             out += found

@@ -11,11 +11,11 @@ from leanrec.core.errors import ArtifactError, ServeError
 from leanrec.core.plain import PAD, Catalog, Route
 from leanrec.core.processors import processors
 from leanrec.engine.answers import Recommendation, ScoredItem
-from leanrec.engine.asking import Asked, Terms, in_order, together
+from leanrec.engine.asking import Asked, Terms, in_request_order, together
 from leanrec.engine.batches import by_length, left_out
 from leanrec.engine.keys import Keys
 from leanrec.engine.runner import Runner
-from leanrec.engine.threads import alone, spread
+from leanrec.engine.threads import alone, on_threads
 
 USERS_PER_THREAD = 256
 """Most users that a thread answers at once."""
@@ -120,7 +120,7 @@ class Engine:
     def answers(self, asked: Sequence[Asked]) -> list[Recommendation]:
         """Answer checked requests, those of equal terms together. Whoever else is asked for changes no answer."""
         parts = [(rows, self._answers([asked[row] for row in rows], terms)) for terms, rows in together(asked)]
-        return in_order(parts) if parts else []
+        return in_request_order(parts) if parts else []
 
     def _answers(self, asked: Sequence[Asked], terms: Terms) -> list[Recommendation]:
         allowed = None if terms.allowed is None else np.array(terms.allowed, np.int64)
@@ -182,7 +182,7 @@ class Engine:
         order = np.argsort(-lengths, kind="stable")
         size = self.per_thread
         parts = [order[at : at + size] for at in range(0, len(order), size)]
-        ids, scores, routes = zip(*spread(best, parts, self.threads), strict=True)
+        ids, scores, routes = zip(*on_threads(best, parts, self.threads), strict=True)
         taken = [route for some in routes for route in some]
         back = np.argsort(order)
         return np.concatenate(ids)[back], np.concatenate(scores)[back], [taken[at] for at in back]

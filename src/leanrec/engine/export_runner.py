@@ -24,10 +24,10 @@ from leanrec.engine.scoring import SCORES_HELD, Score, best_columns
 from leanrec.formats import format_names, formats
 from leanrec.formats.base import Format, Runnable
 
-AT_ONCE = 8
-"""Most states that a graph scores in one call: it may hold many times as many numbers as it returns."""
-NUMBERS = 2**15
-"""Numbers of a layer's states, padding included, that a graph reads at once: more take memory and save little."""
+_SCORED_AT_ONCE = 8
+"""Most states that a part scores in one call: it may hold many times as many numbers as it returns."""
+_READ_AT_ONCE = 2**15
+"""Numbers of a layer's states, padding included, that a part computes in one call: more take memory and save little time."""
 
 
 class ExportRunner(StepRunner):
@@ -38,13 +38,16 @@ class ExportRunner(StepRunner):
         exported: Its manifest.
         form: Its format.
         expand: Whether a compressed item table is written out as vectors: faster, and larger than if it had never been compressed.
+        at_once: Numbers of a layer's states that a part computes in one call.
     """
 
-    def __init__(self, folder: Path, exported: Exported, form: Format, expand: bool = False) -> None:
+    def __init__(
+        self, folder: Path, exported: Exported, form: Format, expand: bool = False, at_once: int = _READ_AT_ONCE
+    ) -> None:
         weights = read_weights(folder / WEIGHTS)
         self.num_items, self.max_length = exported.data.items, exported.max_length
         self.exported, self._opened, self._lock = exported, dict[str, Runnable](), threading.Lock()
-        self._steps = max(1, NUMBERS // exported.channels)
+        self._steps = max(1, at_once // exported.channels)
         self._open = form.open(folder, expand)
         self._plan = {Route.parse(plan.route): plan for plan in exported.plan}
         self._layouts = {
@@ -177,7 +180,7 @@ class ExportRunner(StepRunner):
             found = part(np.pad(states, ((0, 0), (0, channels - states.shape[1]))))[0]
             out[:] = found if allowed is None else found[:, allowed - 1]
 
-        return _Scored(self.num_items if allowed is None else len(allowed), score, AT_ONCE)
+        return _Scored(self.num_items if allowed is None else len(allowed), score, _SCORED_AT_ONCE)
 
 
 class _Scored(NamedTuple):

@@ -2,7 +2,7 @@
 
 BLAS, OpenMP and ONNX Runtime have threads of their own, which wait for each other many times in a request. Where another process
 holds a core, each of these waits takes as long as that process likes. So a call runs on one thread alone. Many users are cut into
-parts, which as many threads as there are processors take one after the other: a thread that is held up takes fewer.
+shares, which as many threads as there are processors take one after the other: a thread that is held up takes fewer.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-Part = TypeVar("Part")
-Result = TypeVar("Result")
+_Share = TypeVar("_Share")
+_Result = TypeVar("_Result")
 
 
-def spread(work: Callable[[Part], Result], parts: Sequence[Part], threads: int) -> list[Result]:
-    """``work`` of every part, in order, on at most so many threads. The threads end with the call."""
-    threads = min(threads, len(parts))
+def on_threads(work: Callable[[_Share], _Result], shares: Sequence[_Share], threads: int) -> list[_Result]:
+    """Results of ``work`` for every share, in order, from at most so many threads, which end with the call."""
+    threads = min(threads, len(shares))
     if threads <= 1:
-        return [work(part) for part in parts]
+        return [work(share) for share in shares]
     with ThreadPoolExecutor(threads, "leanrec-users") as pool:
-        return list(pool.map(work, parts))
+        return list(pool.map(work, shares))
 
 
 @contextmanager

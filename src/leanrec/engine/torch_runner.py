@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,13 +17,18 @@ from leanrec.core.types import Batch, Route
 from leanrec.engine.memories import Layout
 from leanrec.engine.runner import StepRunner
 from leanrec.items import bfloat16
-from leanrec.items.screen import screen_of
+from leanrec.items.screen import Screen, screen_of
 
-Precision = Literal["float32", "bfloat16", "auto"]
-LARGE = 2**20
-"""Bytes of an item table from which an int8 copy screens it where that is faster; smaller ones lie in the cache. It is exact."""
-FEW = 4
-"""Users whose answers are screened so; more share one product."""
+EnginePrecision = Literal["float32", "bfloat16", "auto"]
+SCREENED_USERS = 4
+"""Most users whose answers are found with a screen; more share one matrix product."""
+_LARGE = 2**20
+"""Fewest bytes of an item table that is screened; smaller ones fit the processor's cache."""
+
+
+def usual_screen(matrix: Tensor) -> Screen | None:
+    """An int8 copy that finds the exact best items in less time, for a large item table where it is faster."""
+    return screen_of(matrix) if matrix.nbytes >= _LARGE else None
 
 
 class TorchRunner(StepRunner):
@@ -33,17 +38,23 @@ class TorchRunner(StepRunner):
         model: The recommender; it is put into eval mode.
         precision: Of the encoder. "bfloat16" rounds states, and so may swap items of nearly equal score; routes, item table and
             top-k stay in float32. "auto" takes it where the processor has instructions for it.
+        screen: Makes what screens an item table, or None.
     """
 
-    def __init__(self, model: Recommender, precision: Precision = "float32") -> None:
+    def __init__(
+        self,
+        model: Recommender,
+        precision: EnginePrecision = "float32",
+        screen: Callable[[Tensor], Screen | None] = usual_screen,
+    ) -> None:
         self.model = self.encoder = model.eval()
         self.num_items, self.max_length = model.items.num_items, model.backbone.max_length
         self.device, self.pricing = next(model.parameters()).device, model.pricing()
         matrix = model.items.matrix
         self._layouts: dict[Route, Layout | None] = {}
         self.screen = None
-        if matrix is not None and matrix.is_cpu and matrix.dtype == torch.float32 and matrix.nbytes >= LARGE:
-            self.screen = screen_of(matrix.detach())
+        if matrix is not None and matrix.is_cpu and matrix.dtype == torch.float32:
+            self.screen = screen(matrix.detach())
         if precision == "bfloat16" or (precision == "auto" and bfloat16.native(self.device.type)):
             self.encoder = copy.deepcopy(model).to(torch.bfloat16)
 
@@ -95,7 +106,7 @@ class TorchRunner(StepRunner):
         self, states: Tensor, k: int, exclude: np.ndarray | None, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         gone = None if exclude is None else torch.from_numpy(exclude).to(self.device)
-        if allowed is None and self.screen is not None and len(states) <= FEW:
+        if allowed is None and self.screen is not None and len(states) <= SCREENED_USERS:
             ids, scores = self.screen.top_k(states, k, gone)
         elif allowed is None:
             ids, scores = self.model.items.top_k(states, k, gone)

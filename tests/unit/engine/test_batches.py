@@ -60,15 +60,13 @@ def test_a_request_answers_every_user_as_if_alone(lengths: list[int], worth: int
         torch.testing.assert_close(alone[torch.from_numpy(ids[row]) - 1], found, rtol=1e-4, atol=1e-5)
 
 
-def test_long_and_short_histories_run_apart_where_it_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_and_short_histories_run_apart_where_it_is_worth_it() -> None:
     histories = shop([2, 20, 2, 3, 19])
-    monkeypatch.setattr(module, "WORTH_A_BATCH", 10)
-    groups = [(rows.tolist(), items.shape) for rows, items, _ in by_length(histories, MAX_LENGTH)]
+    groups = [(rows.tolist(), items.shape) for rows, items, _ in by_length(histories, MAX_LENGTH, worth=10)]
     assert groups == [([4, 1], (2, 20)), ([0, 2, 3], (3, 3))]
     together = [[0, 2, 3, 4, 1]]
     assert [rows.tolist() for rows, _, _ in by_length(histories, MAX_LENGTH, apart=False)] == together
-    monkeypatch.setattr(module, "WORTH_A_BATCH", 1000)
-    assert [rows.tolist() for rows, _, _ in by_length(histories, MAX_LENGTH)] == together
+    assert [rows.tolist() for rows, _, _ in by_length(histories, MAX_LENGTH, worth=1000)] == together
 
 
 def test_padded() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from leanrec.engine import codes
-from leanrec.engine.codes import FEW, CodedItems
+from leanrec.engine.codes import FEW_STATES, CodedItems
 from leanrec.techniques.cprec.code_table import CodeTable
 from leanrec.techniques.cprec.rows import freeze
 
@@ -30,10 +30,10 @@ def coded(table: CodeTable) -> CodedItems:
     return CodedItems(blocks)
 
 
-@pytest.mark.parametrize("users", [1, 2, FEW, FEW + 1, 40])
+@pytest.mark.parametrize("users", [1, 2, FEW_STATES, FEW_STATES + 1, 40])
 @pytest.mark.parametrize("width", [DIM, 7, 3, 1])
 def test_scores(table: CodeTable, users: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codes, "DECODED", 64)
+    monkeypatch.setattr(codes, "VECTORS_AT_ONCE", 64)
     states = torch.randn(users, width)
     for places in (slice(0, ITEMS), slice(0, 40), slice(35, 145), slice(299, 300)):
         out = np.full((users, ITEMS + 5), 7.0, np.float32)

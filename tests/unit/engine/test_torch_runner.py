@@ -10,9 +10,8 @@ from conformance.settings import BACKBONES
 from leanrec.backbones import backbones
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL
-from leanrec.engine import torch_runner
 from leanrec.engine.engine import Engine
-from leanrec.engine.torch_runner import TorchRunner
+from leanrec.engine.torch_runner import SCREENED_USERS, TorchRunner
 from leanrec.items import bfloat16
 from leanrec.items.screen import Screen
 from toys import catalog, randomise
@@ -46,13 +45,11 @@ def test_auto_goes_by_the_processor(native: bool, monkeypatch: pytest.MonkeyPatc
     assert TorchRunner(model("sasrec"), "auto").precision == ("bfloat16" if native else "float32")
 
 
-def test_a_screen_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_screen_changes_no_answer() -> None:
     plain = TorchRunner(model("sasrec"))
-    monkeypatch.setattr(torch_runner, "LARGE", 1)
-    monkeypatch.setattr(torch_runner, "screen_of", Screen)
-    screened = TorchRunner(plain.model)
+    screened = TorchRunner(plain.model, screen=Screen)
     assert plain.screen is None and screened.screen is not None
-    for users in (1, torch_runner.FEW, torch_runner.FEW + 1):
+    for users in (1, SCREENED_USERS, SCREENED_USERS + 1):
         states = torch.randn(users, plain.model.backbone.width)
         gone = np.tile(np.array([[3, 7, 0]]), (users, 1))
         ids, scores = plain.best(states, 5, gone, None)
