@@ -22,7 +22,7 @@ from leanrec.techniques.adarec.config import OPERATIONS
 from leanrec.techniques.adarec.costs import Costs
 from leanrec.techniques.adarec.front import front
 from toys import catalog, random_batch, randomise
-from unit.techniques.adarecs import ITEMS, LONGEST, search_of, searching, student
+from unit.techniques.adarec.adarecs import ITEMS, LONGEST, search_of, searching, student
 
 NAMES = ("conv3", "conv5", "attention", "skip", "none")
 

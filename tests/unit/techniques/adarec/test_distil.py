@@ -22,7 +22,7 @@ from leanrec.techniques.adarec.distil import Distiller, divergences, known_of
 from leanrec.techniques.adarec.student import Distillation
 from leanrec.techniques.adarec.transport import cheapest_flow, flow_solver, reweighted
 from toys import random_batch, randomise
-from unit.techniques.adarecs import ITEMS, LONGEST, student, teacher
+from unit.techniques.adarec.adarecs import ITEMS, LONGEST, student, teacher
 
 GIVEN = {"architecture": ["conv3", "skip", "conv3x2"]}
 

@@ -16,7 +16,7 @@ from leanrec.routing.fit import newest_hits
 from leanrec.techniques.canet.choice import grid_choice
 from leanrec.techniques.canet.losses import SHARPNESS, TOP, soft_labels
 from toys import random_batch
-from unit.techniques.canets import ITEMS, JOINT, LONGEST, PAPER, guide, make, wanting
+from unit.techniques.canet.canets import ITEMS, JOINT, LONGEST, PAPER, guide, make, wanting
 
 backbones = pytest.mark.parametrize("backbone", ["sasrec", "nextitnet"])
 

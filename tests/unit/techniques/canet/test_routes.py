@@ -30,7 +30,7 @@ from leanrec.tasks import run_training
 from leanrec.techniques.canet.choice import GridChoice, grid_choice
 from leanrec.techniques.canet.technique import CANetConfig, CANetTechnique
 from toys import catalog, chain_store, random_batch, same, scores_by_route, store_of
-from unit.techniques.canets import ITEMS, JOINT, LONGEST, PAPER, SHAPES, make, random_routes, wanting
+from unit.techniques.canet.canets import ITEMS, JOINT, LONGEST, PAPER, SHAPES, make, random_routes, wanting
 
 backbones = pytest.mark.parametrize("backbone", ["sasrec", "nextitnet"])
 
