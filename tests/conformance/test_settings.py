@@ -26,7 +26,14 @@ from leanrec.techniques import techniques
 from leanrec.techniques.adarec.costs import Costs
 from toys import randomise, scores_by_route
 
-HEADINGS = ["## Idea", "## Paper", "## Use", "## What we measured", "## When not to use it"]
+HEADINGS = [
+    "## What it does",
+    "## When to use it",
+    "## When not to use it",
+    "## Use",
+    "## Settings that matter",
+    "## Paper",
+]
 DOCS = Path(__file__).parents[2] / "docs"
 TECHNIQUE_CARDS = Path(__file__).parents[2] / "src" / "leanrec" / "techniques"
 FIELDS = [

@@ -11,7 +11,12 @@ from itertools import islice
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-GUIDES = ("README.md", "docs/guide/from-your-log-to-a-lean-model.md", "docs/guide/serving.md")
+GUIDES = (
+    "README.md",
+    "docs/guide/from-your-log-to-a-lean-model.md",
+    "docs/guide/serving.md",
+    "docs/which-technique.md",
+)
 CARDS = tuple(
     sorted(
         str(card.relative_to(ROOT))
