@@ -18,7 +18,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "API": ("reference/api/leanrec.md", "reference/api/engine.md", "reference/api/*"),
     "Explanation": ("explanation/*",),
     "Decisions": ("decisions/*",),
-    "Studies": ("measured.md", "studies/*"),
+    "Studies": ("studies/index.md", "studies/*"),
 }
 """Patterns of a section's pages; a page stands where it is found first."""
 
