@@ -87,7 +87,7 @@ class ArchitectureSearch(Distillation):
         self.register_load_state_dict_post_hook(lambda module, keys: module._run_best())
 
     def learn_from(self, model: Recommender, teacher: Recommender | None) -> None:
-        """See `Distillation.learn_from`; a budget that is a share becomes a number.
+        """Learn from a teacher; a budget that is a share becomes a number.
 
         Raises:
             ConfigError: Not even the cheapest architecture is so small.
@@ -146,7 +146,7 @@ class ArchitectureSearch(Distillation):
         return tuple(self.names[i] for i in chosen.tolist()), list(1 + p - p.detach()), log_p
 
     def terms(self, model: Recommender, batch: Batch) -> dict[str, Tensor]:
-        """See `Criterion.terms`: those of a drawn architecture, or the means of two, and the expected cost."""
+        """The terms of a drawn architecture, or the means of those of two, and the expected cost."""
         batch = model.backbone.examples(batch)
         answers = self.ask(batch)
         if self.config.estimator == "gumbel":

@@ -24,7 +24,7 @@ class Distillation(Criterion):
         self.distiller: Distiller | None = None
 
     def learn_from(self, model: Recommender, teacher: Recommender | None) -> None:
-        """See `Recommender`.
+        """Learn from a teacher.
 
         Raises:
             ConfigError: None is named where one is needed, or one that does not fit.
@@ -40,7 +40,6 @@ class Distillation(Criterion):
             self.distiller = Distiller(model.backbone, teacher, self.options)
 
     def terms(self, model: Recommender, batch: Batch) -> dict[str, Tensor]:
-        """See `Criterion.terms`."""
         batch = model.backbone.examples(batch)
         return self.held_against(model, batch, self.ask(batch))
 

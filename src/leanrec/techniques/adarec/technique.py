@@ -76,7 +76,7 @@ class AdaRecTechnique(Technique):
         )
 
     def holds(self, model: Recommender) -> bool:
-        """See `Technique.holds`: the search or the teacher, and at the end the architecture."""
+        """Whether the search or the distillation is there, or, in the end, the architecture."""
         return isinstance(model.criterion, Distillation) or bool(model.backbone.found())
 
     def _derive(self, model: Recommender) -> None:

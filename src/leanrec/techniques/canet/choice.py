@@ -34,7 +34,7 @@ class GridChoice(PricedChoice):
         return self.grid.routes
 
     def prepare(self, model: Recommender, held_out: HeldOut) -> None:
-        """See `PricedChoice.prepare`: after a sandwich the router is fitted, after joint training it is there."""
+        """Fit the router, unless it was trained with the weights."""
         if not self.joint:
             fit_router(self.router, read_sample(model, self.router, held_out))
 

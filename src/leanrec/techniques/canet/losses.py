@@ -57,7 +57,6 @@ class GuidedLoss(Criterion):
         self.guide_weight, self.uniform_weight, self.temperature = guide, uniform, temperature
 
     def terms(self, model: Recommender, batch: Batch) -> dict[str, Tensor]:
-        """See `Criterion.terms`."""
         batch, choice = model.backbone.examples(batch), grid_choice(model)
         logits = choice.decide(model, batch)
         drawn = F.gumbel_softmax(logits, self.temperature, hard=True)[:, None]

@@ -33,5 +33,4 @@ class OwnRouter(TableRouter):
         self.block = TransformerBlock(shape, causal=False)
 
     def read(self, x: Tensor, ctx: Context) -> Tensor:
-        """See `TableRouter.read`."""
         return self.block(x + self.positional[: ctx.steps], ctx, None, (0,)).squeeze(1)

@@ -123,7 +123,6 @@ class CANetTechnique(Technique):
         return (base,)
 
     def holds(self, model: Recommender) -> bool:
-        """See `Technique.holds`."""
         return isinstance(model.choice, GridChoice)
 
     def _grid(self, model: Recommender) -> RouteGrid:

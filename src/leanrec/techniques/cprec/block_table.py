@@ -111,11 +111,10 @@ class BlockTable(ItemTable):
         self.tokens = nn.Parameter(torch.randn(tails, self.dim) * std) if tails else None
 
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:
-        """See `ItemTable.embed`."""
         return self.input.vectors(ids, width or self.dim)
 
     def score(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
-        """See `ItemTable.score`; scores are log-probabilities, and those of a few items cost as much as all."""
+        """Scores are log-probabilities; those of a few items cost as much as those of all."""
         if ids is None:
             return self._all(hidden)
         parts = [self._all(few) for few in hidden.split(ROWS)]
@@ -125,7 +124,7 @@ class BlockTable(ItemTable):
         return torch.cat([part.gather(1, some) for part, some in zip(parts, columns.split(ROWS), strict=True)])
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """See `ItemTable.nll`; the rows of a block are only compared for the states whose target is in it."""
+        """The exact loss; items of a block are scored only for the states whose target is in it."""
         table, width = self.output, hidden.shape[-1]
         first = table.ends[0]
         inside = targets <= first
@@ -150,7 +149,7 @@ class BlockTable(ItemTable):
 
     @torch.no_grad()
     def top_k(self, hidden: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """See `ItemTable.top_k`. A block is opened only for users for whom it can matter.
+        """The exact best items; a block is opened only for users for whom it can matter.
 
         No item of a block is more probable than its token, so a block stays closed where its token is less probable than the k-th
         best item found before: lossless, unlike the published rule, which compares tokens with items and tokens alike.

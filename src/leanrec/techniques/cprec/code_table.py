@@ -45,23 +45,19 @@ class CodeTable(ItemTable):
 
     @property
     def coded(self) -> Sequence[Coded]:
-        """See `ItemTable.coded`."""
         return [Coded(block.codes, *block.centroids.stored()) for block in self.blocks]
 
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:
-        """See `ItemTable.embed`."""
         channels = width or self.dim
         return look_up(ids, self.ends, channels, lambda block, at: self.blocks[block].pick(at, channels))
 
     def score(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
-        """See `ItemTable.score`."""
         if ids is None:
             return torch.cat([self._all(few) for few in hidden.split(ROWS)])
         vectors = self.embed(ids, hidden.shape[-1])
         return hidden @ vectors.t() if ids.dim() == 1 else (vectors @ hidden.unsqueeze(-1)).squeeze(-1)
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """See `ItemTable.nll`."""
         vectors = torch.cat([block.all(hidden.shape[-1]) for block in self.blocks])
         return softmax_loss(hidden, vectors, targets - 1, self.loss_dtype)
 

@@ -41,18 +41,16 @@ class LowRankTable(ItemTable):
         self.factors = Factors(ends, dims, std, int8)
 
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:
-        """See `ItemTable.embed`."""
         return self.factors.vectors(ids, width or self.dim)
 
     def score(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
-        """See `ItemTable.score`; the states are projected to every block's rank, not its items to theirs."""
+        """Scores as of any table; states are projected to the rank of every block, which costs less than projecting its items."""
         if ids is None:
             return torch.cat([self.factors.scores(block, hidden) for block in range(len(self.factors.ends))], 1)
         vectors = self.embed(ids, hidden.shape[-1])
         return hidden @ vectors.t() if ids.dim() == 1 else (vectors @ hidden.unsqueeze(-1)).squeeze(-1)
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """See `ItemTable.nll`."""
         return softmax_loss(hidden, self.factors.dense(hidden.shape[-1]), targets - 1, self.loss_dtype)
 
     @torch.no_grad()

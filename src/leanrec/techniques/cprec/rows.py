@@ -69,24 +69,19 @@ class Learned(Vectors):
 
     @torch.no_grad()
     def fill(self, weight: Tensor) -> None:
-        """See `Vectors.fill`."""
         self.weight.copy_(weight)
 
     def all(self) -> Tensor:
-        """See `Vectors.all`."""
         return _straight_through(self.weight) if self.int8 else self.weight
 
     def stored(self) -> tuple[Tensor, Tensor | None]:
-        """See `Vectors.stored`."""
         return self.all(), None
 
     def pick(self, index: Tensor) -> Tensor:
-        """See `Vectors.pick`."""
         rows = F.embedding(index, self.weight)
         return _straight_through(rows) if self.int8 else rows
 
     def scores(self, states: Tensor) -> Tensor:
-        """See `Vectors.scores`."""
         return states @ self.all()[:, : states.shape[-1]].t()
 
 
@@ -106,24 +101,20 @@ class Integers(Vectors):
 
     @torch.no_grad()
     def fill(self, weight: Tensor) -> None:
-        """See `Vectors.fill`."""
         for kept, found in zip((self.integers, self.scales), _rounded(weight), strict=True):
             kept.copy_(found)
 
     def all(self) -> Tensor:
-        """See `Vectors.all`."""
         return self.integers.float() * self.scales.float()
 
     def stored(self) -> tuple[Tensor, Tensor | None]:
-        """See `Vectors.stored`."""
         return self.integers, self.scales
 
     def pick(self, index: Tensor) -> Tensor:
-        """See `Vectors.pick`."""
         return F.embedding(index, self.integers).float() * F.embedding(index, self.scales).float()
 
     def scores(self, states: Tensor) -> Tensor:
-        """See `Vectors.scores`; few vectors are floats at once."""
+        """Scores as of any vectors; only a few are made floats at once."""
         width = states.shape[-1]
         parts = zip(self.integers.split(WIDENED), self.scales.split(WIDENED), strict=True)
         return torch.cat([(states @ some[:, :width].float().t()) * scale.float().t() for some, scale in parts], 1)

@@ -147,12 +147,11 @@ class CpRecTechnique(Technique):
         return (replace(base, finish=finish),)
 
     def holds(self, model: Recommender) -> bool:
-        """See `Technique.holds`."""
         table = not self._replaces or isinstance(model.items, BlockTable | CodeTable | LowRankTable)
         return table and shared(model.backbone, self.config.sharing)
 
     def adopt(self, model: Recommender, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """See `Technique.adopt`: a dense table's best approximation, and the mean of layers that share weights."""
+        """Start from the best approximation of a dense table, and from the mean of layers that share weights."""
         dense = state.get(f"{TABLE}weight")
         if dense is not None and self._replaces:
             table = self._table(len(dense) - 1, dense.shape[1])
@@ -166,7 +165,7 @@ class CpRecTechnique(Technique):
         return bool(self.config.codes) or self.config.parts != "whole"
 
     def notes(self, model: Recommender) -> tuple[str, ...]:
-        """See `Technique.notes`: where the table gets less than `USUAL` times smaller and nobody said by how much."""
+        """A note if the table gets less than `USUAL` times smaller and no setting asked for that."""
         items, dim = model.items.num_items, model.items.dim
         found = self._blocks(items, dim) if self._replaces else None
         if found is None or found.shrink >= USUAL or self.config.shrink:

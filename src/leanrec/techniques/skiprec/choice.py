@@ -39,7 +39,7 @@ class PatternChoice(PricedChoice):
         return self.router.routes
 
     def routes_before(self, model: Recommender, batch: Batch) -> list[Route]:
-        """See `PricedChoice.routes_before`; a policy that is trained with the weights is asked.
+        """The routes that epochs are compared at: those of the policy, if it is trained with the weights.
 
         With a target for the mean, blocks are kept at the price that has met it in training of late: epochs are compared at one
         cost, not at that of a policy which has not learned to skip yet.
@@ -50,12 +50,12 @@ class PatternChoice(PricedChoice):
         return [route_of(pattern) for pattern in (odds > self.price).tolist()]
 
     def begin(self, model: Recommender, held_out: HeldOut) -> None:
-        """See `Recommender`: a menu that is trained is there before the first step."""
+        """Make the menu before the first step, if it is trained with the weights."""
         if self.config.training == "menu" and not self.dial.fitted:
             self._grow(model, held_out)
 
     def prepare(self, model: Recommender, held_out: HeldOut) -> None:
-        """See `PricedChoice.prepare`: the menu, and a policy that is not trained with the weights."""
+        """Make the menu, and fit a policy that was not trained with the weights."""
         if self.config.training in JOINT:
             features, _ = read_features(model, self.router, held_out.current())
             self.router.serve(favoured(self.router.odds(features).detach(), self._free))

@@ -61,7 +61,6 @@ class StochasticDepth(Criterion):
         self.keep = keep
 
     def terms(self, model: Recommender, batch: Batch) -> dict[str, Tensor]:
-        """See `Criterion.terms`."""
         examples = model.backbone.examples(batch)
         drawn = torch.rand(batch.size, 1, len(model.backbone.blocks), device=batch.items.device) < self.keep
         return model.objective_of(examples, gates=Gates(layers=drawn / self.keep))
@@ -79,7 +78,7 @@ class PolicyLoss(Criterion):
         self.config = config
 
     def terms(self, model: Recommender, batch: Batch) -> dict[str, Tensor]:
-        """See `Criterion.terms`. The policy reads histories as in use, whatever examples hide."""
+        """The objective and the terms of the policy, which reads whole histories even if training examples hide items."""
         examples, choice, config = model.backbone.examples(batch), pattern_choice(model), self.config
         policy = choice.router
         features = policy.features(model.items, batch)

@@ -36,7 +36,6 @@ class ConvReader(TableRouter):
         self.blocks = nn.ModuleList(ConvBlock(width, 3, dilation, 0.0, True) for dilation in DILATIONS)
 
     def read(self, x: Tensor, ctx: Context) -> Tensor:
-        """See `TableRouter.read`."""
         for block in self.blocks:
             x = block(x, ctx, None, None)
         return mean_over_time(x, ctx)
@@ -50,7 +49,6 @@ class GRUReader(TableRouter):
         self.gru = ElasticGRU(width)
 
     def read(self, x: Tensor, ctx: Context) -> Tensor:
-        """See `TableRouter.read`."""
         return ctx.restrict(self.gru(x), None, (0,)).squeeze(1)
 
 
@@ -64,7 +62,6 @@ class AttentionReader(TableRouter):
         self.block = TransformerBlock(shape, causal=True)
 
     def read(self, x: Tensor, ctx: Context) -> Tensor:
-        """See `TableRouter.read`."""
         return mean_over_time(self.block(x + self.positional[: ctx.steps], ctx, None, None), ctx)
 
 
@@ -132,7 +129,6 @@ class Policy(Router):
         self.register_load_state_dict_post_hook(lambda module, keys: module._name())
 
     def features(self, items: ItemTable, batch: Batch) -> Tensor:
-        """See `Router.features`."""
         return self.reader.features(items, batch)
 
     def odds(self, features: Tensor) -> Tensor:
@@ -140,7 +136,6 @@ class Policy(Router):
         return self._odds(self.reader.score(features))
 
     def score(self, features: Tensor) -> Tensor:
-        """See `Router.score`."""
         return self._scores(self.odds(features))
 
     def forward(self, items: ItemTable, batch: Batch) -> Tensor:
@@ -155,12 +150,11 @@ class Policy(Router):
         return odds @ self.menu.to(odds.dtype).t() + self.bias
 
     def standardise(self, features: Tensor, share: float = 1.0) -> None:
-        """See `Router.standardise`."""
         self.reader.standardise(features, share)
 
     @torch.no_grad()
     def rescale(self, factor: Tensor, shift: Tensor) -> None:
-        """See `Router.rescale`; for policies that are not bounded."""
+        """Rescale the scores of a policy whose odds are not bounded."""
         self.reader.rescale(factor, torch.zeros_like(self.reader.out.bias))
         self.bias.copy_(self.bias * factor + shift)
 

@@ -86,5 +86,4 @@ class SkipRecTechnique(Technique):
         return (base,)
 
     def holds(self, model: Recommender) -> bool:
-        """See `Technique.holds`."""
         return isinstance(model.choice, PatternChoice)
