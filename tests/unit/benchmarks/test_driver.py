@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from benchmarks import rows
+from benchmarks.__main__ import main
 from benchmarks.cases import parse_case
 from benchmarks.driver import Driver, Outcome, Places
 from benchmarks.spec import Models
@@ -131,6 +132,22 @@ def test_a_variant_that_there_is_not(tmp_path: Path) -> None:
         ConfigError, match=r"^expected a variant of the case in --only, got 'ful'; did you mean 'full'\?"
     ):
         run(tmp_path, case_of(), ("ful",))
+
+
+def test_the_commands_say_what_there_is(measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = '[variants.new]\nlike = "full"\n'
+    (tmp_path / "tiny.toml").write_text(TINY + new)
+    places = ["--cases", str(tmp_path), "--results", str(measured / "results")]
+    assert main([*places, "list"]) == 0
+    assert capsys.readouterr().out.split() == ["tiny", "a", "tiny", "case"]
+    assert main([*places, "status", "tiny"]) == 0
+    told = {line.split()[1]: " ".join(line.split()[2:]) for line in capsys.readouterr().out.splitlines()}
+    assert told["full"] == told["routed"] == "2 measured" and told["new"] == "2 missing"
+    assert told["8"] == "measured, 2 missing"  # all:
+    assert main([*places, "run", "tiny", "--only", "full", "--work", str(measured / "work")]) == 0
+    assert capsys.readouterr().out == "measured 0, there before 2\n"
+    assert main([*places, "run", "tinny"]) == 2
+    assert capsys.readouterr().err == "error: expected a case, got 'tinny'; did you mean 'tiny'? known: tiny\n"
 
 
 @pytest.mark.slow
