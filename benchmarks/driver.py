@@ -127,7 +127,8 @@ class Driver:
         left_out = [unit.name for unit in missing if unit.kind == "time" and unit.variant in stopped]
         outcome.not_started += left_out
         if timed and FULL not in stopped:
-            self._measure(timed, results, outcome, lambda: time_rows(trained(), [unit.variant for unit in timed]))
+            together = _together(case, seed, timed, results)
+            self._measure(together, results, outcome, lambda: time_rows(trained(), [unit.variant for unit in together]))
 
     def _measure(
         self, group: Sequence[Unit], results: Results, outcome: Outcome, rows_of: Callable[[], list[rows.Row]]
@@ -182,6 +183,18 @@ class Driver:
         store = store_of(case.log, self.places.logs, self.places.work, case.shop)
         trained = Trained(case, case.seeds[0], store, self.places.work)
         return folder_of(trained.run(model).path if kind == "run" else trained.export(model))
+
+
+def _together(case: Models, seed: int, timed: list[Unit], results: Results) -> list[Unit]:
+    """What is timed in turns: what is missing, beside the full model; without one all that is trained.
+
+    Only times that were taken in turns compare, or ratios to one model that always takes part.
+    """
+    if case.full is not None:
+        return timed
+    mine = list(units(case, seeds=[seed]))
+    trained = {unit.variant for unit in mine if unit.kind == "quality" and results.state(unit) == "measured"}
+    return [unit for unit in mine if unit.kind == "time" and unit.variant in trained]
 
 
 def _took(unit: Unit, seconds: float) -> rows.Row:

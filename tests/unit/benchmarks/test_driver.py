@@ -114,6 +114,20 @@ def test_another_configuration_is_stale_and_a_new_variant_is_missing(measured: P
     assert stale == {"routed", "small"}  # what follows from it, too
 
 
+def test_without_a_full_model_all_are_timed_in_turns(tmp_path: Path) -> None:
+    start = TINY[: TINY.index("[full]")]
+    one, two = (
+        "[variants.one]\nsettings.train.epochs = 1\n",
+        '[variants.two]\nlike = "one"\nsettings.backbone.width = 8\n',
+    )
+    run(tmp_path, case_of(start + one))
+    assert run(tmp_path, case_of(start + one + two)).measured == [
+        "tiny: two, seed 0",
+        "tiny: one, seed 0, time",
+        "tiny: two, seed 0, time",
+    ]
+
+
 def test_rows_of_before_there_were_configurations_are_told_apart(tmp_path: Path) -> None:
     old = rows.Row(case="tiny", variant="full", seed=0, part="test", metric="ndcg@10", value=0.1, date="2026-01-01")
     rows.append(tmp_path / "results" / "tiny.csv", [old])

@@ -93,6 +93,10 @@ def test_the_command_fails_where_a_document_differs(place: Path, capsys: pytest.
     assert main(command) == 0 and main([*command, "--check"]) == 0
 
 
+def test_the_documents_say_what_the_rows_say(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tables", "--check"]) == 0, capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("document", "message"),
     [
