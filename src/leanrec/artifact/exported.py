@@ -1,4 +1,4 @@
-"""export.json: what an exported model is, and what each of its files must be. Reading one needs neither torch nor polars.
+"""export.json: what an exported model is, and what each of its files must be. Reading it needs neither torch nor polars.
 
     export.json          Exported; written last
     weights.safetensors  every weight once, whichever parts use it
@@ -221,5 +221,5 @@ def _catalog(folder: CheckedFolder, exported: Exported) -> Catalog:
 
 
 def titled(catalog: Catalog) -> Items:
-    """What catalog.json holds of a catalogue."""
+    """A catalogue as catalog.json holds it."""
     return Items(catalog.keys, () if catalog.titles == catalog.keys else catalog.titles)

@@ -63,8 +63,7 @@ class TrainSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     Attributes:
         best_epoch: 1-based epoch whose weights the run holds.
         valid: Metrics of these weights on the validation users that figures are stated on; see `data.split`.
-        fitted: Validation users on whom epochs were selected and routes fitted; 0 in runs of before there were two parts, which
-            took all of them.
+        fitted: Validation users on whom epochs were selected and routes fitted; 0 in old runs, which took all of them.
         stated: Others, on whom ``valid`` was computed; 0 where these are those that were fitted on, being too few for two parts.
         seconds: Over all interruptions.
         users_per_s: Training windows per second.

@@ -18,13 +18,13 @@ from leanrec.core.ranges import Whole
 _LARGEST_HEADER = 16 * 2**20
 _METADATA = "__metadata__"
 _CHUNK = 2**20
-"""Numbers that are looked at at once."""
+"""Numbers that are checked at a time."""
 _SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 _SIZES |= {"I8": 1, "U8": 1, "BOOL": 1}
 """Bytes of a number of every type that is read."""
 _EXPONENTS = {"F64": (np.uint64, 0x7FF << 52), "F32": (np.uint32, 0xFF << 23), "F16": (np.uint16, 0x1F << 10)}
 _EXPONENTS |= {"BF16": (np.uint16, 0xFF << 7)}
-"""The bits that are all one in infinities and in what is no number, by type of float."""
+"""The exponent bits of each type of float, which are all one in infinities and NaN."""
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
@@ -90,7 +90,7 @@ def read_header(path: Path) -> dict[str, Stored]:
 
 
 def not_finite(path: Path, header: dict[str, Stored]) -> str | None:
-    """The name of a tensor with an infinity or what is no number, or None. Reads the file once, a few MB at a time."""
+    """The name of a tensor with an infinity or NaN, or None. Reads the file once, a few MB at a time."""
     with path.open("rb") as file:
         for name, stored in header.items():
             if stored.dtype not in _EXPONENTS:

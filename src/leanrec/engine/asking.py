@@ -41,7 +41,7 @@ class Asked:
 
 
 def together(asked: Sequence[Asked]) -> Iterator[tuple[Terms, list[int]]]:
-    """Which requests have the same terms."""
+    """Group requests by their terms: the terms, and the indices of the requests that have them."""
     members: dict[Terms, list[int]] = {}
     for row, one in enumerate(asked):
         members.setdefault(one.terms, []).append(row)
@@ -49,7 +49,7 @@ def together(asked: Sequence[Asked]) -> Iterator[tuple[Terms, list[int]]]:
 
 
 def in_request_order(parts: Sequence[tuple[list[int], list[Recommendation]]]) -> list[Recommendation]:
-    """The answers of groups, in the order of the requests."""
+    """Put the answers of groups back into the order of the requests."""
     if len(parts) == 1:
         return parts[0][1]
     placed = {row: answer for rows, answers in parts for row, answer in zip(rows, answers, strict=True)}

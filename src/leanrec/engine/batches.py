@@ -1,4 +1,4 @@
-"""Histories to right-padded arrays, those of like length together."""
+"""Put histories into right-padded arrays, those of similar length together."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ WORTH_A_BATCH = 512
 one batch at 32 users, 1.6 times as fast at 256."""
 
 LEFT_OUT = 2**20
-"""Most item ids, padding included, that are left out of the answers of users who are answered at once."""
+"""Most item ids, padding included, in the lists of users who are answered at once."""
 
 LONG = 256
-"""Longer lists of items to leave out are freed of repeats."""
+"""Repeats are removed from longer lists of items to leave out."""
 
 FIRST = np.zeros(1, np.int64)
 
@@ -52,7 +52,7 @@ def by_length(
 
 
 def left_out(lists: Sequence[np.ndarray | Sequence[int]]) -> Iterator[tuple[slice, np.ndarray | None]]:
-    """What is left out of users' answers, for as many users at once as `LEFT_OUT` allows: one long list costs its own user only.
+    """Split users so that their padded lists of items to leave out have at most `LEFT_OUT` ids. A long list costs its own user only.
 
     Args:
         lists: Item ids [S] of B users.

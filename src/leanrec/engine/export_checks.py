@@ -47,7 +47,7 @@ def check_export(folder: Path, exported: Exported, form: Format) -> None:
 
 
 def _check_values(exported: Exported) -> None:
-    """The numbers and names of a manifest fit each other."""
+    """Check that the numbers and names of a manifest fit each other."""
     try:
         routes = [Route.parse(plan.route) for plan in exported.plan]
     except ConfigError as error:
@@ -71,7 +71,7 @@ def _check_values(exported: Exported) -> None:
 
 
 def _check_weights(exported: Exported, header: Mapping[str, Stored]) -> None:
-    """The weights that answer beside the graphs have the shapes of the items, channels and routes, and scales fit int8."""
+    """Check that the weights of items and routing have the shapes that are declared, and int8 weights scales that fit."""
     items, channels = exported.data.items, exported.channels
     for name, stored in header.items():
         scales = header.get(name + SCALE)
@@ -96,7 +96,7 @@ def _check_weights(exported: Exported, header: Mapping[str, Stored]) -> None:
 
 
 def _check_block(header: Mapping[str, Stored], block: CodedBlock, channels: int) -> int:
-    """The items of a block of codes."""
+    """Check a block of codes, and return its number of items."""
     codes = header.get(block.codes)
     if codes is None or codes.dtype != "U8" or len(codes.shape) != 2 or codes.shape[1] < 1 or channels % codes.shape[1]:
         raise ValueError(
@@ -119,7 +119,7 @@ def _expect(header: Mapping[str, Stored], name: str, dtypes: tuple[str, ...], sh
 
 
 def _check_parts(exported: Exported, folder: Path, form: Format, header: Mapping[str, Stored]) -> None:
-    """Parts pass the inspection of their format, and take and give what is planned."""
+    """Check that parts pass the inspection of their format, and have the inputs and outputs that the manifest declares."""
     foreign = sorted(name for name in exported.parts() if not name.endswith(f".{form.ending}"))
     if foreign:
         raise ValueError(f"expected parts that end in .{form.ending}, got {one_line(repr(foreign[0]))}")
@@ -137,7 +137,7 @@ def _check_parts(exported: Exported, folder: Path, form: Format, header: Mapping
 
 
 def _check_steps(exported: Exported, plan: RoutePlan, found: Mapping[str, Signature | None]) -> None:
-    """The parts for single steps read and give the memories that are planned."""
+    """Check that the parts for single steps read and give the memories that the manifest declares."""
     count, whole = len(plan.memories), [memory for memory in plan.memories if not memory.back]
     near = sum(len(memory.back) for memory in plan.memories)
     remember = found[plan.remember]
@@ -162,7 +162,7 @@ def _fits(
     inputs: Mapping[str, Shape],
     outputs: tuple[Shape, ...],
 ) -> None:
-    """A part has the inputs and outputs that are expected, in the manifest and, where that can be read, in its file."""
+    """Check the inputs and outputs of a part: in the manifest and, where its format can tell, in its file."""
     signature, declared = found[name], exported.inputs.get(name, ())
     if declared != tuple(inputs) or (signature and tuple(name for name, _ in signature.inputs) != declared):
         got = declared if declared != tuple(inputs) or not signature else [name for name, _ in signature.inputs]

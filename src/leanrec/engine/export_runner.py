@@ -1,4 +1,4 @@
-"""Run an export: parts and a plan from routes to parts. Needs NumPy and the runtime of its format."""
+"""Run an export, whose manifest says which parts answer each route. Needs NumPy and what runs the format of the parts."""
 
 from __future__ import annotations
 

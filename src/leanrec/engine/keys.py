@@ -1,4 +1,4 @@
-"""From item keys to ids, with errors that help."""
+"""Translate item keys to ids; an unknown key is refused with keys that resemble it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from itertools import islice
 from leanrec.core.errors import ServeError, UnknownItemError
 from leanrec.core.plain import Catalog
 
-SEARCHED = 500
-"""Keys, the most popular ones of about the same length, that are searched for one that resembles an unknown key."""
-POPULAR = 20_000
-"""Keys that these are taken from."""
-LONGEST = 64
-"""Characters of a key that is searched for; longer ones would take long to compare."""
+_SEARCHED = 500
+"""Most keys, popular ones of about the same length, that an unknown key is compared with."""
+_POPULAR = 20_000
+"""Most popular keys, from which these are taken."""
+_LONGEST = 64
+"""Most characters of a key that is compared; longer ones take long."""
 
 
 class Keys:
@@ -33,7 +33,7 @@ class Keys:
 
         Args:
             histories: Item keys.
-            suggest: Whether an error names known keys that resemble an unknown one.
+            suggest: Whether an error names known keys that resemble an unknown one, which takes some milliseconds.
 
         Raises:
             ServeError: A history is no list or empty.
@@ -64,7 +64,7 @@ class Keys:
         return {self.ids[key] for key in keys if key in self.ids}
 
     def allowed(self, allow: Collection[str], suggest: bool = True) -> set[int]:
-        """Ids of the only items that may be recommended; see `read`.
+        """Ids of the only items that may be recommended; unknown keys are skipped.
 
         Raises:
             UnknownItemError: None of the keys is known.
@@ -84,10 +84,10 @@ class Keys:
         return f"{listed} (known keys look like {', '.join(map(short, self.catalog.keys[:3]))})"
 
     def _resembling(self, unknown: str) -> list[str]:
-        if len(unknown) > LONGEST:
+        if len(unknown) > _LONGEST:
             return []
-        near = (key for key in self.catalog.keys[:POPULAR] if abs(len(key) - len(unknown)) <= 2)
-        return difflib.get_close_matches(unknown, islice(near, SEARCHED))
+        near = (key for key in self.catalog.keys[:_POPULAR] if abs(len(key) - len(unknown)) <= 2)
+        return difflib.get_close_matches(unknown, islice(near, _SEARCHED))
 
 
 def short(key: object) -> str:

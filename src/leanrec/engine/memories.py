@@ -1,4 +1,4 @@
-"""What is kept of users whose events arrive one by one: where rows lie, what a step reads of them, where new ones go."""
+"""What layers keep of users whose events arrive one by one, as a KV cache does: where rows are stored and which a step reads."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from leanrec.core.plain import Memory
 class Layout:
     """The memories of a route.
 
-    A window is a ring of as many rows as it looks back: the row of step t lies at place t mod R. The rings of all windows lie one
-    behind the other, so that one look-up reads them all. A memory that is read whole has a row for every step.
+    A memory with a window is a ring buffer of R rows, R being how far it looks back: the row of step t is at index t mod R. The
+    rings of all windows are stored one after the other, so that one look-up reads them all. A memory that is read whole has a row
+    per step.
 
     Args:
         memories: In the order of the rows of a step.

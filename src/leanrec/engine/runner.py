@@ -1,4 +1,4 @@
-"""What the engine asks of whatever runs a model: choose routes, run a dense slice, find the best items."""
+"""What the engine needs of whatever runs a model: choose routes, compute states, find the best items, take single steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from leanrec.engine.memories import Layout
 
 
 class Runner(Protocol):
-    """A model, run by torch or by ONNX Runtime. All methods may be called from several threads at once.
+    """A model, run by torch or from an export. All methods may be called from several threads at once.
 
     Attributes:
         num_items: N.

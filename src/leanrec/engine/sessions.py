@@ -19,7 +19,7 @@ from leanrec.engine.memories import Layout, Memories
 from leanrec.engine.runner import StepRunner
 from leanrec.engine.threads import alone
 
-MOST_BYTES = 256 * 2**20
+_MOST_BYTES = 256 * 2**20
 SEEN = 4096
 """Newest items of a user that are kept, to leave them out if that is asked for."""
 
@@ -49,7 +49,7 @@ class Session:
 
 
 class BehindError(ServeError):
-    """What is kept of a user is not of the events that it was taken for."""
+    """What is kept of a user ends at another event than the caller expects."""
 
 
 class Sessions:
@@ -64,7 +64,7 @@ class Sessions:
         most_bytes: Of all sessions; those that were not used for the longest time are forgotten first.
     """
 
-    def __init__(self, engine: Engine, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, engine: Engine, most_bytes: int = _MOST_BYTES) -> None:
         if not hasattr(engine.runner, "step"):
             raise ServeError(
                 "expected an engine whose model can take single steps, got one that cannot; open the run itself"

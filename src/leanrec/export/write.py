@@ -36,7 +36,7 @@ from leanrec.core.types import Batch, Catalog, Route
 from leanrec.core.writing import put, scratch
 from leanrec.export.parity import LIMIT, compared, too_far
 from leanrec.export.program import ROUTER, SCORES, ModelPart, frozen, parts, traced
-from leanrec.formats.base import Finish, Format, Runnable
+from leanrec.formats.base import Finish, Format, Runnable, TracedPart
 
 Tell = Callable[[str], None]
 Judge = Callable[[Path], Loss]
@@ -190,7 +190,7 @@ def write_parts(
     for part in chosen:
         path = folder / f"{part.name}.{form.ending}"
         tell(path.name)
-        written[part] = form.write(traced(part, model), part.inputs, part.outputs, path, weights)
+        written[part] = form.write(TracedPart(traced(part, model), part.inputs, part.outputs), path, weights)
     return written
 
 

@@ -23,6 +23,14 @@ Runnable = Callable[..., Sequence[np.ndarray]]
 """An opened part: from arrays, in the order of its inputs, to its outputs."""
 
 
+class TracedPart(NamedTuple):
+    """A part to write: its graph, and the names of the graph's inputs and outputs, in order."""
+
+    program: ExportedProgram
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
 class Signature(NamedTuple):
     """What a file says that its part takes and gives: names and shapes of its inputs and outputs, in order."""
 
@@ -55,20 +63,11 @@ class Format(Protocol):
         """
         ...
 
-    def write(
-        self,
-        program: ExportedProgram,
-        inputs: Sequence[str],
-        outputs: Sequence[str],
-        path: Path,
-        weights: SharedWeights,
-    ) -> Finish:
-        """Write a part.
+    def write(self, part: TracedPart, path: Path, weights: SharedWeights) -> Finish:
+        """Write the file of a part.
 
         Args:
-            program: Its traced graph.
-            inputs: Names of its inputs, in order.
-            outputs: Names of its outputs, in order.
+            part: What to write.
             path: The file.
             weights: Takes the part's weights. They have no places in the file of weights yet, and int8 is decided later.
 

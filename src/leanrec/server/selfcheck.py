@@ -12,7 +12,8 @@ from leanrec.core.errors import ArtifactError, LeanrecError, one_line
 from leanrec.core.plain import Route
 from leanrec.engine.answers import Recommendation
 from leanrec.engine.engine import Engine
-from leanrec.engine.sessions import StepRunner, remembered
+from leanrec.engine.runner import StepRunner
+from leanrec.engine.sessions import remembered
 
 _CLOSE = 1e-3
 """Largest difference between the scores of a user alone and among others, relative to the largest score or 1."""

@@ -1,7 +1,7 @@
-"""Hold a lean model against the one it came from, and say in plain sentences what it saves and what it costs.
+"""Compare a lean model with the one it came from, and say in plain sentences what it saves and what it costs.
 
-The model it came from is the run it started from or learned from, else its own whole network. Nothing here knows a technique: time,
-bytes, quality and routes are all it needs.
+The model it came from is the run it started from or learned from, else its own whole network. Time, bytes, quality and routes are
+compared, whatever technique made it lean.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from leanrec.tasks.evaluation import rank_part
 from leanrec.tasks.words import FASTER, MARGIN, megabytes, percent
 from leanrec.train.loop import METRIC
 
-JUDGED, ROUTED, CHOSEN_ON = 5000, 1000, 500
-"""Most users on whom quality is judged, on whom routes are held against controls, and on whom the static control is chosen."""
-SECONDS, ROUNDS = 1.0, 200
+_JUDGED, _ROUTED, _CHOSEN_ON = 5000, 1000, 500
+"""Most users on whom quality is judged, on whom routes are compared with controls, and on whom the static control is chosen."""
+_SECONDS, _ROUNDS = 1.0, 200
 """Most time and most requests of each model when they are measured."""
-HITS = 10
-"""Fewest hits of the other model from which a relative loss is told."""
-LARGER, COLLAPSED = 1.01, 0.95
-"""Above this size a model is called larger; with so many users on one route a router has collapsed."""
+_HITS = 10
+"""Fewest users whose target the other model lists, for a relative loss to be stated."""
+_LARGER, _COLLAPSED = 1.01, 0.95
+"""Ratio of sizes above which a model is called larger; share of users on one route from which a router has collapsed."""
 
 
 def came_from(run: OpenRun, *paths: str) -> OpenRun | None:
@@ -78,14 +78,14 @@ def weigh(
     budget: float | None = None,
     exclude_seen: bool = False,
 ) -> Worth:
-    """Hold a run against the model it came from, on at most `JUDGED` users of a part."""
-    asked = some(questions(store, run.split(store), part), JUDGED)
+    """Compare a run with the model it came from, on at most `_JUDGED` users of a part."""
+    asked = some(questions(store, run.split(store), part), _JUDGED)
     choose = partial(run.model.routes, budget=budget)
     ours, theirs = (
         gains(METRIC, rank_part(model, store, asked, exclude_seen, routes).ranks)
         for model, routes in ((run.model, choose), (before.model, None))
     )
-    loss = paired_loss(ours, theirs, 0.0) if (theirs > 0).sum() >= HITS else None
+    loss = paired_loss(ours, theirs, 0.0) if (theirs > 0).sum() >= _HITS else None
     times = _median_ms(run.engine(), before.engine(), store, budget)
     return Worth(
         before="" if before.path == Path() else str(before.path.resolve()),
@@ -139,7 +139,7 @@ def told(worth: Worth, techniques: Sequence[str] = (), fresh: bool = True) -> li
     ]
     faults = [
         f"no faster for one user ({speed:.2f} times as fast)" if speed < FASTER else "",
-        f"larger ({1 / ratio:.2f} times)" if ratio * LARGER < 1 else "",
+        f"larger ({1 / ratio:.2f} times)" if ratio * _LARGER < 1 else "",
         f"worse (NDCG@10 {percent(*worth.loss)})" if worth.loss and worth.loss[1] > MARGIN else "",
     ]
     lines = [f"lean, against {before}: {', '.join(parts)}"]
@@ -150,7 +150,7 @@ def told(worth: Worth, techniques: Sequence[str] = (), fresh: bool = True) -> li
 
 def _about_routes(chosen: Chosen, techniques: Sequence[str]) -> list[str]:
     """What speaks against a choice of routes; empty if nothing does."""
-    if chosen.share >= COLLAPSED:
+    if chosen.share >= _COLLAPSED:
         instead = _cards(techniques).removeprefix("; see") or " evaluate --controls"
         return [
             f"warning: one route ({chosen.route}) for {100 * chosen.share:.0f} % of the users: the router has collapsed, a static "
@@ -179,8 +179,8 @@ def _cards(techniques: Sequence[str]) -> str:
 
 def _chosen(run: OpenRun, store: Store, part: Part, budget: float | None, exclude_seen: bool) -> Chosen:
     """What a run's routes are worth beside those that do not look at the user."""
-    fit = RoutedPart(run, store, "fit", exclude_seen, most=CHOSEN_ON)
-    here = RoutedPart(run, store, part, exclude_seen, most=ROUTED)
+    fit = RoutedPart(run, store, "fit", exclude_seen, most=_CHOSEN_ON)
+    here = RoutedPart(run, store, part, exclude_seen, most=_ROUTED)
     learned = here.chosen(budget)
     shares = matched(learned)
     static = best_policy(fit.table, np.zeros(len(fit.asked.users), np.int64), here.table.ratio(learned, routed=True))[0]
@@ -200,16 +200,16 @@ def _chosen(run: OpenRun, store: Store, part: Part, budget: float | None, exclud
 
 def _median_ms(ours: Engine, theirs: Engine, store: Store, budget: float | None) -> tuple[float, float]:
     """Median milliseconds of one user's request on both, taking turns on the same histories."""
-    drawn = np.random.default_rng(0).integers(store.num_users, size=ROUNDS)
+    drawn = np.random.default_rng(0).integers(store.num_users, size=_ROUNDS)
     histories = [store.history(int(user)).astype(np.int64) for user in drawn]
     k, turns = min(10, store.num_items), {"ours": 0, "theirs": 0}
 
     def request(name: str, engine: Engine, budget: float | None) -> int:
         turns[name] += 1
-        return len(engine.recommend_ids([histories[turns[name] % ROUNDS]], k, budget=budget)[0])
+        return len(engine.recommend_ids([histories[turns[name] % _ROUNDS]], k, budget=budget)[0])
 
     calls = {"ours": partial(request, "ours", ours, budget), "theirs": partial(request, "theirs", theirs, None)}
-    found = measure(calls, SECONDS, ROUNDS)
+    found = measure(calls, _SECONDS, _ROUNDS)
     return found["ours"].p50_ms, found["theirs"].p50_ms
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.export import ExportedProgram
 
 from exporting import source
 from leanrec.artifact.weights import SharedWeights
@@ -18,7 +17,7 @@ from leanrec.engine.export_runner import open_export
 from leanrec.engine.torch_runner import TorchRunner
 from leanrec.export.write import export_model
 from leanrec.formats import formats
-from leanrec.formats.base import Finish, Format, Runnable
+from leanrec.formats.base import Finish, Format, Runnable, TracedPart
 
 
 class Whole(Format):
@@ -29,15 +28,8 @@ class Whole(Format):
     def versions(self) -> dict[str, str | int]:
         return {"torch": str(torch.__version__)}
 
-    def write(
-        self,
-        program: ExportedProgram,
-        inputs: Sequence[str],
-        outputs: Sequence[str],
-        path: Path,
-        weights: SharedWeights,
-    ) -> Finish:
-        torch.export.save(program, path)
+    def write(self, part: TracedPart, path: Path, weights: SharedWeights) -> Finish:
+        torch.export.save(part.program, path)
         return lambda places: None
 
     def open(self, folder: Path, expand: bool = False) -> Callable[[str], Runnable]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leanrec.formats import formats
-from leanrec.formats.base import Finish, Format, Place, Runnable, Signature
+from leanrec.formats.base import Finish, Format, Place, Runnable, Signature, TracedPart
 
 if TYPE_CHECKING:
-    from torch.export import ExportedProgram
-
     from leanrec.artifact.weights import SharedWeights
 
 
@@ -28,17 +26,10 @@ class Onnx(Format):
 
         return onnx_versions()
 
-    def write(
-        self,
-        program: ExportedProgram,
-        inputs: Sequence[str],
-        outputs: Sequence[str],
-        path: Path,
-        weights: SharedWeights,
-    ) -> Finish:
+    def write(self, part: TracedPart, path: Path, weights: SharedWeights) -> Finish:
         from leanrec.formats.onnx.writing import converted, save_onnx
 
-        proto = converted(program, inputs, outputs, weights)
+        proto = converted(part, weights)
         return lambda places: save_onnx(proto, path, places)
 
     def inspect(self, path: Path, places: Collection[Place]) -> Signature:

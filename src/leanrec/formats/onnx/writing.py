@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.export import ExportedProgram
 
 from leanrec.artifact.exported import WEIGHTS
 from leanrec.artifact.weights import SCALE, SharedWeights
 from leanrec.core.errors import ConfigError
-from leanrec.formats.base import Place
+from leanrec.formats.base import Place, TracedPart
 from leanrec.layers import attention, recurrent
 
 if TYPE_CHECKING:
@@ -51,10 +50,8 @@ def onnx_versions() -> dict[str, str | int]:
     }
 
 
-def converted(
-    program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str], weights: SharedWeights
-) -> onnx.ModelProto:
-    """Convert a traced part. Its larger weights go into ``weights``, and its initializers name them."""
+def converted(part: TracedPart, weights: SharedWeights) -> onnx.ModelProto:
+    """Convert a part. Its larger weights go into ``weights``, and its initializers name them."""
     import onnx_ir
     from onnx import TensorProto, numpy_helper
 
@@ -63,11 +60,11 @@ def converted(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = torch.onnx.export(
-            program,
+            part.program,
             (),
             dynamo=True,
-            input_names=list(inputs),
-            output_names=list(outputs),
+            input_names=list(part.inputs),
+            output_names=list(part.outputs),
             opset_version=_OPSET,
             verbose=False,
             custom_translation_table={recurrent.GRU: _gru(), attention.RECALL: _recall()},

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leanrec.formats import formats
-from leanrec.formats.base import Finish, Format, Runnable
+from leanrec.formats.base import Finish, Format, Runnable, TracedPart
 
 if TYPE_CHECKING:
-    from torch.export import ExportedProgram
-
     from leanrec.artifact.weights import SharedWeights
 
 
@@ -27,19 +25,12 @@ class Pt2(Format):
 
         return {"torch": str(torch.__version__)}
 
-    def write(
-        self,
-        program: ExportedProgram,
-        inputs: Sequence[str],
-        outputs: Sequence[str],
-        path: Path,
-        weights: SharedWeights,
-    ) -> Finish:
+    def write(self, part: TracedPart, path: Path, weights: SharedWeights) -> Finish:
         from leanrec.formats.pt2.writing import save_pt2
 
-        for name, tensor in program.state_dict.items():
+        for name, tensor in part.program.state_dict.items():
             weights.keep(name, tensor.detach().numpy())
-        save_pt2(program, path)
+        save_pt2(part.program, path)
         return lambda places: None
 
     def open(self, folder: Path, expand: bool = False) -> Callable[[str], Runnable]:
