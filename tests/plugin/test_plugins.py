@@ -14,6 +14,7 @@ TOYS = {
     "leanrec.techniques": {"bridge": "leanrec_toys.bridge"},
     "leanrec.objectives": {"pairwise": "leanrec_toys.pairwise"},
     "leanrec.sources": {"arrows": "leanrec_toys.arrows"},
+    "leanrec.formats": {"programs": "leanrec_toys.programs"},
 }
 
 
@@ -29,38 +30,44 @@ def test_five_things_of_another_package_are_used(installed: Path, tmp_path: Path
     log, data, out = tmp_path / "log.txt", tmp_path / "data", tmp_path / "run"
     log.write_text("".join(f"u{user} > i{(user + step) % 9}\n" for user in range(30) for step in range(8)))
     train = ["train", data, "--backbone", "markov", "--technique", "bridge", "objective.name=pairwise", "--out", out]
-    listed, imported, trained, evaluated, shown = run(
+    listed, imported, trained, shown, exported, answer, answer_of_export = run(
         installed,
         [
             ["list", "techniques", "--json"],
             ["data", "import", log, "--out", data, "--json"],
             [*train, "train.epochs=3", "train.loss_precision=float32", "train.encoder_precision=float32", "--json"],
-            ["evaluate", out, "--json"],
             ["describe", out, "--json"],
+            ["export", out, "--format", "programs", "--out", tmp_path / "exported", "--json"],
+            ["recommend", out, "--history", "i1,i2", "-k", 5, "--json"],
+            ["recommend", tmp_path / "exported", "--trust", "--history", "i1,i2", "-k", 5, "--json"],
         ],
     )
     assert {"name": "bridge", "summary": "A learned map from states to item vectors."} in listed.json["techniques"]
     assert imported.json["events"] == 240 and imported.json["notes"][0].startswith("arrows: ")
     assert trained.json["epochs"] == 3
-    assert 0 < evaluated.json["metrics"]["ndcg@10"] <= 1
     described = shown.json
     assert (described["backbone"]["name"], described["objective"]) == ("markov", "pairwise")
     assert described["techniques"] == ["bridge"]
+    assert exported.json["format"] == "programs"
+    items = [[item["item"] for item in result.json["items"]] for result in (answer, answer_of_export)]
+    assert items[0] == items[1] and len(items[0]) == 5
 
 
 BROKEN = {
     "leanrec.backbones": ("import nothing_like_it", "ModuleNotFoundError: No module named 'nothing_like_it'"),
     "leanrec.techniques": ("1 / 0", "ZeroDivisionError: division by zero"),
     "leanrec.objectives": ("", "got none of that name"),
+    "leanrec.formats": ("from leanrec.formats import no_such_name", "ImportError: cannot import name 'no_such_name'"),
     "leanrec.sources": (
         "from leanrec.data.sources import sources\nsources.register('csv')(object)",
         "the log format 'csv' is registered twice; choose another name",
     ),
 }
-COMMANDS = {
+COMMANDS: dict[str, list[str]] = {
     "leanrec.backbones": ["list", "backbones"],
     "leanrec.techniques": ["list", "techniques"],
     "leanrec.objectives": ["list", "objectives"],
+    "leanrec.formats": ["list", "formats"],
     "leanrec.sources": ["data", "import", __file__, "--out", "nowhere"],
 }
 
