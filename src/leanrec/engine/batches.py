@@ -52,7 +52,7 @@ def by_length(
 
 
 def left_out(lists: Sequence[np.ndarray | Sequence[int]]) -> Iterator[tuple[slice, np.ndarray | None]]:
-    """Split users so that their padded lists of items to leave out have at most `LEFT_OUT` ids. A long list costs its own user only.
+    """Split users so that their padded lists of ids to leave out have at most `LEFT_OUT` ids. A long list costs only its own user.
 
     Args:
         lists: Item ids [S] of B users.

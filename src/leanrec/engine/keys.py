@@ -9,7 +9,7 @@ from itertools import islice
 from leanrec.core.errors import ServeError, UnknownItemError
 from leanrec.core.plain import Catalog
 
-_SEARCHED = 500
+KEYS_SEARCHED = 500
 """Most keys, popular ones of about the same length, that an unknown key is compared with."""
 _POPULAR = 20_000
 """Most popular keys, from which these are taken."""
@@ -87,7 +87,7 @@ class Keys:
         if len(unknown) > _LONGEST:
             return []
         near = (key for key in self.catalog.keys[:_POPULAR] if abs(len(key) - len(unknown)) <= 2)
-        return difflib.get_close_matches(unknown, islice(near, _SEARCHED))
+        return difflib.get_close_matches(unknown, islice(near, KEYS_SEARCHED))
 
 
 def short(key: object) -> str:
