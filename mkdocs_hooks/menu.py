@@ -14,7 +14,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Tutorial": ("tutorial/*",),
     "How-to": ("which-technique.md", "how-to/*", "guide/*"),
     "Reference": ("reference/commands.md", "reference/configuration.md"),
-    "Models": ("cards.md", "combinations.md", "combinations.md", "objectives.md", "backbones/*", "techniques/*"),
+    "Models": ("cards.md", "techniques.md", "objectives.md", "backbones/*", "techniques/*"),
     "API": ("reference/api/leanrec.md", "reference/api/engine.md", "reference/api/*"),
     "Explanation": ("explanation/*",),
     "Decisions": ("decisions/*",),

@@ -1,4 +1,4 @@
-"""All pairs and triples of techniques on all backbones, in tiny settings: which compose, and the table of it in docs/combinations.md.
+"""All pairs and triples of techniques on all backbones, in tiny settings: which compose, and the table of it in docs/techniques.md.
 
 ``python -m conformance.combinations``, with ``tests`` on the path, writes the table; `make tables` does.
 """
@@ -21,7 +21,7 @@ from leanrec.core.errors import CompositionError
 from leanrec.techniques import techniques
 from toys import catalog
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "combinations.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "techniques.md"
 START, END = "<!-- what combines: made by `make tables` -->\n", "<!-- end of what combines -->\n"
 GIVEN = ("conv3", "attention", "max3")
 """An architecture, with which adarec distils and does not search."""
