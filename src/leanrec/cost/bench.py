@@ -112,7 +112,7 @@ def bench(
 
 
 def ratios_to_first(timings: Mapping[str, Timing], batch: int) -> list[Ratio]:
-    """Every run against the first; see `Ratio`."""
+    """The ratios of every run to the first."""
     first = next(iter(timings.values()))
     return [
         Ratio(name, batch, first.p50_ms / timing.p50_ms, timing.users_per_s / first.users_per_s)

@@ -30,12 +30,12 @@ from leanrec.core.types import FULL, Batch, Cost, Route, blank_context
 _T = TypeVar("_T")
 _POINTS = 16
 _MOST_KNOWN = 2**16
-"""Operators that are remembered."""
+"""Most operators that are remembered."""
 _PRODUCT = re.compile(r"(mm|mv|dot)(_|$)|matmul|linear|conv|attention|lstm|gru|rnn|cdist")
 
 
 class Flops:
-    """Counts requests of one model, each kind once. See the module for what is counted.
+    """Counts the FLOPs of a model's requests, and remembers what it has counted; the module says what counts.
 
     Args:
         model: Left as it is; its weights are neither read nor copied.
@@ -99,7 +99,7 @@ class Flops:
 def flops_per_user(
     model: Recommender, steps: int, route: Route = FULL, head: bool = True, last_only: bool = True
 ) -> int:
-    """FLOPs to answer one user on a given route; see `Flops.request`."""
+    """FLOPs to answer one user on a given route, as `Flops.request` counts them."""
     return Flops(model).request(steps, route, head, last_only)
 
 

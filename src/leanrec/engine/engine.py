@@ -1,4 +1,4 @@
-"""The engine: route, group by route, run dense slices, scatter, find the best items. One path, which is measured and served."""
+"""The engine: choose routes, run each group of users on its route, find the best items. What is measured is what is served."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from torch import nn
 NATIVE = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
 """Instructions for bfloat16 products, as `torch.cpu.get_capabilities` names those of x86 and ARM."""
 DENSE = 64
-"""Multiplications for each number that a product reads or writes, from which training gains from rounding to bfloat16 on the way.
+"""Arithmetic intensity, in multiplications for each number read or written, from which products in bfloat16 make training faster.
 
 SASRec with 64 channels has 32 and trains more slowly in bfloat16; NextItNet with 64 channels has 96 and takes half the time, as do
 layers of 128 channels (decision 2).
@@ -33,7 +33,7 @@ def native(device: str) -> bool:
 
 
 def dense(layers: nn.Module) -> bool:
-    """Whether the products of these layers multiply so often for each number they move that training gains from bfloat16."""
+    """Whether the arithmetic intensity of these layers' products is at least `DENSE`."""
     weights = [p for p in layers.parameters() if p.dim() > 1]
     moved = sum(sum(sorted(p.shape)[-2:]) for p in weights)  # a convolution reads its inputs once, not once a tap
     return sum(p.numel() for p in weights) >= DENSE * moved > 0

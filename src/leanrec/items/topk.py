@@ -24,7 +24,8 @@ from leanrec.items import bfloat16
 
 RUN, PART = 64, 16
 """Items of a run, and of each part of it; powers of two."""
-SCORES_AT_ONCE = 2 * 2**20
+SCORES_PER_CHUNK = 2 * 2**20
+"""Scores that are held at once."""
 SCREENS = ((10, 20), (40, 150))
 """Runs opened and items scored again beyond k: a first screen, and a wider one for those that it leaves in doubt."""
 FEWEST_ROWS, FEWEST_ITEMS = 16, 4096
@@ -150,7 +151,7 @@ def _score_chunks(hidden: Tensor, table: Tensor, n: int, exclude: Tensor | None)
     """
     width, count, tile = -(-n // RUN) * RUN, len(hidden), _STATES_MULTIPLE if hidden.dtype is torch.bfloat16 else 1
     hidden = F.pad(hidden, (0, 0, 0, -count % tile))
-    step = max(tile, min(len(hidden), SCORES_AT_ONCE // n // tile * tile))
+    step = max(tile, min(len(hidden), SCORES_PER_CHUNK // n // tile * tile))
     buffer = hidden.new_empty(step, width)
     for start in range(0, count, step):
         product = hidden[start : start + step]

@@ -71,7 +71,7 @@ class CellStack(Backbone):
         return [architecture[i : i + count] for i in range(0, count * cells, count)]
 
     def open(self, candidates: Architecture, key: str) -> None:
-        """Give every edge fresh operations of these names to choose from; until it is settled nothing else can be done with it.
+        """Put a new operation of each of these names on every edge; until `settle`, nothing but a search can use the model.
 
         Raises:
             ConfigError: An operation is unknown; the message names the configuration key ``key``.
@@ -82,7 +82,7 @@ class CellStack(Backbone):
         self.architecture = ()
 
     def choose(self, architecture: Architecture) -> None:
-        """Run these operations, while it is open."""
+        """Set the operation that runs on every edge, while the architecture is open."""
         for cell, names in zip(self.cells(), self.of_cells(architecture), strict=True):
             cell.choose(names)
 

@@ -34,7 +34,7 @@ def edges(nodes: int) -> list[tuple[int, int]]:
 
 
 def live(architecture: Architecture, nodes: int) -> Architecture:
-    """The same with nothing on every edge that starts in a node without input: it would carry no more than a constant."""
+    """The architecture with `NONE` on every edge from a node that has no input: such an edge would carry a constant only."""
     found = list(architecture)
     fed = [True] + [False] * nodes
     for edge, (source, node) in enumerate(edges(nodes)):
@@ -87,11 +87,11 @@ class Cell(Block):
         self._candidates([(name,) for name in architecture], where)
 
     def open(self, candidates: Sequence[str], where: str) -> None:
-        """Give every edge fresh operations of these names, to choose from."""
+        """Put a new operation of each of these names on every edge, to choose from."""
         self._candidates([tuple(candidates)] * len(self.wires), where)
 
     def settle(self, architecture: Architecture) -> None:
-        """Drop every operation but these, one an edge."""
+        """Keep one operation an edge, and drop the others."""
         self.choose(architecture)
         for held, name in zip(self.operations, self.chosen, strict=True):
             assert isinstance(held, nn.ModuleDict)
@@ -101,7 +101,7 @@ class Cell(Block):
                 held[NONE] = operation(NONE, self.width, self.heads, "")
 
     def choose(self, architecture: Architecture, marks: Sequence[Tensor] | None = None) -> None:
-        """Say which operations run from now on."""
+        """Set the operation that runs on every edge."""
         architecture = live(architecture, self.nodes)
         if architecture != self.chosen:
             self._plans.clear()

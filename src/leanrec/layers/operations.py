@@ -32,7 +32,7 @@ EPS = 1e-5
 
 
 class Operation(nn.Module, ABC):
-    """What happens on an edge; like a block without the residual sum."""
+    """The operation of an edge of a cell: like a `Block`, without the residual sum."""
 
     @abstractmethod
     def forward(self, x: Tensor, ctx: Context, have: Steps, want: Steps) -> Tensor:

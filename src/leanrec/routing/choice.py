@@ -22,8 +22,8 @@ class PricedChoice(RouteChoice):
         router: Scores the routes.
         routes: K.
         longest: Longest history that is read.
-        budget: Mean cost when none is asked for; see `Budget`.
-        mean: Over what; see `CostTable`.
+        budget: Default mean cost; see `Budget`.
+        mean: What a mean cost is taken over; see `CostTable`.
     """
 
     def __init__(self, router: Router, routes: int, longest: int, budget: Budget, mean: Mean) -> None:

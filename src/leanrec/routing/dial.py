@@ -21,15 +21,16 @@ from leanrec.core.recommender import HeldOut
 from leanrec.core.types import FULL, Route
 
 Budget = Annotated[float, msgspec.Meta(ge=0, lt=1)] | Literal["auto"]
-"""Mean cost when none is asked for, as a share of the whole model's FLOPs. 0 takes the router's favourite route, "auto" `AUTO` of
+"""Default mean cost, as a share of the whole model's FLOPs. 0 takes the router's favourite route, "auto" `AUTO` of
 the way from the cheapest route to the whole model: where the head of a large catalogue makes the cheapest route dear, a fixed
 share would send everybody there."""
 AUTO = 0.3
 KNOTS = 129
-HALVINGS = 60
+"""Budgets whose prices are solved; those between are interpolated."""
+_HALVINGS = 60
 
 Mean = Literal["total", "request"]
-"""What a budget is a mean of; see `CostTable`."""
+"""What a mean cost is taken over: all FLOPs, or each request's share; see `CostTable`."""
 
 
 class CostTable(nn.Module):
@@ -73,7 +74,7 @@ class CostTable(nn.Module):
         return self.every[lengths.clamp(max=len(self.every) - 1)]
 
     def _spread(self) -> None:
-        """Look every length up once, so that no request has to."""
+        """Interpolate for every length beforehand, so that a request only looks its cost up."""
         self.every.copy_(self._between(self.table, torch.arange(len(self.every), device=self.table.device)))
 
     def _between(self, table: Tensor, lengths: Tensor) -> Tensor:
@@ -110,7 +111,7 @@ class Dial(nn.Module):
         self.budgets.copy_(torch.linspace(least, most, KNOTS, dtype=torch.float64))
         for knot, budget in enumerate(self.budgets.tolist()):
             low, high = -bound, bound
-            for _ in range(HALVINGS):
+            for _ in range(_HALVINGS):
                 middle = (low + high) / 2
                 low, high = (middle, high) if mean_cost(scores, costs, middle) > budget else (low, middle)
             self.prices[knot] = high

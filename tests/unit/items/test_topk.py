@@ -50,7 +50,7 @@ def test_equals_sorting_the_catalogue(data: st.DataObject, items: int, users: in
     if data.draw(st.booleans()):
         exclude = torch.randint(0, items + 1, (users, data.draw(st.integers(1, 2 * items))))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(topk, "SCORES_AT_ONCE", elements)
+        patch.setattr(topk, "SCORES_PER_CHUNK", elements)
         patch.setattr(bfloat16, "native", lambda device: False)
         check(hidden, table, k, exclude)
 
@@ -91,7 +91,7 @@ def test_the_screen_is_sure_of_clear_cases_and_doubts_close_ones() -> None:
 def test_products_of_the_screen_have_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program is compiled and kept for every shape; batches of a server have every size."""
     monkeypatch.setattr(bfloat16, "native", lambda device: True)
-    monkeypatch.setattr(topk, "SCORES_AT_ONCE", 40 * topk.FEWEST_ITEMS)
+    monkeypatch.setattr(topk, "SCORES_PER_CHUNK", 40 * topk.FEWEST_ITEMS)
     product, shapes = torch.mm, set()
 
     def watched(left: Tensor, right: Tensor, **more: Tensor) -> Tensor:
