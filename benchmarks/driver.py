@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,11 +149,12 @@ class Driver:
         started = self.clock()
         try:
             found = rows_of()
-        except LeanrecError as error:
-            self.tell(
-                f"{'left out' if isinstance(error, NotHere) else 'failed'}: {'; '.join(names)}: {one_line(error)}"
-            )
-            outcome.failed |= dict.fromkeys(names, str(error))
+        except Exception as error:  # the others of a queue are measured all the same
+            if not isinstance(error, LeanrecError):
+                traceback.print_exc()
+            how = "left out" if isinstance(error, NotHere) else "failed"
+            self.tell(f"{how}: {'; '.join(names)}: {one_line(error)}")
+            outcome.failed |= dict.fromkeys(names, str(error) or type(error).__name__)
             return False
         each = (self.clock() - started) / len(group)
         found += [_took(unit, each) for unit in group]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -77,16 +79,27 @@ def command_rows(case: Commands, name: str, fill: Fill) -> list[Row]:
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     what = f"{case.name}: {name} ({one_line(shlex.join(words))})"
     try:
-        done = subprocess.run(
-            words, stdout=subprocess.PIPE, env=environment, text=True, timeout=asked.timeout, check=False, cwd=ROOT
-        )
+        status, text = _output(words, environment, asked.timeout)
     except subprocess.TimeoutExpired as error:
         raise ConfigError(f"expected figures within {asked.timeout:g} s from {what}, got none by then") from error
     except OSError as error:
         raise ConfigError(f"cannot run {what}: {error.strerror}") from error
-    if done.returncode:
-        raise ConfigError(f"expected {what} to end with 0, got {done.returncode}; its errors are above")
-    return read_lines(case, name, done.stdout, what)
+    if status:
+        raise ConfigError(f"expected {what} to end with 0, got {status}; its errors are above")
+    return read_lines(case, name, text, what)
+
+
+def _output(words: Sequence[str], environment: Mapping[str, str], timeout: float) -> tuple[int, str]:
+    """Exit status and output of a command, in a session of its own: what it has started ends with it, whatever happens."""
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, env=environment, text=True, cwd=ROOT, start_new_session=True
+    ) as process:
+        try:
+            text, _ = process.communicate(timeout=timeout)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, text
 
 
 def read_lines(case: Commands, name: str, text: str, what: str) -> list[Row]:

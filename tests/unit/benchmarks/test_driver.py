@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from benchmarks import rows
+from benchmarks import driver, rows
 from benchmarks.__main__ import main
 from benchmarks.cases import parse_case
 from benchmarks.driver import Driver, Outcome, Places
@@ -139,6 +139,20 @@ def test_without_time_nothing_is_started(tmp_path: Path) -> None:
     outcome = run(tmp_path, case_of(), hours=0.0)
     assert outcome.measured == [] and len(outcome.not_started) == 8
     assert not (tmp_path / "work").exists()
+
+
+def test_a_fault_in_one_model_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(trained: object, name: str) -> list[rows.Row]:
+        if name == "routed":
+            raise RuntimeError("no memory")
+        return [rows.Row(case="tiny", variant=name, metric="ndcg@10", value=0.1)]
+
+    monkeypatch.setattr(driver, "quality_rows", fault)
+    monkeypatch.setattr(driver, "time_rows", lambda trained, names: [])
+    outcome = run(tmp_path, case_of())
+    assert outcome.failed == {"tiny: routed, seed 0": "no memory"}
+    assert "tiny: chosen, seed 0" in outcome.measured
+    assert outcome.not_started == ["tiny: small, seed 0", "tiny: routed, seed 0, time", "tiny: small, seed 0, time"]
 
 
 def test_a_variant_that_there_is_not(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
@@ -64,6 +65,22 @@ def test_a_command_that_fails_leaves_no_row(
     with pytest.raises(ConfigError, match=message):
         raise ConfigError(why)
     assert not (tmp_path / "results" / "commands.csv").exists()
+
+
+def test_what_a_command_has_started_ends_with_it(tmp_path: Path) -> None:
+    script = tmp_path / "start.py"
+    script.write_text(
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], stdout=subprocess.DEVNULL)\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\n"
+    )
+    run(case_of(FIGURES, code=f"exec(open({str(script)!r}).read())"), tmp_path)
+    stat = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
+    for _ in range(200):
+        if not stat.exists() or stat.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{stat.parent} is still there")
 
 
 def test_a_command_that_changed_is_stale(tmp_path: Path) -> None:
