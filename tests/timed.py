@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 
 from leanrec.backbones import backbones
 from leanrec.core.context import Context, Steps
+from leanrec.core.pricing import Pricing
 from leanrec.core.ranges import Few
-from leanrec.core.recommender import Recommender
-from leanrec.core.types import TIME, Batch
+from leanrec.core.recommender import HeldOut, Recommender, RouteChoice
+from leanrec.core.types import TIME, Batch, Route
 from leanrec.layers.transformer import Transformer, TransformerConfig
-from toys import random_batch
+from toys import random_batch, randomise
 
 DAY = 86_400
 
@@ -54,6 +56,31 @@ class Timed(Transformer):
         return super().positions(ctx, have) + F.embedding(bucket, self.ages[:, : ctx.width])
 
 
+class BySpan(RouteChoice):
+    """Users whose history spans up to 100 days take the first block alone."""
+
+    def all_routes(self) -> tuple[Route, ...]:
+        return (Route(layers=(0,)), Route())
+
+    def decide(self, model: Recommender, batch: Batch) -> Tensor:
+        times = batch.context[TIME]
+        days = (times.gather(1, batch.last[:, None]) - times[:, :1]) / DAY
+        return torch.cat([(days <= 100).float(), torch.full_like(days, 0.5)], 1)
+
+    def routes(self, model: Recommender, batch: Batch, budget: float | None) -> list[Route]:
+        return self.pricing().choose(self.decide(model, batch).numpy(), batch.lengths.numpy(), budget)
+
+    def pricing(self) -> Pricing:
+        costs = np.zeros((CONFIG.max_length + 1, 2), np.float32)
+        return Pricing(self.all_routes(), costs, np.array([0.5, 1.0]), np.zeros(2), 0.0)
+
+    def budgets(self) -> tuple[float, float]:
+        return 0.5, 1.0
+
+    def calibrate(self, model: Recommender, held_out: HeldOut) -> None:
+        pass
+
+
 CONFIG = TimedConfig(width=12, layers=2, heads=2, max_length=10, std=0.5)
 
 
@@ -64,15 +91,18 @@ def timed_batch(items: int, lengths: Sequence[int], targets: bool = True) -> Bat
     return replace(batch, targets=batch.targets if targets else None, context={TIME: times})
 
 
-def timed_model(items: int) -> Recommender:
-    return Recommender(
+def timed_model(items: int, routed: bool = False) -> Recommender:
+    """A model in eval mode, away from its neutral start."""
+    found = Recommender(
         Timed(CONFIG, items), lambda model, batch, states, targets: {"nll": model.items.nll(states, targets)}
     )
+    found.choice = BySpan() if routed else None
+    randomise(found)
+    return found.eval()
 
 
-@pytest.fixture
-def timed(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name under which it is registered for one test."""
+def registered(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name under which the backbone is known until the end of a test."""
     backbones.discover()
     monkeypatch.setattr(backbones, "_entries", dict(vars(backbones)["_entries"]))
     backbones.register("timed", TimedConfig)(Timed)

@@ -42,6 +42,7 @@ from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL, Batch, Route
 from leanrec.cost.count import flops_per_user
 from leanrec.cost.latency import measure
+from leanrec.engine.batches import Histories
 from leanrec.engine.engine import Engine
 from leanrec.engine.export_runner import open_export
 from leanrec.engine.memories import Memories
@@ -136,7 +137,7 @@ def batch(options: argparse.Namespace) -> list[dict[str, Any]]:
         return len(model.items.score(states).topk(10).indices)
 
     def served(runner: TorchRunner) -> int:
-        return len(runner.best(runner.states(items, lengths, FULL), 10, None, None)[0])
+        return len(runner.best(runner.states(Histories(items, lengths), FULL), 10, None, None)[0])
 
     squares = {dtype: torch.ones(options.square, options.square, dtype=getattr(torch, dtype)) for dtype in runners}
     calls: dict[str, Callable[[], int]] = {"eager": eager}

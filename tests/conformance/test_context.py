@@ -16,17 +16,16 @@ from leanrec.core.types import TIME, Batch, Route
 from leanrec.cost.count import flops_per_user
 from leanrec.data.batches import BatchLimits, TrainingData, ask, everyone, questions
 from leanrec.data.split import Split
+from leanrec.export.program import parts
 from timed import CONFIG, DAY, Timed, timed_batch, timed_model
-from toys import chain_store, randomise
+from toys import chain_store
 
 ITEMS = 40
 
 
 @pytest.fixture
 def model() -> Recommender:
-    found = timed_model(ITEMS).eval()
-    randomise(found)
-    return found
+    return timed_model(ITEMS)
 
 
 def aged(batch: Batch, days: int) -> Batch:
@@ -73,6 +72,11 @@ def test_users_on_routes_of_their_own_keep_their_times(model: Recommender) -> No
 def test_an_event_is_never_answered_by_one_step(model: Recommender) -> None:
     assert stepping.memories(model.backbone) is None
     assert flops_per_user(model, 10) > 0
+
+
+def test_every_graph_of_histories_reads_times_by_name() -> None:
+    found = {part.name: part.inputs for part in parts(timed_model(ITEMS, routed=True), sessions=True)}
+    assert found == dict.fromkeys(("router", "encoder-l0", "encoder-full"), ("items", "lengths", "time"))
 
 
 def test_training_and_evaluation_read_the_times_of_the_store(tmp_path: Path) -> None:

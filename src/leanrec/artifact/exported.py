@@ -154,6 +154,11 @@ class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     loss: Loss | None = None
     files: dict[str, FileRef] = {}
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What the model reads of every event beside its item: further inputs [B, T] of all parts that take `HISTORY`."""
+        return self.inputs.get(self.plan[0].part, ())[len(HISTORY) :] if self.plan else ()
+
     def parts(self) -> set[str]:
         """The files of all parts."""
         graphs = {name for plan in self.plan for name in (plan.part, plan.remember, plan.step)}

@@ -212,6 +212,10 @@ def bench_command(
 def recommend_command(
     run: Annotated[Path, typer.Argument(help="A run or an export.")],
     history: Annotated[str | None, typer.Option(help="Item keys of one user, oldest first: KEY,KEY,...")] = None,
+    times: Annotated[
+        str | None,
+        typer.Option(help="When these events happened, in seconds since 1970, for a model that reads times."),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="A store: recommend to all its users.")] = None,
     out: Annotated[Path | None, typer.Option(help="Parquet to write, with --data.")] = None,
     k: Annotated[int, typer.Option("-k", help="Items for each user.", min=1)] = 10,
@@ -228,10 +232,16 @@ def recommend_command(
     """
     if (history is None) == (data is None) or (data is None) != (out is None):
         raise ConfigError("expected either --history KEY,KEY,... or both --data DATA and --out FILE.parquet")
+    if times is not None and history is None:
+        raise ConfigError(
+            "expected --times beside --history only, got it with --data, whose times are read from the store"
+        )
     opened = tasks.open_answering(run, trust)
     if history is not None:
         tasks.checked_budget(budget, opened.engine.budgets is not None)
-        answer = opened.engine.recommend([results.keys(history)], k, exclude_seen=exclude_seen, budget=budget)[0]
+        answer = opened.engine.recommend([results.events(history, times)], k, exclude_seen=exclude_seen, budget=budget)[
+            0
+        ]
         for key in answer.unknown:
             note(f"warning: unknown item {key!r} skipped")
         result = results.plain(answer)

@@ -18,6 +18,7 @@ from leanrec.cli.output import note, print_table
 from leanrec.core.errors import ConfigError
 from leanrec.data.simulate import ceiling
 from leanrec.data.store import Store, write_parquet
+from leanrec.engine.events import Event
 from leanrec.evaluate.metrics import CUTOFFS, intervals, summarise
 from leanrec.evaluate.patterns import decided, information, keep_rates
 from leanrec.formats import format_names
@@ -29,6 +30,23 @@ from leanrec.tasks.words import human, megabytes
 def keys(text: str) -> list[str]:
     """Item keys of a comma-separated list; quotes keep commas inside a key."""
     return next(csv.reader(io.StringIO(text), skipinitialspace=True), [])
+
+
+def events(history: str, times: str | None) -> list[str | Event]:
+    """Events of comma-separated item keys and, if they are given, of as many times.
+
+    Raises:
+        ConfigError: There are not as many times, or one is no number of seconds.
+    """
+    items = keys(history)
+    if times is None:
+        return [*items]
+    seconds = [part.strip() for part in times.split(",")]
+    if len(seconds) != len(items) or not all(part.isascii() and part.isdigit() and len(part) <= 11 for part in seconds):
+        raise ConfigError(
+            f"expected --times as {len(items)} numbers of seconds, one for each item of --history, got {times[:60]!r}"
+        )
+    return [Event(item, int(time)) for item, time in zip(items, seconds, strict=True)]
 
 
 def whole_numbers(option: str, text: str) -> list[int]:

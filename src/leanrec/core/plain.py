@@ -12,6 +12,8 @@ PAD = 0
 MASK = -1
 TIME = "time"
 """Name of the column of a history that holds when its events happened: int64, seconds since 1970."""
+LAST_SECOND = 10**11
+"""Larger times are no seconds: this is the year 5138, and in milliseconds it was 1973."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,19 @@ class Served(Protocol):
     """What is measured: something that answers whole requests, as a server would."""
 
     def recommend_ids(
-        self, histories: Sequence[np.ndarray], k: int, exclude: np.ndarray | None = None, budget: float | None = None
+        self,
+        histories: Sequence[np.ndarray],
+        k: int,
+        exclude: np.ndarray | None = None,
+        budget: float | None = None,
+        context: Mapping[str, Sequence[np.ndarray]] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
-        """The k best items of each history: ids and scores [B, k], and the routes taken."""
+        """The k best items of each history, with what else is read of it: ids and scores [B, k], and the routes taken."""
+        ...
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What it reads of a history beside items."""
         ...
 
     @property
@@ -129,7 +139,9 @@ def _requests(histories: Sequence[np.ndarray], batch: int) -> Iterator[list[np.n
 
 def _caller(engine: Served, requests: Iterator[list[np.ndarray]], k: int, budget: float | None) -> Callable[[], int]:
     def call() -> int:
-        return len(engine.recommend_ids(next(requests), k, budget=budget)[0])
+        histories = next(requests)
+        context = {name: [np.zeros(len(history), np.int64) for history in histories] for name in engine.reads}
+        return len(engine.recommend_ids(histories, k, budget=budget, context=context)[0])
 
     return call
 

@@ -29,7 +29,7 @@ from leanrec.core.errors import DataError
 from leanrec.core.folder import CheckedFolder
 from leanrec.core.forks import check_forked
 from leanrec.core.parquet import check_size, check_text
-from leanrec.core.plain import TIME
+from leanrec.core.plain import LAST_SECOND, TIME
 from leanrec.core.ranges import Whole
 from leanrec.core.writing import put, reported, scratch, written
 
@@ -48,8 +48,6 @@ _LARGEST_META = 64 * 2**20
 """Bytes of store.json."""
 _CHUNK = 2**20
 """Numbers of an array that are checked at once."""
-_SECONDS = 10**11
-"""Larger times are no seconds: the year 5138, or 1973 in milliseconds."""
 
 
 class StoreMeta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,7 +125,7 @@ class Store:
                 f"expected a store with times for a model that reads {TIME}, got none in {self.path}; import the log with "
                 "its time column, or take a backbone that does not read it"
             )
-        if self._newest >= _SECONDS:
+        if self._newest > LAST_SECOND:
             raise DataError(
                 f"expected times in seconds since 1970 for a model that reads {TIME}, got {self._newest} in {self.path}; "
                 "divide the times of the log, and import it again"
@@ -168,6 +166,20 @@ class Store:
     def history(self, user: int) -> np.ndarray:
         """int32, all items of a user, oldest first."""
         return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def histories(
+        self, start: np.ndarray, end: np.ndarray, reads: Iterable[str] = ()
+    ) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
+        """Items of events from ``start`` to ``end`` (int64 [B] each), and what else is read of them, as an engine takes them.
+
+        Raises:
+            DataError: The store does not have what is read.
+        """
+
+        def cut(column: np.ndarray) -> list[np.ndarray]:
+            return [column[first:last] for first, last in zip(start.tolist(), end.tolist(), strict=True)]
+
+        return cut(self.items), {name: cut(column) for name, column in self.columns(reads).items()}
 
     @classmethod
     def open(cls, path: Path | str) -> Store:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from leanrec.engine.answers import Recommendation
 
@@ -32,12 +32,14 @@ class Asked:
         unknown: Keys of the history that the catalogue does not have.
         gone: Ids that may not be recommended.
         terms: Shared with others.
+        context: What else the model reads of these events, by name: a value for each of ``ids``.
     """
 
     ids: list[int]
     unknown: list[str]
     gone: list[int]
     terms: Terms
+    context: Mapping[str, list[int]] = field(default_factory=dict[str, list[int]])
 
 
 def together(asked: Sequence[Asked]) -> Iterator[tuple[Terms, list[int]]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,23 +22,59 @@ LONG = 256
 FIRST = np.zeros(1, np.int64)
 
 
+Columns = Mapping[str, Sequence[np.ndarray]]
+"""What else is read of the events of B users, by name: an array [S] of each, as long as its history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """Histories of B users as arrays; what `core.types.Batch` is to torch.
+
+    Attributes:
+        items: int64 [B, T], right-padded with 0.
+        lengths: int64 [B].
+        context: int64 [B, T] each, what else the model reads of the events, by name.
+    """
+
+    items: np.ndarray
+    lengths: np.ndarray
+    context: Mapping[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def rows(self, index: np.ndarray | slice) -> Histories:
+        """Those of some users, int64 [B'] or a slice, cut to the longest of them."""
+        lengths = self.lengths[index]
+        longest = int(lengths.max())
+        columns = {name: column[index, :longest] for name, column in self.context.items()}
+        return Histories(self.items[index, :longest], lengths, columns)
+
+
 def by_length(
-    histories: Sequence[np.ndarray], most: int, apart: bool = True, worth: int = WORTH_A_BATCH
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    histories: Sequence[np.ndarray],
+    most: int,
+    apart: bool = True,
+    context: Columns | None = None,
+    worth: int = WORTH_A_BATCH,
+) -> Iterator[tuple[np.ndarray, Histories]]:
     """Batches of histories, those of like length together where that is worth a batch more.
 
     Args:
         histories: Item ids [S] of B users, oldest first.
         most: Longest history that is read; longer ones are cut to their newest events.
         apart: Whether long and short histories may run apart.
+        context: What else is read of the events.
         worth: Steps of padding that one more batch must save.
 
     Yields:
-        Rows int64 [B'], items int64 [B', T], lengths int64 [B'].
+        Rows int64 [B'], and the histories of these users.
     """
+    columns = (context or {}).items()
     if len(histories) == 1:
         history = histories[0][-most:]
-        yield FIRST, history.astype(np.int64)[None], np.array([len(history)])
+        read = {name: column[0][-most:].astype(np.int64)[None] for name, column in columns}
+        yield FIRST, Histories(history.astype(np.int64)[None], np.array([len(history)]), read)
         return
     cut = [history[-most:] for history in histories]
     lengths = np.array([len(history) for history in cut])
@@ -47,7 +84,8 @@ def by_length(
         short = int(np.searchsorted(lengths[order], longest // 2, side="right"))
         saved = short * (longest - lengths[order[short - 1]])
         rows = order[short if apart and saved >= worth else 0 :]
-        yield rows, padded([cut[row] for row in rows]), lengths[rows]
+        read = {name: padded([column[row][-most:] for row in rows]) for name, column in columns}
+        yield rows, Histories(padded([cut[row] for row in rows]), lengths[rows], read)
         order = order[: len(order) - len(rows)]
 
 

@@ -12,7 +12,8 @@ from leanrec.core.plain import PAD, Catalog, Route
 from leanrec.core.processors import processors
 from leanrec.engine.answers import Recommendation, ScoredItem
 from leanrec.engine.asking import Asked, Terms, in_request_order, together
-from leanrec.engine.batches import by_length, left_out
+from leanrec.engine.batches import Columns, by_length, left_out
+from leanrec.engine.events import AnyEvent, keys_and_columns
 from leanrec.engine.keys import Keys
 from leanrec.engine.runner import Runner
 from leanrec.engine.threads import alone, on_threads
@@ -61,13 +62,18 @@ class Engine:
         return self.runner.num_items
 
     @property
+    def reads(self) -> frozenset[str]:
+        """What the model reads of every event beside its item; see `Backbone.reads`."""
+        return self.runner.reads
+
+    @property
     def budgets(self) -> tuple[float, float, float] | None:
         """The least, the usual and the largest mean cost that can be asked for; None where there is one route."""
         return None if self.runner.pricing is None else self.runner.pricing.span()
 
     def recommend(
         self,
-        histories: Sequence[Sequence[str]],
+        histories: Sequence[Sequence[AnyEvent]],
         k: int = 10,
         *,
         exclude_seen: bool = False,
@@ -78,7 +84,8 @@ class Engine:
         """The best items to follow each history.
 
         Args:
-            histories: Item keys of each user, oldest first; unknown ones are skipped, and the model reads the newest it can.
+            histories: Events of each user, oldest first: item keys, or items with their times (`Event`) for a model that reads
+                these. Unknown items are skipped, and the model reads the newest events it can.
             k: Items wanted per user.
             exclude_seen: Leave out every item of the user's whole history.
             allow: If given, only these items may be recommended. Keys that the catalogue does not have mean nothing.
@@ -86,7 +93,7 @@ class Engine:
             budget: Mean cost wanted, as a share of the full model's FLOPs, for models with a choice of routes.
 
         Raises:
-            ServeError: A history is empty or has no known item, or k, budget or allow cannot be met.
+            ServeError: A history is empty, has no known item or lacks what the model reads, or k, budget or allow cannot be met.
         """
         return self.answers(
             self.ask(histories, k, exclude_seen=exclude_seen, allow=allow, deny=deny, budget=budget),
@@ -94,7 +101,7 @@ class Engine:
 
     def ask(
         self,
-        histories: Sequence[Sequence[str]],
+        histories: Sequence[Sequence[AnyEvent]],
         k: int = 10,
         *,
         exclude_seen: bool = False,
@@ -108,13 +115,14 @@ class Engine:
         With ``suggest``, an error about unknown keys names similar ones, which takes some milliseconds to find.
         """
         self.check(k, budget)
-        known, unknown = self.keys.read(histories, suggest)
+        keys, columns = keys_and_columns(histories, self.reads)
+        known, unknown = self.keys.read(keys, suggest)
         denied = sorted(self.keys.some(deny)) if deny else []
         allowed = tuple(sorted(self.keys.allowed(allow, suggest) - set(denied))) if allow is not None else None
         terms = Terms(k, budget, allowed)
         return [
-            Asked(ids, missing, [*ids, *denied] if exclude_seen else denied, terms)
-            for ids, missing in zip(known, unknown, strict=True)
+            Asked(ids, missing, [*ids, *denied] if exclude_seen else denied, terms, self.keys.columns(history, read))
+            for ids, missing, history, read in zip(known, unknown, keys, columns, strict=True)
         ]
 
     def answers(self, asked: Sequence[Asked]) -> list[Recommendation]:
@@ -126,14 +134,20 @@ class Engine:
         allowed = None if terms.allowed is None else np.array(terms.allowed, np.int64)
         exclude = [one.gone for one in asked] if any(one.gone for one in asked) else None
         histories = [np.array(one.ids) for one in asked]
-        ids, scores, routes = self._spread(histories, terms.k, exclude, allowed, terms.budget)
+        context = {name: [np.array(one.context[name]) for one in asked] for name in self.reads}
+        ids, scores, routes = self._spread(histories, terms.k, exclude, allowed, terms.budget, context)
         return [
             self._answer(best, score, route, one.unknown)
             for best, score, route, one in zip(ids.tolist(), scores.tolist(), routes, asked, strict=True)
         ]
 
     def recommend_ids(
-        self, histories: Sequence[np.ndarray], k: int, exclude: Excluded | None = None, budget: float | None = None
+        self,
+        histories: Sequence[np.ndarray],
+        k: int,
+        exclude: Excluded | None = None,
+        budget: float | None = None,
+        context: Columns | None = None,
     ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
         """The best items by id, for many users.
 
@@ -142,16 +156,23 @@ class Engine:
             k: Items wanted per user.
             exclude: Item ids [S] of each of the B users that may not be recommended; 0 is none.
             budget: Mean cost wanted, as a share of the full model's FLOPs.
+            context: What the model ``reads`` beside items, by name: [S] of each of the B users.
 
         Returns:
             Item ids int64 and scores float32, both [B, k], best first, and the B routes. Where too few items remain the
             score is -inf.
 
         Raises:
-            ServeError: k or budget cannot be met.
+            ServeError: k or budget cannot be met, or something that the model reads is missing.
         """
         self.check(k, budget)
-        return self._spread(histories, k, exclude, None, budget)
+        given = context or {}
+        missing = sorted(self.reads - given.keys())
+        if missing:
+            raise ServeError(
+                f"expected the {' and '.join(missing)} of all events, which the model reads, got item ids alone"
+            )
+        return self._spread(histories, k, exclude, None, budget, {name: given[name] for name in self.reads})
 
     @alone()
     def answer(self, states: Any, route: Route, asked: Asked, seen: Sequence[int] = ()) -> Recommendation:
@@ -169,14 +190,16 @@ class Engine:
         exclude: Excluded | None,
         allowed: np.ndarray | None,
         budget: float | None,
+        context: Columns,
     ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
         """As `recommend_ids`. Many users are cut into parts of like length, the longest first, which threads take in turn."""
         if len(histories) <= self.per_thread:
-            return self._best(histories, k, exclude, allowed, budget)
+            return self._best(histories, k, exclude, allowed, budget, context)
 
         def best(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Route]]:
             gone = None if exclude is None else [exclude[row] for row in rows]
-            return self._best([histories[row] for row in rows], k, gone, allowed, budget)
+            read = {name: [column[row] for row in rows] for name, column in context.items()}
+            return self._best([histories[row] for row in rows], k, gone, allowed, budget, read)
 
         lengths = np.array([min(len(history), self.runner.max_length) for history in histories])
         order = np.argsort(-lengths, kind="stable")
@@ -195,14 +218,15 @@ class Engine:
         exclude: Excluded | None,
         allowed: np.ndarray | None,
         budget: float | None,
+        context: Columns,
     ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
         """As `recommend_ids`, on this thread."""
         ids = np.full((len(histories), k), PAD, np.int64)
         scores = np.full((len(histories), k), -np.inf, np.float32)
         taken = [Route()] * len(histories)
-        for rows, items, lengths in by_length(histories, self.runner.max_length, self.length_batching):
-            routes = self.runner.routes(items, lengths, budget)
-            for members, own, states in self.runner.by_route(items, lengths, routes, budget):
+        for rows, batch in by_length(histories, self.runner.max_length, self.length_batching, context):
+            routes = self.runner.routes(batch, budget)
+            for members, own, states in self.runner.by_route(batch, routes, budget):
                 at = rows[members]
                 for row, route in zip(at.tolist(), own, strict=True):
                     taken[row] = route

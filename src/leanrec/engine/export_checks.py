@@ -13,13 +13,12 @@ from leanrec.artifact.exported import HISTORY, ROUTING, STATES, STEP, WEIGHTS, C
 from leanrec.artifact.tensors import Stored, not_finite, read_header
 from leanrec.artifact.weights import SCALE
 from leanrec.core.errors import ArtifactError, ConfigError, one_line
-from leanrec.core.plain import Route
+from leanrec.core.plain import TIME, Route
 from leanrec.formats.base import Format, Shape, Signature
 
 _CENTROIDS = 256
 _WINDOWS = 2**16
 """Most rows of all windows of a user's memories."""
-_HISTORIES: dict[str, Shape] = dict(zip(HISTORY, ((None, None), (None,)), strict=True))
 _STEPS: dict[str, Shape] = dict.fromkeys(STEP, (None,))
 
 
@@ -126,14 +125,24 @@ def _check_parts(exported: Exported, folder: Path, form: Format, header: Mapping
     places = {(stored.start, stored.bytes) for stored in header.values()}
     found = {name: form.inspect(folder / name, places) for name in sorted(exported.parts())}
     for plan in exported.plan:
-        _fits(exported, found, plan.part, _HISTORIES, ((None, plan.width),))
+        _fits(exported, found, plan.part, _histories(exported), ((None, plan.width),))
         if plan.step:
             _check_steps(exported, plan, found)
     if exported.router:
-        _fits(exported, found, exported.router, _HISTORIES, ((None, len(exported.plan)),))
+        _fits(exported, found, exported.router, _histories(exported), ((None, len(exported.plan)),))
     if exported.scores:
         (states,) = STATES
         _fits(exported, found, exported.scores, {states: (None, exported.channels)}, ((None, exported.data.items),))
+
+
+def _histories(exported: Exported) -> dict[str, Shape]:
+    """Inputs of the parts that read histories."""
+    if exported.reads not in ((), (TIME,)):
+        raise ValueError(
+            f"expected parts that read {TIME} or nothing beside items, got {one_line(', '.join(exported.reads))}"
+        )
+    shapes: tuple[Shape, ...] = ((None, None), (None,), *[(None, None)] * len(exported.reads))
+    return dict(zip((*HISTORY, *exported.reads), shapes, strict=True))
 
 
 def _check_steps(exported: Exported, plan: RoutePlan, found: Mapping[str, Signature | None]) -> None:
@@ -151,7 +160,7 @@ def _check_steps(exported: Exported, plan: RoutePlan, found: Mapping[str, Signat
     read: list[Shape] = [(None, near * width)] * (near > 0)
     read += [(None, memory.heads, exported.max_length, width // memory.heads) for memory in whole]
     states, inputs = (None, plan.width), _STEPS | {f"read{i}": shape for i, shape in enumerate(read)}
-    _fits(exported, found, plan.remember, _HISTORIES, (states, *[(None, None, width)] * count))
+    _fits(exported, found, plan.remember, _histories(exported), (states, *[(None, None, width)] * count))
     _fits(exported, found, plan.step, inputs, (states, (None, count * width)))
 
 

@@ -15,6 +15,7 @@ from leanrec.core.errors import ArtifactError, ConfigError
 from leanrec.core.grouping import grouped
 from leanrec.core.plain import PAD, Route
 from leanrec.core.pricing import Pricing
+from leanrec.engine.batches import Histories
 from leanrec.engine.codes import CodedItems
 from leanrec.engine.engine import Engine
 from leanrec.engine.export_checks import check_export
@@ -46,6 +47,7 @@ class ExportRunner(StepRunner):
     ) -> None:
         weights = read_weights(folder / WEIGHTS)
         self.num_items, self.max_length = exported.data.items, exported.max_length
+        self.reads = frozenset(exported.reads)
         self.exported, self._opened, self._lock = exported, dict[str, Runnable](), threading.Lock()
         self._steps = max(1, at_once // exported.channels)
         self._open = form.open(folder, expand)
@@ -78,42 +80,43 @@ class ExportRunner(StepRunner):
         for name in self.exported.parts():
             self.part(name)
 
-    def routes(self, items: np.ndarray, lengths: np.ndarray, budget: float | None) -> Sequence[Route]:
+    def routes(self, histories: Histories, budget: float | None) -> Sequence[Route]:
         if self.pricing is None:
-            return [self._only or Route()] * len(items)
-        scores = self._read(self.exported.router, items, lengths, len(self._plan))
-        return self.pricing.choose(scores, lengths, budget)
+            return [self._only or Route()] * len(histories)
+        scores = self._read(self.exported.router, histories, len(self._plan))
+        return self.pricing.choose(scores, histories.lengths, budget)
 
-    def states(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> np.ndarray:
+    def states(self, histories: Histories, route: Route) -> np.ndarray:
         plan = self._plan[route]
-        return self._read(plan.part, items, lengths, plan.width)
+        return self._read(plan.part, histories, plan.width)
 
-    def _read(self, name: str, items: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
-        """The first output [B, w] of a part that reads histories [B, T], some users at a time.
+    def _read(self, name: str, histories: Histories, width: int) -> np.ndarray:
+        """The first output [B, w] of a part that reads histories, some users at a time.
 
         Raises:
             ArtifactError: It has another shape.
         """
-        part, users = self.part(name), max(1, self._steps // items.shape[1])
-        inputs = self._inputs(name, items, lengths)
-        found = [part(*(array[at : at + users] for array in inputs))[0] for at in range(0, len(items), users)]
+        part, users = self.part(name), max(1, self._steps // histories.items.shape[1])
+        inputs = self._inputs(name, histories)
+        found = [part(*(array[at : at + users] for array in inputs))[0] for at in range(0, len(histories), users)]
         whole = found[0] if len(found) == 1 else np.concatenate(found)
-        if whole.shape != (len(items), width):
-            raise ArtifactError(f"expected {[len(items), width]} of {name}, got {list(whole.shape)}; export again")
+        if whole.shape != (len(histories), width):
+            raise ArtifactError(f"expected {[len(histories), width]} of {name}, got {list(whole.shape)}; export again")
         return whole
 
-    def _inputs(self, name: str, items: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    def _inputs(self, name: str, histories: Histories) -> list[np.ndarray]:
         """What a part that reads histories takes, in its order."""
-        given = dict(zip(HISTORY, (items, lengths), strict=True))
+        given = dict(zip(HISTORY, (histories.items, histories.lengths), strict=True)) | dict(histories.context)
         return [given[column] for column in self.exported.inputs[name]]
 
     def by_route(
-        self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route], budget: float | None
+        self, histories: Histories, routes: Sequence[Route], budget: float | None
     ) -> Iterator[tuple[np.ndarray | slice, Sequence[Route], np.ndarray]]:
         for group in grouped(routes):
-            rows = slice(None) if group.rows is None else group.rows
-            own, longest = lengths[rows], None if group.rows is None else lengths[rows].max()
-            yield rows, group.routes, self.states(items[rows, :longest], own, group.route)
+            if group.rows is None:
+                yield slice(None), group.routes, self.states(histories, group.route)
+            else:
+                yield group.rows, group.routes, self.states(histories.rows(group.rows), group.route)
 
     def layout(self, route: Route) -> Layout | None:
         return self._layouts.get(route)
@@ -121,9 +124,9 @@ class ExportRunner(StepRunner):
     def slides(self, route: Route) -> bool:
         return self._plan[route].slides
 
-    def remember(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    def remember(self, histories: Histories, route: Route) -> tuple[np.ndarray, Sequence[np.ndarray]]:
         name = self._plan[route].remember
-        states, *rows = self.part(name)(*self._inputs(name, items, lengths))
+        states, *rows = self.part(name)(*self._inputs(name, histories))
         return states, rows
 
     def step(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 
 from leanrec.core.errors import ServeError, UnknownItemError
@@ -58,6 +58,13 @@ class Keys:
                     f"expected at least one known item key, got {self._named(unknown[-1], suggest)}{where}"
                 )
         return known, unknown
+
+    def columns(self, history: Sequence[str], columns: Mapping[str, list[int]]) -> dict[str, list[int]]:
+        """Of columns with a value for every event of a history, those of the events whose keys are known."""
+        return {
+            name: [value for key, value in zip(history, column, strict=True) if key in self.ids]
+            for name, column in columns.items()
+        }
 
     def some(self, keys: Collection[str]) -> set[int]:
         """Ids of those keys that the catalogue has."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from leanrec.core.plain import Route
 from leanrec.core.pricing import Pricing
+from leanrec.engine.batches import Histories
 from leanrec.engine.memories import Layout
 
 
@@ -18,29 +19,30 @@ class Runner(Protocol):
     Attributes:
         num_items: N.
         max_length: Longest history it reads.
+        reads: What it reads of every event beside its item; see `Backbone.reads`.
         pricing: What turns a budget into routes, or None where there is nothing to choose.
     """
 
     num_items: int
     max_length: int
+    reads: frozenset[str]
     pricing: Pricing | None
 
-    def routes(self, items: np.ndarray, lengths: np.ndarray, budget: float | None) -> Sequence[Route]:
-        """The route of each user, for histories int64 [B, T] with ``lengths`` int64 [B]."""
+    def routes(self, histories: Histories, budget: float | None) -> Sequence[Route]:
+        """The route of each of the B users."""
         ...
 
-    def states(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> Any:
+    def states(self, histories: Histories, route: Route) -> Any:
         """What scores the next item, [B, e] in the runner's own form, all users on one route."""
         ...
 
     def by_route(
-        self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route], budget: float | None
+        self, histories: Histories, routes: Sequence[Route], budget: float | None
     ) -> Iterable[tuple[np.ndarray | slice, Sequence[Route], Any]]:
         """Run every user on its own route.
 
         Args:
-            items: Histories int64 [B, T].
-            lengths: int64 [B].
+            histories: Of B users.
             routes: What ``routes`` gave for the B users at this budget.
             budget: For a model whose users may leave between blocks.
 
@@ -74,7 +76,7 @@ class StepRunner(Runner, Protocol):
         """Whether memories stay exact when a history outgrows what the model reads."""
         ...
 
-    def remember(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> tuple[Any, Sequence[np.ndarray]]:
+    def remember(self, histories: Histories, route: Route) -> tuple[Any, Sequence[np.ndarray]]:
         """States of histories [B, T], and the rows [B, T, w] of every memory."""
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,9 @@ from leanrec.core.errors import ServeError
 from leanrec.core.plain import Route
 from leanrec.engine.answers import Recommendation
 from leanrec.engine.asking import Asked
+from leanrec.engine.batches import Histories
 from leanrec.engine.engine import Engine
+from leanrec.engine.events import AnyEvent
 from leanrec.engine.memories import Layout, Memories
 from leanrec.engine.runner import StepRunner
 from leanrec.engine.threads import alone
@@ -30,13 +32,15 @@ class Session:
 
     Attributes:
         items: Newest items, oldest first.
+        context: What else the model reads of these events, by name.
         length: Events since the start of what the memories know.
         events: Of the user all in all, as counted by whoever keeps the history.
         route: Of the memories.
         memories: None before the first event, or where there are none.
     """
 
-    items: list[int] = field(default_factory=list)
+    items: list[int] = field(default_factory=list[int])
+    context: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     length: int = 0
     events: int = 0
     route: Route | None = None
@@ -45,7 +49,7 @@ class Session:
     @property
     def nbytes(self) -> int:
         """Bytes held, about."""
-        return 200 + 32 * len(self.items) + (self.memories.nbytes if self.memories else 0)
+        return 200 + 32 * len(self.items) * (1 + len(self.context)) + (self.memories.nbytes if self.memories else 0)
 
 
 class BehindError(ServeError):
@@ -81,7 +85,7 @@ class Sessions:
     def event(
         self,
         user: Hashable,
-        items: Sequence[str],
+        items: Sequence[AnyEvent],
         k: int = 10,
         *,
         exclude_seen: bool = False,
@@ -91,7 +95,7 @@ class Sessions:
 
         Args:
             user: Any key. One that is not known, or was forgotten, starts with these events as the history.
-            items: Keys of the newest events, oldest first; at least one known.
+            items: The newest events, oldest first, as in `Engine.recommend`; at least one known.
             k: Items wanted.
             exclude_seen: Leave out the items of the history, of which the newest `SEEN` are known.
             budget: As in `Engine.recommend`.
@@ -100,7 +104,7 @@ class Sessions:
             ServeError: No item is known, or k or budget cannot be met.
         """
         (asked,) = self.engine.ask([items], k, budget=budget)
-        states, route, seen = self.advance(user, asked.ids, budget)
+        states, route, seen = self.advance(user, asked.ids, budget, asked.context)
         return self.engine.answer(states, route, asked, seen if exclude_seen else [])
 
     def knows(self, user: Hashable, events: int) -> bool:
@@ -126,21 +130,40 @@ class Sessions:
                 self.forget(user)
             elif not self.knows(user, events - len(asked.ids)):
                 raise BehindError(f"expected {events - len(asked.ids)} events of {user!r} to be known, got others")
-            states, route, seen = self.advance(user, asked.ids, asked.terms.budget)
+            states, route, seen = self.advance(user, asked.ids, asked.terms.budget, asked.context)
             self._users[user].events = events
         return self.engine.answer(states, route, asked, seen if exclude_seen else [])
 
     @alone()
-    def advance(self, user: Hashable, ids: Sequence[int], budget: float | None = None) -> tuple[Any, Route, list[int]]:
-        """Append item ids to a user's history: the state [1, e] that scores the next item, the route, and the items known."""
+    def advance(
+        self,
+        user: Hashable,
+        ids: Sequence[int],
+        budget: float | None = None,
+        context: Mapping[str, Sequence[int]] | None = None,
+    ) -> tuple[Any, Route, list[int]]:
+        """Append events to a user's history: the state [1, e] that scores the next item, the route, and the items known.
+
+        Args:
+            user: Any key.
+            ids: Item ids of the events.
+            budget: As in `Engine.recommend`.
+            context: What else the model reads of the events, by name.
+        """
         with self._lock:
             session = self._users.get(user) or Session()
-            items = [*session.items, *ids][-max(SEEN, self.runner.max_length) :]
-            window = np.array([items[-self.runner.max_length :]])
-            (route,) = self.runner.routes(window, np.array([window.shape[1]]), budget)
+            kept, longest = max(SEEN, self.runner.max_length), self.runner.max_length
+            items = [*session.items, *ids][-kept:]
+            read = {name: [*session.context.get(name, ()), *new][-kept:] for name, new in (context or {}).items()}
+            window = Histories(
+                np.array([items[-longest:]]),
+                np.array([min(len(items), longest)]),
+                {name: np.array([column[-longest:]]) for name, column in read.items()},
+            )
+            (route,) = self.runner.routes(window, budget)
             self.bytes -= session.nbytes if user in self._users else 0
             self._users.pop(user, None)
-            session.items, session.events = items, session.events + len(ids)
+            session.items, session.context, session.events = items, read, session.events + len(ids)
             if session.memories is not None and self._knows(session, route, len(ids)):
                 states = None
                 for item in ids:
@@ -173,22 +196,20 @@ class Sessions:
         session.length += 1
         return states
 
-    def _recompute(self, session: Session, window: np.ndarray, route: Route, budget: float | None) -> tuple[Any, Route]:
-        lengths, steps = np.array([window.shape[1]]), window.shape[1]
+    def _recompute(self, session: Session, window: Histories, route: Route, budget: float | None) -> tuple[Any, Route]:
+        steps = int(window.lengths[0])
         layout = self.runner.layout(route)
         session.route, session.length, session.memories = route, steps, None
         if layout is None or (steps >= self.runner.max_length and not self.runner.slides(route)):
-            ((_, (route,), states),) = self.runner.by_route(window, lengths, [route], budget)
+            ((_, (route,), states),) = self.runner.by_route(window, [route], budget)
             return states, route
-        states, session.memories = remembered(self.runner, layout, window, lengths, route)
+        states, session.memories = remembered(self.runner, layout, window, route)
         return states, route
 
 
-def remembered(
-    runner: StepRunner, layout: Layout, window: np.ndarray, lengths: np.ndarray, route: Route
-) -> tuple[Any, Memories]:
-    """States of histories int64 [B, T] with ``lengths`` int64 [B], and the memories from which more steps can be taken."""
-    states, rows = runner.remember(window, lengths, route)
-    memories = Memories(layout, len(window), rows[0].shape[2] if rows else 0)
-    memories.fill(rows, lengths)
+def remembered(runner: StepRunner, layout: Layout, histories: Histories, route: Route) -> tuple[Any, Memories]:
+    """States of histories, and the memories from which more steps can be taken."""
+    states, rows = runner.remember(histories, route)
+    memories = Memories(layout, len(histories), rows[0].shape[2] if rows else 0)
+    memories.fill(rows, histories.lengths)
     return states, memories

@@ -14,6 +14,7 @@ from leanrec.core import stepping
 from leanrec.core.by_route import by_route
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Route
+from leanrec.engine.batches import Histories
 from leanrec.engine.memories import Layout
 from leanrec.engine.runner import StepRunner
 from leanrec.items import bfloat16
@@ -48,7 +49,7 @@ class TorchRunner(StepRunner):
         screen: Callable[[Tensor], Screen | None] = usual_screen,
     ) -> None:
         self.model = self.encoder = model.eval()
-        self.num_items, self.max_length = model.items.num_items, model.backbone.max_length
+        self.num_items, self.max_length, self.reads = model.items.num_items, model.backbone.max_length, model.reads
         self.device, self.pricing = next(model.parameters()).device, model.pricing()
         matrix = model.items.matrix
         self._layouts: dict[Route, Layout | None] = {}
@@ -64,18 +65,18 @@ class TorchRunner(StepRunner):
         return "float32" if self.encoder is self.model else "bfloat16"
 
     @torch.inference_mode()
-    def routes(self, items: np.ndarray, lengths: np.ndarray, budget: float | None) -> list[Route]:
-        return self.model.routes(self._batch(items, lengths), budget)
+    def routes(self, histories: Histories, budget: float | None) -> list[Route]:
+        return self.model.routes(self._batch(histories), budget)
 
     @torch.inference_mode()
-    def states(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> Tensor:
-        return self.encoder.represent(self._batch(items, lengths), route).float()
+    def states(self, histories: Histories, route: Route) -> Tensor:
+        return self.encoder.represent(self._batch(histories), route).float()
 
     @torch.inference_mode()
     def by_route(
-        self, items: np.ndarray, lengths: np.ndarray, routes: Sequence[Route], budget: float | None
+        self, histories: Histories, routes: Sequence[Route], budget: float | None
     ) -> list[tuple[np.ndarray | slice, Sequence[Route], Tensor]]:
-        found = by_route(self.encoder, self._batch(items, lengths), routes, self.model.exits(budget))
+        found = by_route(self.encoder, self._batch(histories), routes, self.model.exits(budget))
         return [(rows, taken, states.float()) for rows, taken, states in found]
 
     def layout(self, route: Route) -> Layout | None:
@@ -89,8 +90,8 @@ class TorchRunner(StepRunner):
         return stepping.slides(self.model.backbone, route)
 
     @torch.inference_mode()
-    def remember(self, items: np.ndarray, lengths: np.ndarray, route: Route) -> tuple[Tensor, list[np.ndarray]]:
-        states, rows = stepping.remember(self.model.backbone, self._batch(items, lengths), route)
+    def remember(self, histories: Histories, route: Route) -> tuple[Tensor, list[np.ndarray]]:
+        states, rows = stepping.remember(self.model.backbone, self._batch(histories), route)
         return states, [row.float().cpu().numpy() for row in rows]
 
     @torch.inference_mode()
@@ -115,8 +116,9 @@ class TorchRunner(StepRunner):
             ids, scores = best_among(self.model.items.score(states, among), among, k, gone)
         return ids.cpu().numpy(), scores.float().cpu().numpy()
 
-    def _batch(self, items: np.ndarray, lengths: np.ndarray) -> Batch:
-        batch = Batch(torch.from_numpy(items), torch.from_numpy(lengths))
+    def _batch(self, histories: Histories) -> Batch:
+        context = {name: torch.from_numpy(column) for name, column in histories.context.items()}
+        batch = Batch(torch.from_numpy(histories.items), torch.from_numpy(histories.lengths), context=context)
         return batch if self.device.type == "cpu" else batch.to(self.device)
 
 

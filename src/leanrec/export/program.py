@@ -6,7 +6,7 @@ The parts are an encoder per route, the router, and the scores of items where ne
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,6 +25,8 @@ from leanrec.core.types import Batch, Route
 ROUTER, SCORES = "router", "scores"
 TRACED = (3, 3)
 """Users and most steps of the inputs that a graph is traced with. Sizes of 0 and 1 would become constants."""
+_SPAN = 10**8
+"""Seconds, three years, within which events happen for such inputs."""
 
 Draw = Callable[[int, int, np.random.Generator], tuple[Tensor, ...]]
 """From numbers of users B and of steps T, and a random generator, to inputs of a part."""
@@ -60,21 +62,21 @@ class _OnRoute(nn.Module):
 
 
 class Encoder(_OnRoute):
-    """Histories int64 [B, T] and their lengths int64 [B] to states [B, e]."""
+    """Histories to states [B, e]; the inputs are those of `_batch`."""
 
-    def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
-        return self.model.represent(Batch(items, lengths), self.route)
+    def forward(self, items: Tensor, lengths: Tensor, *context: Tensor) -> Tensor:
+        return self.model.represent(_batch(self.model, items, lengths, context), self.route)
 
 
 class RouteScores(nn.Module):
-    """Histories int64 [B, T] and their lengths int64 [B] to scores [B, K] of the routes."""
+    """Histories to scores [B, K] of the routes; the inputs are those of `_batch`."""
 
     def __init__(self, model: Recommender) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
-        scores = self.model.decide(Batch(items, lengths))
+    def forward(self, items: Tensor, lengths: Tensor, *context: Tensor) -> Tensor:
+        scores = self.model.decide(_batch(self.model, items, lengths, context))
         if scores is None:
             raise ValueError("a model with one route has no router")
         return scores
@@ -108,14 +110,14 @@ class Step(_OnRoute):
 
 def parts(model: Recommender, sessions: bool = False) -> Iterator[ModelPart]:
     """The parts of a model in eval mode; with ``sessions`` also those for single steps, on routes that have them."""
-    histories = partial(_histories, model)
+    histories, history = partial(_histories, model), (*HISTORY, *sorted(model.reads))
     routes = model.all_routes()
     if len(routes) > 1:
-        yield ModelPart(ROUTER, None, RouteScores(model), HISTORY, ("scores",), histories)
+        yield ModelPart(ROUTER, None, RouteScores(model), history, ("scores",), histories)
     if model.items.matrix is None and not model.items.coded:
         yield ModelPart(SCORES, None, ItemScores(model), STATES, ("scores",), partial(_states, model))
     for route in routes:
-        yield ModelPart(f"encoder-{route}", route, Encoder(model, route), HISTORY, ("states",), histories)
+        yield ModelPart(f"encoder-{route}", route, Encoder(model, route), history, ("states",), histories)
         memories = stepping.memories(model.backbone, route) if sessions else None
         if memories is None:
             continue
@@ -124,6 +126,11 @@ def parts(model: Recommender, sessions: bool = False) -> Iterator[ModelPart]:
         read = tuple(f"read{i}" for i in range(len(_read_shapes(model, route))))
         draw = partial(_steps, model, route)
         yield ModelPart(f"step-{route}", route, Step(model, route), (*STEP, *read), ("states", "rows"), draw)
+
+
+def _batch(model: Recommender, items: Tensor, lengths: Tensor, context: Sequence[Tensor]) -> Batch:
+    """Histories int64 [B, T], their lengths int64 [B], and int64 [B, T] of what else the model reads, in the order of its names."""
+    return Batch(items, lengths, context=dict(zip(sorted(model.reads), context, strict=True)))
 
 
 def frozen(model: Recommender) -> Recommender:
@@ -161,8 +168,14 @@ def _histories(model: Recommender, users: int, steps: int, generator: np.random.
     lengths = generator.integers(1, steps + 1, users)
     lengths[0] = steps
     items = generator.integers(1, model.items.num_items + 1, (users, steps))
-    items[np.arange(steps) >= lengths[:, None]] = 0
-    return torch.from_numpy(items), torch.from_numpy(lengths)
+    padding = np.arange(steps) >= lengths[:, None]
+    items[padding] = 0
+    context = [
+        generator.integers(0, _SPAN, (users, steps)) for _ in model.reads
+    ]  # in any order, as a log may have them
+    for column in context:
+        column[padding] = 0
+    return torch.from_numpy(items), torch.from_numpy(lengths), *map(torch.from_numpy, context)
 
 
 def _states(model: Recommender, users: int, steps: int, generator: np.random.Generator) -> tuple[Tensor, ...]:
@@ -172,7 +185,7 @@ def _states(model: Recommender, users: int, steps: int, generator: np.random.Gen
 def _steps(
     model: Recommender, route: Route, users: int, steps: int, generator: np.random.Generator
 ) -> tuple[Tensor, ...]:
-    items, lengths = _histories(model, users, steps, generator)
+    items, lengths, *_ = _histories(model, users, steps, generator)
     read = (generator.standard_normal((users, *shape), np.float32) for shape in _read_shapes(model, route))
     return items[:, 0], lengths - 1, *map(torch.from_numpy, read)
 

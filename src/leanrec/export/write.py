@@ -32,7 +32,7 @@ from leanrec.core.backbone import Coded
 from leanrec.core.errors import ArtifactError
 from leanrec.core.folder import reference, sealed
 from leanrec.core.recommender import Recommender
-from leanrec.core.types import Batch, Catalog, Route
+from leanrec.core.types import Batch, Catalog, Route, blank_context
 from leanrec.core.writing import put, scratch
 from leanrec.export.parity import LIMIT, compared, too_far
 from leanrec.export.program import ROUTER, SCORES, ModelPart, frozen, parts, traced
@@ -228,4 +228,5 @@ def _planned(model: Recommender, route: Route, flops: int, names: dict[str, str]
 @torch.inference_mode()
 def _width(model: Recommender, route: Route) -> int:
     """Channels of a route's states."""
-    return model.represent(Batch(torch.ones(1, 1, dtype=torch.int64), torch.ones(1, dtype=torch.int64)), route).shape[1]
+    item = torch.ones(1, 1, dtype=torch.int64)
+    return model.represent(Batch(item, item[0], context=blank_context(model.reads, item)), route).shape[1]

@@ -8,12 +8,12 @@ import msgspec
 from msgspec import Meta
 
 from leanrec.engine.answers import ScoredItem
+from leanrec.engine.events import KEY_LENGTH, Event
 from leanrec.server.problems import Problem
 
-KEY_LENGTH = 512
-"""Characters of the longest key of a user or an item."""
 Key = Annotated[str, Meta(min_length=1, max_length=KEY_LENGTH)]
 ItemKeys = Annotated[list[Key], Meta(max_length=100_000)]
+History = Annotated[list[Key | Event], Meta(max_length=100_000)]
 
 
 class RecommendOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -40,15 +40,15 @@ class Recommend(RecommendOptions, kw_only=True):
     """Exactly one of history, user, histories and users; the latter two are answered with a list.
 
     Attributes:
-        history: Item keys, oldest first.
+        history: Events, oldest first: item keys, or items with their times for a model that reads them (`Model.reads`).
         user: A user whose events came by /v1/events.
         histories: Of many users.
         users: Many users.
     """
 
-    history: ItemKeys | None = None
+    history: History | None = None
     user: Key | None = None
-    histories: list[ItemKeys] | None = None
+    histories: list[History] | None = None
     users: list[Key] | None = None
 
 
@@ -57,12 +57,12 @@ class AddEvents(RecommendOptions, kw_only=True):
 
     Attributes:
         user: Any key; a user that is new begins with these events.
-        items: Item keys; unknown ones are skipped.
+        items: As ``history`` of `Recommend`; unknown ones are skipped.
         recommend: Whether to answer with what may follow.
     """
 
     user: Key
-    items: Annotated[list[Key], Meta(min_length=1, max_length=100_000)]
+    items: Annotated[list[Key | Event], Meta(min_length=1, max_length=100_000)]
     recommend: bool = True
 
 
@@ -144,12 +144,17 @@ class Budgets(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """What is served."""
+    """What is served.
+
+    Attributes:
+        reads: What the model reads of every event beside its item, and so must be sent: "time", or nothing.
+    """
 
     model: str
     path: str
     items: int
     max_length: int
+    reads: list[str]
     routes: list[RouteShare]
     budgets: Budgets | None
 

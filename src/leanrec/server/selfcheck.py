@@ -11,7 +11,9 @@ import numpy as np
 from leanrec.core.errors import ArtifactError, LeanrecError, one_line
 from leanrec.core.plain import Route
 from leanrec.engine.answers import Recommendation
+from leanrec.engine.batches import Histories
 from leanrec.engine.engine import Engine
+from leanrec.engine.events import Event
 from leanrec.engine.runner import StepRunner
 from leanrec.engine.sessions import remembered
 
@@ -47,7 +49,9 @@ def self_check(engine: Engine, path: object) -> None:
 def _answers(engine: Engine) -> None:
     keys, k = engine.catalog.keys, min(10, engine.num_items)
     longest = min(engine.runner.max_length, _LONGEST)
-    histories = [[keys[(at * 7 + length) % len(keys)] for at in range(length)] for length in {1, 2, longest}]
+    histories = [
+        [_event(engine, keys[(at * 7 + length) % len(keys)], at) for at in range(length)] for length in {1, 2, longest}
+    ]
     for budget in {None, *(engine.budgets or ())}:
         whole = engine.recommend(histories, k, budget=budget)
         alone = [engine.recommend([history], k, budget=budget)[0] for history in histories]
@@ -61,20 +65,26 @@ def _route(engine: Engine, route: Route) -> None:
     runner, k = engine.runner, min(10, engine.num_items)
     steps = min(3, runner.max_length)
     items = np.arange(1, steps + 1)[None] % engine.num_items + 1
-    _, scores = runner.best(runner.states(items, np.array([steps]), route), k, None, None)
+    history = Histories(items, np.array([steps]), {name: np.arange(steps)[None] for name in engine.reads})
+    _, scores = runner.best(runner.states(history, route), k, None, None)
     if not np.isfinite(scores).all():
         raise _failed(f"finite scores on the route {route}, got others")
     stepping = cast(StepRunner, runner) if hasattr(runner, "step") else None
     layout = stepping.layout(route) if stepping else None
     if stepping is None or layout is None or steps < 2:
         return
-    _, memories = remembered(stepping, layout, items[:, :-1], np.array([steps - 1]), route)
+    older = Histories(items[:, :-1], np.array([steps - 1]))
+    _, memories = remembered(stepping, layout, older, route)
     at = np.array([steps - 1])
     states, rows = stepping.step(items[:, -1], at, memories.read(at), route)
     memories.write(at, rows)
     _, stepped = runner.best(states, k, None, None)
     if not np.abs(stepped - scores).max() <= _STEPPED * np.abs(scores).max():
         raise _failed(f"the same scores from memories as from the whole history on the route {route}, got others")
+
+
+def _event(engine: Engine, key: str, at: int) -> str | Event:
+    return Event(key, at) if engine.reads else key
 
 
 def _check(answer: Recommendation, k: int) -> None:

@@ -14,9 +14,11 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from leanrec.core.errors import LeanrecError
+from leanrec.engine.events import Event
 from leanrec.engine.sessions import BehindError
 from leanrec.server import schemas
 from leanrec.server.batcher import IN_TIME, Batcher, BatchWatcher
+from leanrec.server.kept import from_texts, to_texts
 from leanrec.server.limits import RequestLimits
 from leanrec.server.live import Follows, Live, Question, answered, open_live
 from leanrec.server.metrics import Metrics
@@ -122,7 +124,8 @@ class Service(BatchWatcher):
             self.limits.check(body)
             if body.users is not None or body.user is not None:
                 users = body.users if body.users is not None else [body.user or ""]
-                histories: Sequence[Sequence[str]] = await asyncio.gather(*(self._history(user, due) for user in users))
+                found = (self._history(live, user, due) for user in users)
+                histories: Sequence[Sequence[str | Event]] = await asyncio.gather(*found)
             else:
                 histories = body.histories if body.histories is not None else [body.history or []]
             questions = self._questions(live, histories, body)
@@ -140,9 +143,10 @@ class Service(BatchWatcher):
             self.limits.check(body)
             (question,) = self._questions(live, [body.items], body)
         unknown = set(question.asked.unknown)
-        items = [key for key in body.items if key not in unknown] if unknown else body.items
+        items = [key for key in body.items if _key(key) not in unknown] if unknown else body.items
+        texts = to_texts(items, live.engine.reads)
         async with self._turn(body.user, due):  # events and steps of a user in one order
-            events = await self._reached(self.store.append(body.user, items, IN_TIME * _left(due)))
+            events = await self._reached(self.store.append(body.user, texts, IN_TIME * _left(due)))
             self.metrics.events.inc(len(items))
             answer, problem = None, None
             if body.recommend:
@@ -181,7 +185,13 @@ class Service(BatchWatcher):
         budgets = None if span is None else schemas.Budgets(*span, live.adaptive.of(None) if live.adaptive else None)
         engine = live.engine
         return schemas.Model(
-            live.digest, live.path.name, engine.num_items, engine.runner.max_length, live.routes(), budgets
+            live.digest,
+            live.path.name,
+            engine.num_items,
+            engine.runner.max_length,
+            sorted(engine.reads),
+            live.routes(),
+            budgets,
         )
 
     async def reload(self, path: Path | None = None) -> None:
@@ -237,7 +247,7 @@ class Service(BatchWatcher):
         return under_load if under_load is not None else (self.live.engine.budgets or (1.0, 1.0, 1.0))[1]
 
     def _questions(
-        self, live: Live, histories: Sequence[Sequence[str]], body: schemas.RecommendOptions
+        self, live: Live, histories: Sequence[Sequence[str | Event]], body: schemas.RecommendOptions
     ) -> list[Question]:
         asked = live.engine.ask(
             histories,
@@ -315,20 +325,24 @@ class Service(BatchWatcher):
                 pass  # the memories were dropped meanwhile
         past = await self._past(body.user, due)
         try:
-            (whole,) = self._questions(live, [past.items], body)
+            (whole,) = self._questions(live, [self._events(live, past)], body)
         except LeanrecError as error:
             raise refusal(error) from error
         follows = Follows(body.user, past.events, True, body.exclude_seen)
         asked = dataclasses.replace(whole.asked, unknown=question.asked.unknown)
         return (await self._ask([Question(live, asked, follows)], due))[0]
 
-    async def _history(self, user: str, due: float) -> list[str]:
-        past = await self._past(user, due)
-        if not past.items:
+    async def _history(self, live: Live, user: str, due: float) -> Sequence[str | Event]:
+        events = self._events(live, await self._past(user, due))
+        if not events:
+            wanted = f" that have their {' and '.join(sorted(live.engine.reads))}" if live.engine.reads else ""
             raise Refusal(
-                "unknown-user", f"expected a user with events, got {user!r:.60}; send some to /v1/events first"
+                "unknown-user", f"expected a user with events{wanted}, got {user!r:.60}; send some to /v1/events first"
             )
-        return past.items
+        return events
+
+    def _events(self, live: Live, past: Past) -> Sequence[str | Event]:
+        return from_texts(past.items, live.engine.keys.ids, live.engine.reads)
 
     async def _past(self, user: str, due: float) -> Past:
         return await self._reached(self.store.past(user, IN_TIME * _left(due)))
@@ -343,6 +357,10 @@ class Service(BatchWatcher):
                 f"the store of sessions {error.reason}; requests with a history are answered",
                 None if error.lasts else 1,
             ) from error
+
+
+def _key(event: str | Event) -> str:
+    return event if isinstance(event, str) else event.item
 
 
 def _left(due: float) -> float:

@@ -122,9 +122,10 @@ def _answers(
     progress: Report,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, list[Route]]]:
     """The users of one batch after the other: their rows in ``asked``, and ids, scores and routes of `Engine.recommend_ids`."""
-    batches = ask(store, asked, engine.runner.max_length, _ASKED)
+    longest, reads = engine.runner.max_length, engine.reads
+    batches = ask(store, asked, longest, _ASKED, reads)
     for question in with_progress(batches, what, len(asked.users), progress):
-        items, lengths = question.batch.items.numpy(), question.batch.lengths.tolist()
-        histories = [row[:length] for row, length in zip(items, lengths, strict=True)]
-        exclude = question.seen.histories() if exclude_seen else None
-        yield question.rows, *engine.recommend_ids(histories, k, exclude, budget)
+        seen = question.seen
+        histories, context = store.histories(np.maximum(seen.start, seen.end - longest), seen.end, reads)
+        exclude = seen.histories() if exclude_seen else None
+        yield question.rows, *engine.recommend_ids(histories, k, exclude, budget, context)

@@ -201,12 +201,20 @@ def _chosen(run: OpenRun, store: Store, part: Part, budget: float | None, exclud
 def _median_ms(ours: Engine, theirs: Engine, store: Store, budget: float | None) -> tuple[float, float]:
     """Median milliseconds of one user's request on both, taking turns on the same histories."""
     drawn = np.random.default_rng(0).integers(store.num_users, size=_ROUNDS)
-    histories = [store.history(int(user)).astype(np.int64) for user in drawn]
+    start, end = store.offsets[drawn], store.offsets[drawn + 1]
     k, turns = min(10, store.num_items), {"ours": 0, "theirs": 0}
+
+    histories, _ = store.histories(start, end)
+    columns = {
+        "ours": store.histories(start, end, ours.reads)[1],
+        "theirs": store.histories(start, end, theirs.reads)[1],
+    }
 
     def request(name: str, engine: Engine, budget: float | None) -> int:
         turns[name] += 1
-        return len(engine.recommend_ids([histories[turns[name] % _ROUNDS]], k, budget=budget)[0])
+        turn = turns[name] % _ROUNDS
+        context = {column: values[turn : turn + 1] for column, values in columns[name].items()}
+        return len(engine.recommend_ids(histories[turn : turn + 1], k, budget=budget, context=context)[0])
 
     calls = {"ours": partial(request, "ours", ours, budget), "theirs": partial(request, "theirs", theirs, None)}
     found = measure(calls, _SECONDS, _ROUNDS)

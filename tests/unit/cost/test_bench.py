@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -48,13 +49,18 @@ HISTORIES = shop([3, 1, 25, 7, 20, 2, 9])
 class Spy:
     """Notes the lengths of what it is asked."""
 
-    num_items = ITEMS
+    num_items, reads = ITEMS, frozenset[str]()
 
     def __init__(self) -> None:
         self.seen: list[list[int]] = []
 
     def recommend_ids(
-        self, histories: Sequence[np.ndarray], k: int, exclude: np.ndarray | None = None, budget: float | None = None
+        self,
+        histories: Sequence[np.ndarray],
+        k: int,
+        exclude: Any = None,
+        budget: float | None = None,
+        context: Any = None,
     ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
         self.seen.append([len(history) for history in histories])
         return np.zeros((len(histories), k), np.int64), np.zeros((len(histories), k), np.float32), []

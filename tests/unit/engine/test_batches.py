@@ -62,11 +62,11 @@ def test_a_request_answers_every_user_as_if_alone(lengths: list[int], worth: int
 
 def test_long_and_short_histories_run_apart_where_it_is_worth_it() -> None:
     histories = shop([2, 20, 2, 3, 19])
-    groups = [(rows.tolist(), items.shape) for rows, items, _ in by_length(histories, MAX_LENGTH, worth=10)]
+    groups = [(rows.tolist(), found.items.shape) for rows, found in by_length(histories, MAX_LENGTH, worth=10)]
     assert groups == [([4, 1], (2, 20)), ([0, 2, 3], (3, 3))]
     together = [[0, 2, 3, 4, 1]]
-    assert [rows.tolist() for rows, _, _ in by_length(histories, MAX_LENGTH, apart=False)] == together
-    assert [rows.tolist() for rows, _, _ in by_length(histories, MAX_LENGTH, worth=1000)] == together
+    assert [rows.tolist() for rows, _ in by_length(histories, MAX_LENGTH, apart=False)] == together
+    assert [rows.tolist() for rows, _ in by_length(histories, MAX_LENGTH, worth=1000)] == together
 
 
 def test_padded() -> None:

@@ -19,6 +19,7 @@ from leanrec.core.errors import ServeError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Catalog, Route
 from leanrec.engine.answers import Recommendation
+from leanrec.engine.batches import Histories
 from leanrec.engine.engine import Engine
 from leanrec.engine.torch_runner import TorchRunner
 
@@ -143,7 +144,7 @@ def test_dropout_is_off_and_no_gradients(model: Recommender, catalog: Catalog) -
     engine = Engine(TorchRunner(model), catalog, {FULL: 1}, 1)
     assert not model.training
     assert engine.recommend([["milk", "tea"]], N) == engine.recommend([["milk", "tea"]], N)
-    states = engine.runner.states(np.array([[1, 6]]), np.array([2]), FULL)
+    states = engine.runner.states(Histories(np.array([[1, 6]]), np.array([2])), FULL)
     assert not states.requires_grad
 
 

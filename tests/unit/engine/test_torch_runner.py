@@ -10,6 +10,7 @@ from conformance.settings import BACKBONES
 from leanrec.backbones import backbones
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL
+from leanrec.engine.batches import Histories
 from leanrec.engine.engine import Engine
 from leanrec.engine.torch_runner import SCREENED_USERS, TorchRunner
 from leanrec.items import bfloat16
@@ -31,8 +32,8 @@ def test_bfloat16_is_near(name: str) -> None:
     runner = TorchRunner(model(name), "bfloat16")
     exact = TorchRunner(runner.model)
     assert (runner.precision, exact.precision) == ("bfloat16", "float32")
-    items, lengths = np.array([[1, 2, 3, 4], [5, 6, 0, 0]]), np.array([4, 2])
-    near, states = runner.states(items, lengths, FULL), exact.states(items, lengths, FULL)
+    histories = Histories(np.array([[1, 2, 3, 4], [5, 6, 0, 0]]), np.array([4, 2]))
+    near, states = runner.states(histories, FULL), exact.states(histories, FULL)
     assert near.dtype == torch.float32
     assert 0 < float((near - states).abs().max()) < 0.05 * float(states.abs().max())
     engine = Engine(runner, catalog(ITEMS), {FULL: 1}, 1)

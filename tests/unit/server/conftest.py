@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from leanrec.server.service import Service
 from leanrec.server.settings import Settings
 from leanrec.server.stores import HistoryStore, MemoryStore
 from leanrec.tasks import run_training
+from redis_server import RedisServer
 from toys import chain_store
 
 ITEMS = 40
@@ -58,6 +59,21 @@ def routed(runs: dict[str, Path]) -> Engine:
 @pytest.fixture(scope="session")
 def plain(runs: dict[str, Path]) -> Engine:
     return open_run(runs["plain"]).engine()
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "redis":
+        return request.getfixturevalue("redis").url
+    return "memory" if request.param == "memory" else f"sqlite:{tmp_path / 'sessions.db'}"
 
 
 class Client:

@@ -82,9 +82,9 @@ def test_a_model_that_answers_nonsense(
 def test_every_route_is_tried(routed: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     rare = next(route for route in routed.flops if str(route) != "full")
     states = routed.runner.states
-    monkeypatch.setattr(routed.runner, "routes", lambda items, lengths, budget: [list(routed.flops)[-1]] * len(items))
+    monkeypatch.setattr(routed.runner, "routes", lambda histories, budget: [list(routed.flops)[-1]] * len(histories))
     monkeypatch.setattr(
-        routed.runner, "states", lambda i, n, route: states(i, n, route) * (np.nan if route == rare else 1)
+        routed.runner, "states", lambda histories, route: states(histories, route) * (np.nan if route == rare else 1)
     )
     with pytest.raises(ArtifactError, match=f"expected finite scores on the route {rare}, got others"):
         self_check(routed, "model")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,21 +19,6 @@ from redis_server import RedisServer
 WAIT = 30.0
 """Seconds that a store may take, so that no busy machine is too slow."""
 AWKWARD = ["🎧 naïve 東京", "a b,c", '"quoted"', "{x}:items", "", "'; DROP TABLE users; --"]
-
-
-@pytest.fixture(scope="session")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture(params=["memory", "sqlite", "redis"])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "redis":
-        return request.getfixturevalue("redis").url
-    return "memory" if request.param == "memory" else f"sqlite:{tmp_path / 'sessions.db'}"
 
 
 def stored(address: str, what: Callable[[HistoryStore], Awaitable[Any]]) -> Any:

@@ -50,7 +50,7 @@ class Past:
 
     Attributes:
         events: Number of all events, also of those that are no longer kept.
-        items: Keys of the newest `KEPT`, oldest first.
+        items: The newest `KEPT`, oldest first, as text; see `server.kept`.
     """
 
     events: int

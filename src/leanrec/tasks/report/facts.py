@@ -235,14 +235,16 @@ def _examples(run: OpenRun, store: Store, evaluation: Evaluation, exclude_seen: 
     members = {route: [row for row, taken in enumerate(routes) if taken == route][:_SHOWN] for route in order[:_SHOWN]}
     for turn in range(_SHOWN):
         rows += [members[route][turn] for route in members if turn < len(members[route])]
-    engine, titles, keys = run.engine(), store.catalog.titles, store.catalog.keys
+    engine, titles = run.engine(), store.catalog.titles
     users = store.users_table()["user"]
     positions = dict(zip(*run.split(store).targets("test"), strict=True))
     found: list[dict[str, Any]] = []
     for row in rows[:_SHOWN]:
         user = int(evaluation.users[row])
-        history = store.items[store.offsets[user] : positions[user]]
-        answer = engine.recommend([[keys[item - 1] for item in history]], _BEST, exclude_seen=exclude_seen)[0]
+        start, end = np.array([store.offsets[user]]), np.array([positions[user]])
+        (history,), context = store.histories(start, end, engine.reads)
+        most = min(_BEST, store.num_items)
+        best, scores, _ = engine.recommend_ids([history], most, [history] if exclude_seen else None, context=context)
         found.append(
             {
                 "user": str(users[user]),
@@ -252,7 +254,7 @@ def _examples(run: OpenRun, store: Store, evaluation: Evaluation, exclude_seen: 
                 "history": [titles[item - 1] for item in history[-_NEWEST:]],
                 "next": titles[evaluation.targets[row] - 1],
                 "rank": int(evaluation.ranking.ranks[row]),
-                "best": [item.title for item in answer.items],
+                "best": [titles[item - 1] for item in best[0][scores[0] > -np.inf]],
             }
         )
     return found
