@@ -175,6 +175,18 @@ EXPORTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "channels": (lambda export: edited(export, lambda tree: tree.update(channels=0)), "damaged: .*>= 1 .*channels"),
     "flops": (lambda export: edited(export, lambda tree: tree.update(flops_full=0)), "damaged: .*>= 1 .*flops_full"),
     "length": (lambda export: edited(export, lambda tree: tree.update(max_length=-1)), "damaged: .*>= 1 .*max_length"),
+    "inputs": (
+        lambda export: edited(export, lambda tree: tree["inputs"].update({ENCODER: ["items"]})),
+        "expected encoder-full.onnx to read items, lengths, got items; export again",
+    ),
+    "no inputs": (
+        lambda export: edited(export, lambda tree: tree["inputs"].clear()),
+        "expected encoder-full.onnx to read items, lengths, got nothing; export again",
+    ),
+    "a format that is unknown": (
+        lambda export: edited(export, lambda tree: tree.update(format="tflite")),
+        "cannot open the export .*: expected a format, got 'tflite'; known: .*; install the package that adds this format",
+    ),
     "memories": (
         lambda export: edited(export, lambda tree: tree["plan"][0].update(memories=[{"heads": 1}])),
         "expected outputs .* of remember-full.onnx, got ",

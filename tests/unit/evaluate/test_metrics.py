@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leanrec.evaluate.metrics import CUTOFFS, METRICS, gains, intervals, summarise
+from leanrec.evaluate.metrics import CUTOFFS, METRICS, gains, intervals, listed_ranks, summarise
 
 ranks = st.lists(st.integers(1, 60), min_size=1, max_size=50).map(np.array)
 
@@ -107,3 +107,8 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
         low, high = intervals(rng.geometric(0.1, 150), samples=300)["ndcg@10"]
         hits += low <= truth <= high
     assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_ranks_of_targets_in_lists() -> None:
+    ids = np.array([[3, 1, 2], [9, 8, 7], [5, 6, 4]])
+    assert listed_ranks(ids, np.array([1, 5, 5]), missing=40).tolist() == [2, 40, 1]
