@@ -78,24 +78,36 @@ def digest(case: Case, name: str, timed: bool = False) -> str:
     Args:
         case: Of the model.
         name: Of the model or command.
-        timed: Of its times, which depend on more.
+        timed: Of its times, not of its quality.
     """
-    return hashlib.sha256(msgspec.json.encode(_content(case, name, timed), order="sorted")).hexdigest()[:12]
-
-
-def _content(case: Case, name: str, timed: bool) -> Any:
     if isinstance(case, Commands):
-        return [case.code, msgspec.structs.replace(case.variants[name], timeout=1.0, like="", needs=())]
+        return _sha([case.code, msgspec.structs.replace(case.variants[name], timeout=1.0, like="", needs=())])
     model, measure = case.models[name], case.measure
-    content: list[Any] = [case.code, case.log, measure.exclude_seen, measure.both]
-    content += [_told(case.shop)] if case.log == "shop" else []
-    content += [[_told_config(config) for _, config in candidates(case, name)]]
-    content += [_told(model.budget) if model.budget else None, model.budgets, model.routes, model.int8, model.derive]
-    content += [[other, digest(case, other)] for other in model.needs()]
-    content += [[role, getattr(model, role)] for role in ("init", "teacher", "of")]
+    content: list[Any] = [_chosen(case, name), model.budgets]
     if timed:
-        content += ["time", measure.seconds, digest(case, FULL) if case.full else ""]
-    return content
+        return _sha(["time", *content, measure.seconds, _chosen(case, FULL) if case.full else ""])
+    content += [measure.both, model.routes, model.int8, [[other, _chosen(case, other)] for other in model.against]]
+    return _sha(["quality", *content])
+
+
+@cache
+def run_digests(case: Models, name: str) -> tuple[str, ...]:
+    """What each candidate of a model is trained as, as 12 hex digits; what is measured of it does not count."""
+    model = case.models[name]
+    head = [case.code, case.log, _told(case.shop) if case.log == "shop" else "", model.derive]
+    made_of = [[role, run_digests(case, other)] for role in ("init", "teacher") if (other := getattr(model, role))]
+    made_of += [["of", _chosen(case, model.of)]] if model.of else []
+    return tuple(_sha([*head, made_of, _told_config(config)]) for _, config in candidates(case, name))
+
+
+def _chosen(case: Models, name: str) -> list[Any]:
+    """A model and its budget, and on what they are chosen."""
+    budget = case.models[name].budget
+    return [run_digests(case, name), _told(budget) if budget else None, case.measure.exclude_seen]
+
+
+def _sha(content: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()[:12]
 
 
 def _told_config(config: RunConfig) -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
 
 import msgspec
 
-from benchmarks.configured import candidates, digest
+from benchmarks.configured import candidates, run_digests
 from benchmarks.derived import DERIVED, Found
 from benchmarks.spec import FULL, Budget, Models
 from leanrec import tasks
@@ -47,9 +46,13 @@ class Trained:
     def run(self, name: str) -> OpenRun:
         """A model, trained if it is not yet; of several candidates the best on validation users."""
         if name not in self._runs:
-            paths = [self._fitted(name, own, config) for own, config in candidates(self.case, name, self.seed)]
-            own, path = max(paths, key=lambda one: read_manifest(one[1]).train.valid[METRIC])
-            self._runs[name], self._choices[name] = open_run(path), own
+            found = candidates(self.case, name, self.seed)
+            for path, (_, config) in zip(self._paths(name), found, strict=True):
+                self._fit(name, config, path)
+            valid = [read_manifest(path).train.valid[METRIC] for path in self._paths(name)]
+            best = valid.index(max(valid))
+            self._runs[name] = open_run(self._paths(name)[best])
+            self._choices[name] = ", ".join(f"{key}={value}" for key, value in found[best][0].items())
         return self._runs[name]
 
     def choice(self, name: str) -> str:
@@ -60,7 +63,7 @@ class Trained:
     def seconds(self, name: str) -> tuple[float, float]:
         """Core-seconds of training: of a model itself, all of its candidates included, and with all that it was made of."""
         model, own = self.case.models[name], 0.0
-        for path in sorted(self.folder.glob(f"{_file(name)}-{digest(self.case, name)}*")):
+        for path in self._paths(name):
             if tasks.finished(path):
                 summary = read_manifest(path).train
                 own += summary.seconds * int(summary.machine.get("threads", 1))
@@ -103,17 +106,18 @@ class Trained:
             tasks.export_run(run, path, "onnx", int8=int8, data=self.store.path)
         return path
 
-    def _fitted(self, name: str, own: dict[str, object], config: RunConfig) -> tuple[str, Path]:
-        words = ", ".join(f"{key}={value}" for key, value in own.items())
-        sha = hashlib.sha256(words.encode()).hexdigest()[:6]
-        path = self.folder / "-".join([_file(name), digest(self.case, name), *([sha] if own else [])])
-        if not tasks.finished(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            started = path.exists() and any(path.iterdir())
-            with Bar() as bar:
-                watcher = Several([CsvLog(path), bar])
-                tasks.run_training(self._complete(name, config), self.store.path, path, watcher, resume=started)
-        return words, path
+    def _paths(self, name: str) -> list[Path]:
+        """Where the candidates of a model are, or will be."""
+        return [self.folder / f"{name.replace('/', '-')}-{sha}" for sha in run_digests(self.case, name)]
+
+    def _fit(self, name: str, config: RunConfig, path: Path) -> None:
+        if tasks.finished(path):
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        started = path.exists() and any(path.iterdir())
+        with Bar() as bar:
+            watcher = Several([CsvLog(path), bar])
+            tasks.run_training(self._complete(name, config), self.store.path, path, watcher, resume=started)
 
     def _complete(self, name: str, config: RunConfig) -> RunConfig:
         """A configuration with the runs that it starts from, and with what it derives."""
@@ -150,7 +154,3 @@ class Trained:
         above = {b: min(m[name] / max(wanted[name], 1e-9) for name in shown) for b, m in found.items()}
         good = (budget for budget, share in above.items() if share >= 1 + rule.margin)
         return min(good, default=max(above, key=above.__getitem__))
-
-
-def _file(name: str) -> str:
-    return name.replace("/", "-").replace(" ", "-")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from benchmarks.cases import load, names, parse_case
-from benchmarks.configured import candidates, digest, ordered
+from benchmarks.configured import candidates, digest, ordered, run_digests
 from benchmarks.spec import Models
 
 from leanrec.core.errors import ConfigError
@@ -89,6 +89,18 @@ def test_the_digest_follows_what_is_measured_and_nothing_else() -> None:
     assert changed(("[full]", "[full]\nsettings.train.clip = 1.0")) == {"full", "wide", "longer"}
     assert changed(("[full]", "code = 2\n[full]")) == set(case.models)
     assert changed(("shop.users = 60", "shop.users = 61")) == set(case.models)
+    assert changed(('against = ["full"]', 'against = ["full", "chosen"]')) == {"wide", "longer"}
+    trained = {name: run_digests(case, name) for name in case.models}
+    for old, new in (
+        ("against", "routes = true\nagainst"),
+        ('against = ["full"]', ""),
+        ("[full]", "[full]\nint8 = true"),
+    ):
+        assert {
+            name: run_digests(tiny((old, new)), name) for name in case.models
+        } == trained  # no model is trained again
+    more = run_digests(tiny(("[1e-3, 2e-3]", "[1e-3, 2e-3, 3e-3]")), "chosen")
+    assert set(trained["chosen"]) < set(more) and len(more) == 6
     seconds = tiny(("[full]", "[measure]\nseconds = 1.0\n[full]"))
     assert digest(seconds, "wide") == before["wide"]
     assert digest(seconds, "wide", timed=True) != digest(case, "wide", timed=True)
