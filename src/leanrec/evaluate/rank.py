@@ -16,7 +16,7 @@ from leanrec.core.types import Batch, Route
 from leanrec.data.batches import QuestionBatch, Seen
 
 Choose = Callable[[Batch], list[Route]]
-SCORES_AT_ONCE = 4 * 2**20
+RANKED_AT_ONCE = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def rank(
 
 def ranks_of(items: ItemTable, states: Tensor, targets: Tensor, seen: Seen | None) -> Tensor:
     """Ranks int64 [B] of ``targets`` [B] for ``states`` [B, e], without the items ``seen`` of the B users."""
-    step = max(1, SCORES_AT_ONCE // items.num_items)
+    step = max(1, RANKED_AT_ONCE // items.num_items)
     parts = [
         _ranks(
             items.score(states[i : i + step]),

@@ -54,7 +54,7 @@ def test_equals_brute_force_with_ties(data: st.DataObject, users: int, items: in
     seen = data.draw(st.lists(st.lists(ids, max_size=4), min_size=users, max_size=users))
     table, states = table_of(torch.tensor(scores))
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
-        patch.setattr(module, "SCORES_AT_ONCE", elements)
+        patch.setattr(module, "RANKED_AT_ONCE", elements)
         plain = ranks_of(table, states, torch.tensor(wanted), None)
         without = ranks_of(table, states, torch.tensor(wanted), seen_of(seen))
     assert plain.tolist() == [brute_force(*user, set()) for user in zip(scores, wanted, strict=True)]

@@ -18,7 +18,7 @@ from leanrec.cost.latency import measure
 from leanrec.layers.cell_stack import CellStack
 from leanrec.layers.cells import Architecture, edges, live
 
-SECONDS = 0.15
+_SECONDS = 0.15
 """Measuring time of one architecture."""
 ASKED = 10
 """Items that a measured request asks for."""
@@ -84,7 +84,7 @@ class Costs:
         body.choose(architecture)
         model.eval()
         with torch.random.fork_rng():
-            timing = measure({"": lambda: _answered(model, batch)}, SECONDS)
+            timing = measure({"": lambda: _answered(model, batch)}, _SECONDS)
         body.train(training)
         body.choose(sum(chosen, ()))
         return timing[""].p50_ms

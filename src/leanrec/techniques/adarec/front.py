@@ -8,7 +8,7 @@ import numpy as np
 
 from leanrec.layers.cells import Architecture
 
-LEVELS = 4096
+_LEVELS = 4096
 """Distinct costs kept apart; finer ones are rounded up."""
 
 
@@ -24,7 +24,7 @@ def front(log_p: np.ndarray, costs: Sequence[float], names: Sequence[str]) -> It
         names: Their names.
     """
     most = max(costs) * len(log_p)
-    scale = 1.0 if most <= LEVELS or all(float(cost).is_integer() for cost in costs) else most / LEVELS
+    scale = 1.0 if most <= _LEVELS or all(float(cost).is_integer() for cost in costs) else most / _LEVELS
     steps = [float(np.ceil(cost / scale - 1e-9)) for cost in costs]
     best: dict[float, tuple[float, tuple[int, ...]]] = {0.0: (0.0, ())}
     for edge in log_p:

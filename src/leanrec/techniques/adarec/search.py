@@ -98,9 +98,11 @@ class ArchitectureSearch(Distillation):
             return
         counts = {name: self.costs.params(self._everywhere(name)) for name in self.names}
         cheapest = min(counts, key=counts.__getitem__)
-        table = held(model.items)
+        table = parameters_of(model.items)
         whose = "largest architecture's" if teacher is None else "teacher's"
-        whole = max(counts.values()) - table if teacher is None else held(teacher) - held(teacher.items)
+        whole = (
+            max(counts.values()) - table if teacher is None else parameters_of(teacher) - parameters_of(teacher.items)
+        )
         least = counts[cheapest] - table
         if least > share * whole:
             works = f"{math.ceil(least / whole * 1000) / 1000:g}"
@@ -237,6 +239,6 @@ class ArchitectureSearch(Distillation):
         return (name,) * len(edges(self.cells.nodes))
 
 
-def held(module: nn.Module) -> int:
+def parameters_of(module: nn.Module) -> int:
     """Parameters of a module."""
     return sum(p.numel() for p in module.parameters())

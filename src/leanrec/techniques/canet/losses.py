@@ -12,7 +12,7 @@ from leanrec.routing.fit import newest_hits
 from leanrec.routing.sandwich import SandwichLoss
 from leanrec.techniques.canet.choice import grid_choice
 
-TOP = 10
+LABELLED_TOP = 10
 """The smallest route hits if the next item is among so many."""
 SHARPNESS = {"emb": 2.0, "width": 2.0, "depth": 1.0}
 """beta of L_Guide's targets."""
@@ -70,7 +70,7 @@ class GuidedLoss(Criterion):
     def guide(self, model: Recommender, batch: Batch, logits: Tensor) -> Tensor:
         """L_Guide, not weighted, over the users whose newest step has a target; ``logits`` [B, K] are those of the router."""
         grid = grid_choice(model).grid
-        wanted, hit = newest_hits(model, batch, TOP, grid.routes[0])
+        wanted, hit = newest_hits(model, batch, LABELLED_TOP, grid.routes[0])
         total = torch.zeros((), device=logits.device)
         users = wanted.sum().clamp_min(1)
         for log_p, beta in zip(grid.marginals(logits), SHARPNESS.values(), strict=True):

@@ -23,7 +23,7 @@ from leanrec.items.softmax import softmax_loss
 from leanrec.techniques.cprec.blocks import look_up
 from leanrec.techniques.cprec.rows import Learned, Vectors
 
-ROWS = 256
+_ROWS = 256
 """States whose scores of the whole catalogue are held at once."""
 
 
@@ -117,11 +117,11 @@ class BlockTable(ItemTable):
         """Scores are log-probabilities; those of a few items cost as much as those of all."""
         if ids is None:
             return self._all(hidden)
-        parts = [self._all(few) for few in hidden.split(ROWS)]
+        parts = [self._all(few) for few in hidden.split(_ROWS)]
         columns = ids.clamp_min(1) - 1
         if ids.dim() == 1:
             return torch.cat([part[:, columns] for part in parts])
-        return torch.cat([part.gather(1, some) for part, some in zip(parts, columns.split(ROWS), strict=True)])
+        return torch.cat([part.gather(1, some) for part, some in zip(parts, columns.split(_ROWS), strict=True)])
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """The exact loss; items of a block are scored only for the states whose target is in it."""
@@ -230,6 +230,6 @@ def _without(scores: Tensor, exclude: Tensor | None, start: int) -> Tensor:
 
 
 def _split(hidden: Tensor, exclude: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
-    """States and excluded items, `ROWS` users at a time."""
-    gone = [None] * -(-len(hidden) // ROWS) if exclude is None else exclude.split(ROWS)
-    return list(zip(hidden.split(ROWS), gone, strict=True))
+    """States and excluded items, `_ROWS` users at a time."""
+    gone = [None] * -(-len(hidden) // _ROWS) if exclude is None else exclude.split(_ROWS)
+    return list(zip(hidden.split(_ROWS), gone, strict=True))

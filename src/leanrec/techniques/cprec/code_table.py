@@ -18,7 +18,7 @@ from leanrec.items.topk import top_k_by
 from leanrec.techniques.cprec.blocks import look_up
 from leanrec.techniques.cprec.codes import CENTROIDS, Codes
 
-ROWS = 64
+_ROWS = 64
 """States whose scores of the whole catalogue are held at once."""
 
 
@@ -53,7 +53,7 @@ class CodeTable(ItemTable):
 
     def score(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
         if ids is None:
-            return torch.cat([self._all(few) for few in hidden.split(ROWS)])
+            return torch.cat([self._all(few) for few in hidden.split(_ROWS)])
         vectors = self.embed(ids, hidden.shape[-1])
         return hidden @ vectors.t() if ids.dim() == 1 else (vectors @ hidden.unsqueeze(-1)).squeeze(-1)
 
@@ -63,8 +63,7 @@ class CodeTable(ItemTable):
 
     @torch.no_grad()
     def top_k(self, hidden: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """See `ItemTable.top_k`."""
-        return top_k_by(self._all, hidden, k, exclude, ROWS)
+        return top_k_by(self._all, hidden, k, exclude, _ROWS)
 
     @torch.no_grad()
     def approximate(self, dense: Tensor) -> None:

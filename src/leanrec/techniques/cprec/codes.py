@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from leanrec.techniques.cprec.rows import Learned, Vectors
 
 CENTROIDS = 256
-ROUNDS = 20
+_ROUNDS = 20
 """Of k-means."""
-DECODED = 8192
+_DECODED = 8192
 """Vectors that are written out at once for scores."""
-FEW = 8
+FEW_QUERIES = 8
 """States for which look-ups take less time than writing the vectors out."""
 
 
@@ -50,15 +50,15 @@ class Codes(nn.Module):
 
     def scores(self, states: Tensor) -> Tensor:
         """Products of states [M, w] with the first channels of all vectors, [M, K]."""
-        if len(states) < FEW:
+        if len(states) < FEW_QUERIES:
             return self._looked_up(states)
         width = states.shape[-1]
-        return torch.cat([states @ self._decoded(some, width).t() for some in self.codes.split(DECODED)], 1)
+        return torch.cat([states @ self._decoded(some, width).t() for some in self.codes.split(_DECODED)], 1)
 
     @torch.no_grad()
     def fill(self, vectors: Tensor) -> None:
         """Codes and centroids of vectors [K, D], by k-means on every part."""
-        clusters = [k_means(part, CENTROIDS, ROUNDS) for part in vectors.float().split(self.size, 1)]
+        clusters = [k_means(part, CENTROIDS, _ROUNDS) for part in vectors.float().split(self.size, 1)]
         centroids, codes = zip(*clusters, strict=True)
         self.centroids.fill(torch.cat(centroids))
         self.codes.copy_(torch.stack(codes, 1))

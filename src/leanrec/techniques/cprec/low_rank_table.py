@@ -18,7 +18,7 @@ from leanrec.items.softmax import softmax_loss
 from leanrec.items.topk import top_k_by
 from leanrec.techniques.cprec.block_table import Factors
 
-ROWS = 64
+_ROWS = 64
 """States whose scores of the whole catalogue are held at once."""
 
 
@@ -55,8 +55,7 @@ class LowRankTable(ItemTable):
 
     @torch.no_grad()
     def top_k(self, hidden: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """See `ItemTable.top_k`."""
-        return top_k_by(self.score, hidden, k, exclude, ROWS)
+        return top_k_by(self.score, hidden, k, exclude, _ROWS)
 
     def approximate(self, dense: Tensor) -> None:
         """Take the best factors of item vectors [N, D]."""

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEVELS = 127
+INT8_LEVELS = 127
 WIDENED = 8192
 """Vectors of int8 that are floats at once."""
 
@@ -122,8 +122,8 @@ class Integers(Vectors):
 
 def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Whole numbers [..., d] between -127 and 127, and scales [..., 1] in bfloat16."""
-    scales = (weight.abs().amax(-1, keepdim=True) / LEVELS).clamp_min(torch.finfo(torch.float32).tiny).bfloat16()
-    return (weight / scales.float()).round().clamp(-LEVELS, LEVELS), scales
+    scales = (weight.abs().amax(-1, keepdim=True) / INT8_LEVELS).clamp_min(torch.finfo(torch.float32).tiny).bfloat16()
+    return (weight / scales.float()).round().clamp(-INT8_LEVELS, INT8_LEVELS), scales
 
 
 def _straight_through(weight: Tensor) -> Tensor:

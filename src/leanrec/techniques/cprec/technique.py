@@ -46,7 +46,7 @@ from leanrec.techniques.cprec.rows import freeze
 from leanrec.techniques.cprec.sharing import Scheme, average, share, shared
 
 TABLE = "backbone.items."
-USUAL = 8.0
+_USUAL = 8.0
 """How many times smaller the table gets where nothing is asked."""
 ROOM = 0.75
 """Share of what is in reach that is taken at most, so that popular items have a block that is worth its name."""
@@ -103,7 +103,7 @@ class Blocks:
     coded: bool
     int8: bool
     reach: float = 0.0
-    shrink: float = USUAL
+    shrink: float = _USUAL
 
 
 @techniques.register("cprec", CpRecConfig)
@@ -165,10 +165,10 @@ class CpRecTechnique(Technique):
         return bool(self.config.codes) or self.config.parts != "whole"
 
     def notes(self, model: Recommender) -> tuple[str, ...]:
-        """A note if the table gets less than `USUAL` times smaller and no setting asked for that."""
+        """A note if the table gets less than `_USUAL` times smaller and no setting asked for that."""
         items, dim = model.items.num_items, model.items.dim
         found = self._blocks(items, dim) if self._replaces else None
-        if found is None or found.shrink >= USUAL or self.config.shrink:
+        if found is None or found.shrink >= _USUAL or self.config.shrink:
             return ()
         table = f"the item table of {items:,} items and {dim} channels"
         if found.shrink == INT8:
@@ -206,7 +206,7 @@ class CpRecTechnique(Technique):
 
         dense = items * dim * (4 if coded else 1)
         most = reach(items, parts, dense, size_of)
-        shrink = config.shrink or min(USUAL, max(1.0, ROOM * most))
+        shrink = config.shrink or min(_USUAL, max(1.0, ROOM * most))
         chosen = config.shrink or config.dims or (coded and config.codes != "auto")
         bytes_saved = shrink * INT8 if config.int8 and not coded else shrink
         if not chosen and (most <= 1 or bytes_saved < INT8):

@@ -13,7 +13,7 @@ from leanrec.routing.sandwich import SandwichLoss
 from leanrec.techniques.skiprec.choice import pattern_choice
 from leanrec.techniques.skiprec.config import JOINT, SkipRecConfig
 
-TOP = 5
+REWARDED_TOP = 5
 """The reward asks whether the next item is among so many."""
 TRACKED = 0.05
 """Share of every batch in the running scale of what a policy reads, and in the running price."""
@@ -107,7 +107,7 @@ class PolicyLoss(Criterion):
 
     def reward(self, model: Recommender, batch: Batch, bits: Tensor) -> tuple[Tensor, Tensor]:
         """Whose newest step has a target, and the reward [B] of patterns [B, L]."""
-        wanted, hit = newest_hits(model, batch, TOP, skip=bits == 0)
+        wanted, hit = newest_hits(model, batch, REWARDED_TOP, skip=bits == 0)
         return wanted, torch.where(hit, 1 - bits.mean(1).square(), -self.config.miss)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.types import Batch, Route
 
-USERS = 1000
+MENU_USERS = 1000
 """Validation users on whom patterns are compared."""
 PRICES = 64
 
@@ -54,13 +54,13 @@ def favoured(odds: Tensor, count: int) -> Tensor:
 
 
 def _few(held_out: HeldOut) -> Iterator[Batch]:
-    """Batches of the first `USERS` users."""
+    """Batches of the first `MENU_USERS` users."""
     seen = 0
     for batch in held_out.batches():
-        rows = torch.arange(min(batch.size, USERS - seen))
+        rows = torch.arange(min(batch.size, MENU_USERS - seen))
         yield batch.rows(rows)
         seen += len(rows)
-        if seen == USERS:
+        if seen == MENU_USERS:
             return
 
 

@@ -166,7 +166,9 @@ class Policy(Router):
         """
         wanted = [tuple(pattern) for pattern in patterns.tolist()] if len(patterns) else []
         count = len(self.menu)
-        free = [spread(self.blocks, k, count) for k in range(count)] + [numbered(self.blocks, k) for k in range(count)]
+        free = [evenly_kept(self.blocks, k, count) for k in range(count)] + [
+            numbered(self.blocks, k) for k in range(count)
+        ]
         whole = (True,) * self.blocks
         kept = list(dict.fromkeys(pattern for pattern in [*wanted, *free] if pattern != whole))[: count - 1]
         menu = [*sorted(kept, key=sum), whole]
@@ -182,7 +184,7 @@ def route_of(pattern: list[bool]) -> Route:
     return FULL if all(pattern) else Route(layers=tuple(i for i, keep in enumerate(pattern) if keep))
 
 
-def spread(blocks: int, step: int, steps: int) -> tuple[bool, ...]:
+def evenly_kept(blocks: int, step: int, steps: int) -> tuple[bool, ...]:
     """A pattern that keeps about (step + 1) / steps of L blocks, evenly spread; at least one."""
     count = max(1, round(blocks * (step + 1) / steps))
     kept = {i * blocks // count for i in range(count)}

@@ -14,7 +14,7 @@ from leanrec.core.recommender import Recommender
 from leanrec.core.types import PAD, Batch
 from leanrec.routing.fit import newest_hits
 from leanrec.techniques.canet.choice import grid_choice
-from leanrec.techniques.canet.losses import SHARPNESS, TOP, soft_labels
+from leanrec.techniques.canet.losses import LABELLED_TOP, SHARPNESS, soft_labels
 from toys import random_batch
 from unit.techniques.canet.canets import ITEMS, JOINT, LONGEST, PAPER, guide, make, wanting
 
@@ -94,7 +94,7 @@ def test_the_guide_favours_small_sizes_on_a_hit_and_large_ones_on_a_miss() -> No
     model, batch = make(**PAPER, **JOINT), random_batch(ITEMS, [3, 7])
     best, worst = best_and_worst(model, batch)
     batch, logits = wanting(batch, torch.stack([best[0], worst[1]])), torch.randn(2, 36)
-    assert [flags.tolist() for flags in newest_hits(model, batch, TOP, grid_choice(model).grid.routes[0])] == [
+    assert [flags.tolist() for flags in newest_hits(model, batch, LABELLED_TOP, grid_choice(model).grid.routes[0])] == [
         [True, True],
         [True, False],
     ]
@@ -119,7 +119,7 @@ def test_a_hit_is_a_top_10_among_the_target_and_unseen_items() -> None:
     targets = batch.targets.gather(1, batch.last[:, None]).squeeze(1)
     targets[::2] = batch.items[::2, 0]  # bought before
     batch = wanting(batch, targets)
-    wanted, hit = newest_hits(model, batch, TOP, grid_choice(model).grid.routes[0])
+    wanted, hit = newest_hits(model, batch, LABELLED_TOP, grid_choice(model).grid.routes[0])
     assert wanted.all()
     scores = model.score(batch, grid_choice(model).grid.routes[0]).detach().numpy()
     ranks = []
@@ -132,14 +132,14 @@ def test_a_hit_is_a_top_10_among_the_target_and_unseen_items() -> None:
 
 def test_the_label_is_made_without_dropout_and_training_goes_on() -> None:
     model, batch = make(shape={"dropout": 0.5}, **PAPER, **JOINT), random_batch(ITEMS, [6] * 64)
-    quiet = newest_hits(model, batch, TOP, grid_choice(model).grid.routes[0])[1]
+    quiet = newest_hits(model, batch, LABELLED_TOP, grid_choice(model).grid.routes[0])[1]
     model.train()
-    assert torch.equal(newest_hits(model, batch, TOP, grid_choice(model).grid.routes[0])[1], quiet) and torch.equal(
-        newest_hits(model, batch, TOP, grid_choice(model).grid.routes[0])[1], quiet
-    )
+    assert torch.equal(
+        newest_hits(model, batch, LABELLED_TOP, grid_choice(model).grid.routes[0])[1], quiet
+    ) and torch.equal(newest_hits(model, batch, LABELLED_TOP, grid_choice(model).grid.routes[0])[1], quiet)
     assert all(module.training for module in model.modules())
     model.eval()
-    newest_hits(model, batch, TOP, grid_choice(model).grid.routes[0])
+    newest_hits(model, batch, LABELLED_TOP, grid_choice(model).grid.routes[0])
     assert not any(module.training for module in model.modules())
 
 

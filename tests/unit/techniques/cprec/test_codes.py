@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from leanrec.techniques.cprec.code_table import CodeTable, code_bytes
-from leanrec.techniques.cprec.codes import CENTROIDS, FEW, Codes, k_means
+from leanrec.techniques.cprec.codes import CENTROIDS, FEW_QUERIES, Codes, k_means
 from leanrec.techniques.cprec.rows import freeze
 
 ITEMS, DIM = 60, 8
@@ -68,7 +68,7 @@ def test_the_loss_is_that_of_the_full_softmax_and_reaches_the_centroids(
 
 
 def test_looked_up_scores_are_those_of_vectors_written_out() -> None:
-    block, states = table().blocks[0], torch.randn(FEW, DIM)
+    block, states = table().blocks[0], torch.randn(FEW_QUERIES, DIM)
     alone = torch.cat([block.scores(state) for state in states.split(1)])
     torch.testing.assert_close(block.scores(states), alone, atol=1e-5, rtol=1e-5)
 

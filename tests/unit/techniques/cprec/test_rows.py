@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from leanrec.techniques.cprec.rows import LEVELS, WIDENED, Integers, Learned, freeze
+from leanrec.techniques.cprec.rows import INT8_LEVELS, WIDENED, Integers, Learned, freeze
 
 
 def rows(int8: bool = True, count: int = 40, channels: int = 6) -> Learned:
@@ -39,8 +39,10 @@ def test_without_int8_the_vectors_are_as_they_are() -> None:
 
 def test_a_rounded_vector_is_within_half_a_step_of_its_own() -> None:
     some = rows()
-    step = some.weight.abs().amax(1, keepdim=True) / LEVELS
-    assert bool(((some.all() - some.weight).abs() <= step * (0.5 + LEVELS * 2**-8)).all())  # bfloat16 rounds the step
+    step = some.weight.abs().amax(1, keepdim=True) / INT8_LEVELS
+    assert bool(
+        ((some.all() - some.weight).abs() <= step * (0.5 + INT8_LEVELS * 2**-8)).all()
+    )  # bfloat16 rounds the step
     assert not torch.equal(some.all(), some.weight)
 
 

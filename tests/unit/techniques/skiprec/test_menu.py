@@ -127,7 +127,7 @@ def test_every_block_is_the_one_with_the_least_loss_of_a_real_model(seed: int) -
 
 
 def test_only_the_first_users_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(menu, "USERS", 5)
+    monkeypatch.setattr(menu, "MENU_USERS", 5)
     model, users = Known(alone(1.0, 2.0, 3.0, 4.0)), Users((3, 4, 3))
     grown(model, users.held_out, 2)
     assert model.asked == [((block,), size) for block in range(BLOCKS) for size in (3, 2)]
@@ -135,7 +135,7 @@ def test_only_the_first_users_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_batch_of_exactly_enough_users_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(menu, "USERS", 7)
+    monkeypatch.setattr(menu, "MENU_USERS", 7)
     model, users = Known(alone(1.0, 2.0, 3.0, 4.0)), Users((3, 4, 3))
     grown(model, users.held_out, 2)
     assert [size for _, size in model.asked[:2]] == [3, 4] and users.given == 2
@@ -161,7 +161,7 @@ def test_the_users_that_are_read_decide(monkeypatch: pytest.MonkeyPatch) -> None
         return layers(grown(Divided({}), users.held_out, 2))[1]
 
     assert best() == [1]
-    monkeypatch.setattr(menu, "USERS", 2)
+    monkeypatch.setattr(menu, "MENU_USERS", 2)
     assert best() == [0]
 
 

@@ -30,7 +30,7 @@ from leanrec.techniques.skiprec.policy import (
     mean_over_time,
     numbered,
     route_of,
-    spread,
+    evenly_kept,
 )
 from toys import batch_of, random_batch, randomise
 
@@ -155,7 +155,7 @@ def test_a_menu_is_no_longer_than_there_are_patterns() -> None:
 def test_spread_patterns_keep_as_many_blocks_as_are_asked_at_even_distances(blocks: int, data: st.DataObject) -> None:
     steps = data.draw(st.integers(1, 20))
     for step in range(steps):
-        pattern = spread(blocks, step, steps)
+        pattern = evenly_kept(blocks, step, steps)
         assert len(pattern) == blocks
         assert sum(pattern) == max(1, round(blocks * (step + 1) / steps))
         kept = np.flatnonzero(pattern)
@@ -166,7 +166,7 @@ def test_spread_patterns_keep_as_many_blocks_as_are_asked_at_even_distances(bloc
 
 
 def test_spread_patterns_of_four_blocks() -> None:
-    assert [np.flatnonzero(spread(4, step, 4)).tolist() for step in range(4)] == [[0], [0, 2], [0, 1, 2], [0, 1, 2, 3]]
+    assert [np.flatnonzero(evenly_kept(4, step, 4)).tolist() for step in range(4)] == [[0], [0, 2], [0, 1, 2], [0, 1, 2, 3]]
 
 
 @given(st.integers(1, 10))

@@ -14,7 +14,7 @@ from leanrec.core.recommender import Recommender
 from leanrec.core.types import PAD, Batch
 from leanrec.techniques.skiprec import losses
 from leanrec.techniques.skiprec.choice import pattern_choice
-from leanrec.techniques.skiprec.losses import TOP
+from leanrec.techniques.skiprec.losses import REWARDED_TOP
 from leanrec.techniques.skiprec.policy import route_of
 from toys import random_batch
 from unit.techniques.skiprec.skiprecs import (
@@ -40,7 +40,7 @@ def hits(patch: pytest.MonkeyPatch, rule: Callable[[Tensor], Tensor]) -> None:
     """Let the next item be found where the pattern [B, L] obeys a rule."""
 
     def pretended(model: Recommender, batch: Batch, top: int, skip: Tensor) -> tuple[Tensor, Tensor]:
-        assert top == TOP == 5
+        assert top == REWARDED_TOP == 5
         wanted = torch.ones(batch.size, dtype=torch.bool)
         return wanted, rule(~skip)
 
