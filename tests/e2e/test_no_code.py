@@ -81,11 +81,11 @@ def pickled_once(tmp_path_factory: pytest.TempPathFactory, run: Path, exported: 
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", [*manifests.CHECKED, manifests.NAME])
+@pytest.mark.parametrize("name", [*manifests.CHECKED, manifests.MANIFEST])
 def test_in_a_run(name: str, form: Callable[[Path, Bomb], None], run: Path, mark: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     form(copy / name, Bomb(mark))
-    if name != manifests.NAME:
+    if name != manifests.MANIFEST:
         signed(copy)
     for command in (
         ("recommend", copy, *HISTORY),
@@ -123,13 +123,13 @@ def test_in_a_store(
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", [exports.WEIGHTS, exports.CATALOG, exports.NAME, "encoder-full.onnx"])
+@pytest.mark.parametrize("name", [exports.WEIGHTS, exports.EXPORT_CATALOG, exports.EXPORT_FILE, "encoder-full.onnx"])
 def test_in_an_export(
     name: str, form: Callable[[Path, Bomb], None], pickled_once: dict[str, Path], mark: Path, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(pickled_once["onnx"], tmp_path / "export")
     form(copy / name, Bomb(mark))
-    if name != exports.NAME:
+    if name != exports.EXPORT_FILE:
         signed(copy)
     for more in ((), ("--trust",)):
         refused(mark, "recommend", copy, *HISTORY, *more)

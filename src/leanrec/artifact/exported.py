@@ -24,7 +24,7 @@ from leanrec.core.plain import Catalog, Memory
 from leanrec.core.ranges import Count, Many
 
 EXPORT_SCHEMA = 3
-NAME, WEIGHTS, CATALOG = "export.json", "weights.safetensors", "catalog.json"
+EXPORT_FILE, WEIGHTS, EXPORT_CATALOG = "export.json", "weights.safetensors", "catalog.json"
 HISTORY, STEP, STATES = ("items", "lengths"), ("ids", "at"), ("states",)
 """First inputs of parts: histories [B, T] and their lengths [B]; the newest items [B] and their steps [B]; states [B, D]."""
 ROUTING = ("routing.costs", "routing.budgets", "routing.prices")
@@ -174,7 +174,7 @@ class Items(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def is_export(path: Path) -> bool:
     """Whether a directory holds an export."""
-    return (path / NAME).is_file()
+    return (path / EXPORT_FILE).is_file()
 
 
 def read_export(path: Path) -> tuple[Exported, Catalog]:
@@ -185,12 +185,14 @@ def read_export(path: Path) -> tuple[Exported, Catalog]:
     """
     path = Path(path)
     if not is_export(path):
-        got = f"no {NAME}" if path.is_dir() else "a file" if path.exists() else "nothing"
-        raise ArtifactError(f"expected an export with {NAME}, got {got} at {path}; make one with 'leanrec export'")
+        got = f"no {EXPORT_FILE}" if path.is_dir() else "a file" if path.exists() else "nothing"
+        raise ArtifactError(
+            f"expected an export with {EXPORT_FILE}, got {got} at {path}; make one with 'leanrec export'"
+        )
     folder = CheckedFolder(path, "export", "export again", "export again")
-    raw = folder.read(NAME, LARGEST)
-    exported = folder.decoded(NAME, raw, Exported, (EXPORT_SCHEMA,))
-    folder.check_seal(NAME, raw, exported.sha256)
+    raw = folder.read(EXPORT_FILE, LARGEST)
+    exported = folder.decoded(EXPORT_FILE, raw, Exported, (EXPORT_SCHEMA,))
+    folder.check_seal(EXPORT_FILE, raw, exported.sha256)
     _check_names(exported, path)
     for name, expected in exported.files.items():
         folder.check(name, expected)
@@ -199,28 +201,29 @@ def read_export(path: Path) -> tuple[Exported, Catalog]:
 
 def _check_names(exported: Exported, path: Path) -> None:
     graphs = exported.parts()
-    named = {WEIGHTS, CATALOG, *graphs}
+    named = {WEIGHTS, EXPORT_CATALOG, *graphs}
     foreign = sorted(name for name in exported.files if name not in named)
     missing = sorted(named - set(exported.files))
     hostile = sorted(name for name in graphs if not _PART.fullmatch(name))
     if foreign or missing or hostile or not exported.plan:
         got = (hostile or foreign or missing or ["no route"])[0]
         raise ArtifactError(
-            f"expected the file list of {path / NAME} to name its parts, {WEIGHTS} and {CATALOG}, each a plain name, got "
-            f"{one_line(repr(got))}; take the export from a source you trust"
+            f"expected the file list of {path / EXPORT_FILE} to name its parts, {WEIGHTS} and {EXPORT_CATALOG}, each a plain name, "
+            f"got {one_line(repr(got))}; take the export from a source you trust"
         )
 
 
 def _catalog(folder: CheckedFolder, exported: Exported) -> Catalog:
     try:
-        items = msgspec.json.decode(folder.read(CATALOG, _LARGEST_CATALOG), type=Items)
+        items = msgspec.json.decode(folder.read(EXPORT_CATALOG, _LARGEST_CATALOG), type=Items)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise folder.damaged(CATALOG, error) from error
+        raise folder.damaged(EXPORT_CATALOG, error) from error
     count = len(items.keys)
     fits = count == exported.data.items and len(items.titles) in (0, count)
     if not fits or catalog_digest(items.keys) != exported.data.catalog_sha256:
         raise ArtifactError(
-            f"expected the {exported.data.items} items of the model in {folder.path / CATALOG}, got {count} others; export again"
+            f"expected the {exported.data.items} items of the model in {folder.path / EXPORT_CATALOG}, got {count} others; "
+            "export again"
         )
     return Catalog(items.keys, items.titles or items.keys, ())
 

@@ -26,8 +26,8 @@ from leanrec.core.ranges import Many, Whole
 RUN_SCHEMA = 2
 READS = (1, 2)
 """Versions that are read; those of 1 named some weights differently, see `artifact.store`."""
-NAME, MODEL, CATALOG = "manifest.json", "model.safetensors", "catalog.parquet"
-CHECKED = (MODEL, CATALOG)
+MANIFEST, MODEL, CATALOG_FILE = "manifest.json", "model.safetensors", "catalog.parquet"
+CHECKED = (MODEL, CATALOG_FILE)
 _STARTED = ("config.toml", "checkpoint.safetensors")
 LARGEST = 64 * 2**20
 """Most bytes of a manifest."""
@@ -122,10 +122,10 @@ def read_manifest(run: Path) -> Manifest:
     """
     _check_run(run)
     folder = run_folder(run)
-    raw = folder.read(NAME, LARGEST)
-    manifest = folder.decoded(NAME, raw, Manifest, READS)
+    raw = folder.read(MANIFEST, LARGEST)
+    manifest = folder.decoded(MANIFEST, raw, Manifest, READS)
     _check_names(manifest.files, run)
-    folder.check_seal(NAME, raw, manifest.sha256)
+    folder.check_seal(MANIFEST, raw, manifest.sha256)
     return manifest
 
 
@@ -133,11 +133,11 @@ def _check_run(run: Path) -> None:
     if not run.is_dir():
         got = "a file" if run.exists() else "nothing"
         raise ArtifactError(f"expected the directory of a run, got {got} at {run}; make one with 'leanrec train'")
-    if os.path.lexists(run / NAME):
+    if os.path.lexists(run / MANIFEST):
         return
     if any((run / name).exists() for name in _STARTED):
         raise ArtifactError(f"training of {run} has not finished; go on with 'leanrec train DATA --out {run} --resume'")
-    raise ArtifactError(f"expected a run with {NAME}, got none at {run}; make one with 'leanrec train'")
+    raise ArtifactError(f"expected a run with {MANIFEST}, got none at {run}; make one with 'leanrec train'")
 
 
 def _check_names(names: Iterable[str], run: Path) -> None:
@@ -145,9 +145,11 @@ def _check_names(names: Iterable[str], run: Path) -> None:
     foreign = sorted(names - set(CHECKED))
     if foreign:
         raise ArtifactError(
-            f"expected only {' and '.join(CHECKED)} in the file list of {run / NAME}, "
+            f"expected only {' and '.join(CHECKED)} in the file list of {run / MANIFEST}, "
             f"got {one_line(repr(foreign[0]))}; a run may name no other file, take it from a source you trust"
         )
     missing = sorted(set(CHECKED) - names)
     if missing:
-        raise ArtifactError(f"expected {missing[0]} in the file list of {run / NAME}, got none; retrain or restore it")
+        raise ArtifactError(
+            f"expected {missing[0]} in the file list of {run / MANIFEST}, got none; retrain or restore it"
+        )

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from leanrec.artifact.manifest import (
-    CATALOG,
+    CATALOG_FILE,
     CHECKED,
+    MANIFEST,
     MODEL,
-    NAME,
     RUN_SCHEMA,
     Manifest,
     read_manifest,
@@ -53,15 +53,15 @@ def save_run(out: Path, state: dict[str, Tensor], catalog: Catalog, manifest: Ma
     check_forked()
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
     frame = pl.DataFrame([catalog.keys, catalog.titles, catalog.counts], _COLUMNS, orient="col")
-    with scratch(out / NAME) as part:
+    with scratch(out / MANIFEST) as part:
         with reported(out / MODEL, also=(SafetensorError,)):
             save_file(tensors, part / MODEL)
-        with reported(out / CATALOG, also=(pl.exceptions.PolarsError,)):
-            frame.write_parquet(part / CATALOG)
+        with reported(out / CATALOG_FILE, also=(pl.exceptions.PolarsError,)):
+            frame.write_parquet(part / CATALOG_FILE)
         files = {name: reference(part / name) for name in CHECKED}
         manifest, raw = sealed(msgspec.structs.replace(manifest, files=files))
-        (part / NAME).write_bytes(raw)
-        for name in (*CHECKED, NAME):
+        (part / MANIFEST).write_bytes(raw)
+        for name in (*CHECKED, MANIFEST):
             put(part / name, out / name)
     return manifest
 
@@ -91,7 +91,7 @@ def load_run(run: Path) -> tuple[Manifest, dict[str, Tensor], Catalog]:
                 f"expected weights of {manifest.data.items} items in {run / MODEL}, got {manifest.files[MODEL].bytes} bytes; "
                 "retrain or restore it"
             )
-        return manifest, state, _catalog(paths[CATALOG], run, manifest)
+        return manifest, state, _catalog(paths[CATALOG_FILE], run, manifest)
     except OSError as error:
         raise ArtifactError(f"cannot read the run {run}: {one_line(error)}") from error
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # importing it would import torch, which reading a log does n
 STORE_VERSION = 1
 META, ITEMS, OFFSETS, TIMES = "store.json", "items.npy", "offsets.npy", "times.npy"
 _CATALOG_COLUMNS = {"item": pl.String, "title": pl.String, "count": pl.Int64}
-USERS, CATALOG = "users.parquet", "catalog.parquet"
+USERS, _CATALOG = "users.parquet", "catalog.parquet"
 _FAILURES = (pl.exceptions.PolarsError,)
 """What Polars raises beside the system's errors where it cannot write."""
 _UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
@@ -145,13 +145,13 @@ class Store:
         """
         from leanrec.core.types import Catalog
 
-        frame = _read_table(self.path / CATALOG).select(*_CATALOG_COLUMNS)
+        frame = _read_table(self.path / _CATALOG).select(*_CATALOG_COLUMNS)
         if sum(frame.null_count().row(0)):
             raise DataError(
-                f"expected item, title and count of every item in {self.path / CATALOG}, got others; {_AGAIN}"
+                f"expected item, title and count of every item in {self.path / _CATALOG}, got others; {_AGAIN}"
             )
         if catalog_digest(frame["item"]) != self.meta.catalog_sha256:
-            raise DataError(f"expected the item keys that {META} names, got others in {self.path / CATALOG}; {_AGAIN}")
+            raise DataError(f"expected the item keys that {META} names, got others in {self.path / _CATALOG}; {_AGAIN}")
         return Catalog(tuple(frame["item"]), tuple(frame["title"]), tuple(frame["count"]))
 
     @cached_property
@@ -206,7 +206,7 @@ class Store:
         if lowest < 1 or highest > meta.items:
             raise DataError(f"expected item ids 1..{meta.items}, got {lowest}..{highest} in {path / ITEMS}; {_AGAIN}")
         _check_table(path / USERS, meta.users, {"user": pl.String})
-        _check_table(path / CATALOG, meta.items, _CATALOG_COLUMNS)
+        _check_table(path / _CATALOG, meta.items, _CATALOG_COLUMNS)
         return store
 
 
@@ -256,7 +256,7 @@ def write_store(
             if array is not None:
                 np.save(made / name, np.asarray(array, dtype), allow_pickle=False)
         users.write_parquet(made / USERS)
-        catalog.select("item", "title", pl.col("count").cast(pl.Int64)).write_parquet(made / CATALOG)
+        catalog.select("item", "title", pl.col("count").cast(pl.Int64)).write_parquet(made / _CATALOG)
         (made / META).write_bytes(msgspec.json.format(msgspec.json.encode(meta), indent=2) + b"\n")
         put(made, out, overwrite)
     return Store.open(out)

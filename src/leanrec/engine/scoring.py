@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-RUN = 64
+_RUN = 64
 SCORES_HELD = 2**18
 """Scores held at once."""
 
@@ -75,17 +75,17 @@ def _merge(best: np.ndarray, at: np.ndarray, scores: np.ndarray, start: int) -> 
 def best_of_scores(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Columns int64 and values, both [B, k], of the k largest scores of [B, N], largest first."""
     users, count = scores.shape
-    runs = count // RUN
+    runs = count // _RUN
     if runs <= 2 * k:
         return _sorted(scores, None, k)
-    whole = runs * RUN
+    whole = runs * _RUN
     if users == 1:
         return _largest_of_one(scores[0], whole, runs, k)
     maxima = np.empty((users, runs + count - whole), scores.dtype)
-    scores[:, :whole].reshape(users, RUN, runs).max(1, out=maxima[:, :runs])
+    scores[:, :whole].reshape(users, _RUN, runs).max(1, out=maxima[:, :runs])
     maxima[:, runs:] = scores[:, whole:]  # what is left over: runs of one
     chosen = np.argpartition(maxima, -k, axis=1)[:, -k:, None]
-    of_run = np.arange(RUN)
+    of_run = np.arange(_RUN)
     columns = np.where(chosen < runs, chosen + runs * of_run, np.where(of_run, -1, whole + chosen - runs))
     columns = columns.reshape(users, -1)
     values = np.take_along_axis(scores, columns, 1)
@@ -95,12 +95,12 @@ def best_of_scores(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _largest_of_one(scores: np.ndarray, whole: int, runs: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     """As `best_of_scores` for one user, [N], with fewer calls."""
-    by_run = scores[:whole].reshape(RUN, runs)
+    by_run = scores[:whole].reshape(_RUN, runs)
     chosen = by_run.max(0).argpartition(runs - k)[runs - k :]
     values = np.concatenate([by_run[:, chosen].ravel(), scores[whole:]])
     at = values.argpartition(len(values) - k)[len(values) - k :]
     at = at[(-values[at]).argsort(kind="stable")]
-    opened = k * RUN
+    opened = k * _RUN
     columns = np.where(at < opened, at // k * runs + chosen[at % k], at - opened + whole)
     return columns[None], values[at][None]
 

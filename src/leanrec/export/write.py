@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError
 
 from leanrec.artifact.exported import (
-    CATALOG,
-    NAME,
+    EXPORT_CATALOG,
+    EXPORT_FILE,
     ROUTING,
     WEIGHTS,
     CodedBlock,
@@ -136,7 +136,7 @@ def _write(
     places = weights.save(folder / WEIGHTS)
     for finish in written.values():
         finish(places)
-    (folder / CATALOG).write_bytes(msgspec.json.encode(titled(source.catalog)))
+    (folder / EXPORT_CATALOG).write_bytes(msgspec.json.encode(titled(source.catalog)))
     tell("comparing with the model")
     files = {f"{part.name}.{form.ending}": part for part in written}
     parity = _compared(model, files, form.open(folder), None if judge else limit)
@@ -162,14 +162,14 @@ def _write(
         channels=model.items.dim,
         parity=tuple(parity),
         limit=max(found.error for found in parity) if judge else limit,
-        files={name: reference(folder / name) for name in sorted([*files, WEIGHTS, CATALOG])},
+        files={name: reference(folder / name) for name in sorted([*files, WEIGHTS, EXPORT_CATALOG])},
     )
     exported, raw = sealed(exported)
-    (folder / NAME).write_bytes(raw)
+    (folder / EXPORT_FILE).write_bytes(raw)
     if judge is not None:
         tell("measuring what int8 weights lose")
         exported, raw = sealed(msgspec.structs.replace(exported, loss=judge(folder)))
-        (folder / NAME).write_bytes(raw)
+        (folder / EXPORT_FILE).write_bytes(raw)
     return exported
 
 

@@ -17,7 +17,7 @@ _CONSTANT = 1e-6
 """Standard deviation below which an input says nothing; it is not scaled then."""
 _FARTHEST = 5.0
 """Standard deviations beyond which inputs are cut, so that a history unlike all others is not routed at random."""
-HISTORY = 4
+HISTORY_NUMBERS = 4
 """Numbers that describe a history beside its items: log length, repeats, popularity of the newest item and of all."""
 
 
@@ -91,7 +91,7 @@ class TableRouter(Router):
 
 
 class SharedRouter(Router):
-    """Reads the backbone's item table: the newest vector, the mean vector and `HISTORY` numbers; one hidden layer.
+    """Reads the backbone's item table: the newest vector, the mean vector and `HISTORY_NUMBERS` numbers; one hidden layer.
 
     No gradient reaches the table. It starts with equal scores for all users.
 
@@ -107,7 +107,7 @@ class SharedRouter(Router):
 
     def __init__(self, dim: int, routes: int, hidden: int = 64, dropout: float = 0.5) -> None:
         super().__init__()
-        self.dim, inputs = dim, 2 * dim + HISTORY
+        self.dim, inputs = dim, 2 * dim + HISTORY_NUMBERS
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("std", torch.ones(inputs))
         self.inner, self.out = nn.Linear(inputs, hidden), nn.Linear(hidden, routes)
@@ -116,7 +116,7 @@ class SharedRouter(Router):
         nn.init.zeros_(self.out.bias)
 
     def features(self, items: ItemTable, batch: Batch) -> Tensor:
-        """The vectors and numbers: float [B, 2 dim + HISTORY]."""
+        """The vectors and numbers: float [B, 2 dim + HISTORY_NUMBERS]."""
         ids, lengths = batch.items.clamp_min(PAD), batch.lengths[:, None]
         vectors = items.embed(ids, self.dim).detach()
         newest = batch.last[:, None]

@@ -122,7 +122,7 @@ def _trained(config: RunConfig, store: Store, out: Path, watcher: Watcher, resum
 
 def finished(out: Path) -> bool:
     """Whether a run has been trained to its end."""
-    return (out / manifests.NAME).exists()
+    return (out / manifests.MANIFEST).exists()
 
 
 def _device(config: RunConfig) -> torch.device:

@@ -15,11 +15,11 @@ from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.types import FULL, Batch, Route
 from leanrec.routing import fit
 from leanrec.routing.fit import Sample, fit_router, read_features, read_sample
-from leanrec.routing.router import HISTORY, SharedRouter
+from leanrec.routing.router import HISTORY_NUMBERS, SharedRouter
 from toys import random_batch, randomise, same
 
 DIM, ROUTES, USERS = 2, 3, 400
-FEATURES = 2 * DIM + HISTORY
+FEATURES = 2 * DIM + HISTORY_NUMBERS
 RATE, STATIC = 0.1, torch.tensor([0.0, 0.05, 0.02])
 """NDCG per unit of log-likelihood, and what routes gain all users alike beside it."""
 

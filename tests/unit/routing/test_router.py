@@ -13,7 +13,7 @@ from torch import Tensor
 from leanrec.core.types import MASK, PAD, Batch
 from leanrec.items.tables import PlainTable
 from leanrec.layers.gates import ReZero
-from leanrec.routing.router import HISTORY, Router, SharedRouter
+from leanrec.routing.router import HISTORY_NUMBERS, Router, SharedRouter
 from leanrec.techniques.canet.router import OwnRouter
 from toys import batch_of, random_batch, randomise
 
@@ -58,7 +58,7 @@ def test_scoring_what_was_read_is_scoring_the_history(name: str) -> None:
     for longest in (3, 8, LONGEST):
         batch = random_batch(ITEMS, [1, longest, 2])
         features = router.features(table, batch)
-        assert features.shape == (3, LONGEST + 1 if name == "own" else 2 * DIM + HISTORY)
+        assert features.shape == (3, LONGEST + 1 if name == "own" else 2 * DIM + HISTORY_NUMBERS)
         torch.testing.assert_close(router.score(features), router(table, batch), atol=1e-6, rtol=1e-5)
 
 
@@ -122,7 +122,7 @@ def standardised() -> tuple[SharedRouter, Tensor]:
     """A router and the sample [U, F] whose scale it took."""
     router = ready("shared")
     assert isinstance(router, SharedRouter)
-    features = torch.randn(100, 2 * DIM + HISTORY) * 50 + 1000
+    features = torch.randn(100, 2 * DIM + HISTORY_NUMBERS) * 50 + 1000
     features[:, 3] = 8.0  # a constant
     router.standardise(features)
     return router, features

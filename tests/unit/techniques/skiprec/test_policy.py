@@ -20,17 +20,17 @@ from leanrec.backbones.sasrec import SASRec, SASRecConfig
 from leanrec.core.context import Context
 from leanrec.core.errors import ConfigError
 from leanrec.core.types import FULL, Batch, Route
-from leanrec.routing.router import HISTORY
+from leanrec.routing.router import HISTORY_NUMBERS
 from leanrec.techniques.skiprec.policy import (
     READERS,
     AttentionReader,
     ConvReader,
     GRUReader,
     Policy,
+    evenly_kept,
     mean_over_time,
     numbered,
     route_of,
-    evenly_kept,
 )
 from toys import batch_of, random_batch, randomise
 
@@ -148,7 +148,7 @@ def test_until_patterns_are_chosen_evenly_spread_ones_are_served() -> None:
 def test_a_menu_is_no_longer_than_there_are_patterns() -> None:
     found = Policy(backbone(2), "shared", WIDTH, 99, False)
     assert sorted(patterns_of(found)) == [(False, False), (False, True), (True, False), (True, True)]
-    assert found.score(torch.zeros(3, 2 * WIDTH + HISTORY)).shape == (3, 4)
+    assert found.score(torch.zeros(3, 2 * WIDTH + HISTORY_NUMBERS)).shape == (3, 4)
 
 
 @given(st.integers(1, 20), st.data())
@@ -166,7 +166,12 @@ def test_spread_patterns_keep_as_many_blocks_as_are_asked_at_even_distances(bloc
 
 
 def test_spread_patterns_of_four_blocks() -> None:
-    assert [np.flatnonzero(evenly_kept(4, step, 4)).tolist() for step in range(4)] == [[0], [0, 2], [0, 1, 2], [0, 1, 2, 3]]
+    assert [np.flatnonzero(evenly_kept(4, step, 4)).tolist() for step in range(4)] == [
+        [0],
+        [0, 2],
+        [0, 1, 2],
+        [0, 1, 2, 3],
+    ]
 
 
 @given(st.integers(1, 10))
@@ -227,7 +232,7 @@ def test_scoring_what_was_read_is_scoring_the_history(reads: str, bounded: bool)
     for longest in (2, 5, LONGEST, LONGEST + 1):
         batch = random_batch(ITEMS, [1, longest, 2])
         features = found.features(body.items, batch)
-        assert features.shape == (3, 2 * WIDTH + HISTORY if reads == "shared" else LONGEST + 2)
+        assert features.shape == (3, 2 * WIDTH + HISTORY_NUMBERS if reads == "shared" else LONGEST + 2)
         torch.testing.assert_close(found.score(features), found(body.items, batch), atol=1e-6, rtol=1e-5)
 
 
@@ -295,7 +300,7 @@ def counted(found: torch.nn.Module) -> int:
 def test_the_shared_policy_is_less_than_2_percent_of_a_deep_backbone() -> None:
     body = NextItNet(NextItNetConfig(width=64, layers=16), 5000)
     shared, own = (counted(Policy(body, reads, 64, 12, False)) for reads in ("shared", "conv"))
-    inputs = 2 * 64 + HISTORY
+    inputs = 2 * 64 + HISTORY_NUMBERS
     assert shared == inputs * 64 + 64 + 64 * 32 + 32 + 12
     assert shared < 0.02 * counted(body) < own
 
