@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,9 +185,15 @@ class At:
         k: int,
         exclude: np.ndarray | None = None,
         budget: float | None = None,  # that of all; ours counts
+        context: Mapping[str, Sequence[np.ndarray]] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, list[Route]]:
         """The best items at its own budget."""
-        return self.engine.recommend_ids(histories, k, exclude, self.budget)
+        return self.engine.recommend_ids(histories, k, exclude, self.budget, context)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What it reads of a history beside items."""
+        return self.engine.reads
 
     @property
     def num_items(self) -> int:
