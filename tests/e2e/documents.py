@@ -24,7 +24,7 @@ CARDS = tuple(
         for card in ROOT.glob(pattern)
     )
 )
-KEYS = ("1193", "661", "914", "2", "item-1", "item-2", "A", "B", "C")
+KEYS = ("1193", "661", "914", "2", "50", "172", "181", "item-1", "item-2", "A", "B", "C")
 """Items that documents name."""
 KINDS = ("repeats", "wide")
 
@@ -49,11 +49,12 @@ def wander(draw: random.Random, at: int, count: int) -> Iterator[int]:
 
 
 def write(folder: Path, kind: str) -> None:
-    """``ratings.csv`` and ``ratings.csv.gz`` in a folder.
+    """``ratings.csv`` and ``ratings.csv.gz`` in a folder, and titles of some items.
 
     "repeats": 40 items, taken again and again, histories of up to 300 events. "wide": 48 users who take no item twice, of 3,300, in
     a file that has times only where the document names their column (``ratings.csv``).
     """
+    (folder / "items.tsv").write_text("item\ttitle\n" + "".join(f"{key}\tThe {key}\n" for key in KEYS), "utf-8")
     draw = random.Random(0)
     count = 40 if kind == "repeats" else 3300
     keys = [*KEYS, *(f"key {number}" for number in range(count - len(KEYS)))]

@@ -16,7 +16,7 @@ from leanrec.config import read_recipe
 NOT_RUN = {
     "make demo": "runs for minutes; tests/e2e/test_demo.py runs what it does",
     "make test": "is the run this test belongs to",
-    "source .venv/bin/activate": "the tests run in an environment",
+    "pip install '.[onnx,serve]'": "the tests run in an environment",
     "pip install 'leanrec[serve]'": "needs the network",
     "pip install 'leanrec[adarec]'": "needs the network",
 }
