@@ -15,7 +15,7 @@ import pytest
 
 from e2e.command import leanrec, refused
 from e2e.conftest import TINY
-from leanrec.core.writing import held, scratch
+from leanrec.core.writing import claimed, scratch
 from leanrec.data.store import Store
 from leanrec.export import write
 
@@ -64,7 +64,7 @@ def test_of_two_trainings_at_once_one_is_refused(store: Path, tmp_path: Path) ->
 def test_a_directory_that_is_written_in_is_for_one(
     command: str, commands: dict[str, tuple[object, ...]], tmp_path: Path
 ) -> None:
-    with held(tmp_path / "out"):
+    with claimed(tmp_path / "out"):
         error = refused(tmp_path, *commands[command], "--out", tmp_path / "out")
     assert error.startswith(f"expected nobody else to write {tmp_path / 'out'}, got another process that does; wait")
 

@@ -14,7 +14,7 @@ from leanrec.cli.options import ExcludeSeenOption, MeasureSecondsOption
 from leanrec.cli.output import Json, emit, note, print_table, stages
 from leanrec.config import override, parse, read_recipe
 from leanrec.core.errors import ConfigError
-from leanrec.core.writing import held, written
+from leanrec.core.writing import claimed, written
 from leanrec.formats import format_names, formats
 from leanrec.tasks import slim as searches
 from leanrec.tasks.report import subject, write_report
@@ -107,7 +107,7 @@ def search_and_report(
     measure_seconds: float = 3.0,
 ) -> dict[str, Any]:
     """Search, keep and export the winner, and write ``slim.json`` and the report."""
-    with held(out), Display(as_json) as display:
+    with claimed(out), Display(as_json) as display:
         state = searches.State(plan, out, hours, display, measure_seconds)
         finished = state.journal.finished
         journal = searches.run_search(state)

@@ -48,7 +48,7 @@ def reported(path: Path, advice: str = ADVICE, also: tuple[type[Exception], ...]
 
 
 @contextmanager
-def held(folder: Path, advice: str = ADVICE) -> Generator[None]:
+def claimed(folder: Path, advice: str = ADVICE) -> Generator[None]:
     """Make a directory to write in, and keep every other process that asks from writing in it.
 
     It is removed in the end if it was made here and is still empty.

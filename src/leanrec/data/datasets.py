@@ -41,7 +41,7 @@ def fetch(
         cache: Folder of the downloads; by default `cache_folder`.
         base_url: Take the file of the same name from this mirror.
         sha256: The checksum to expect instead of the publisher's, if any.
-        min_user: See `import_log`; by default the data set's usual filter, and so is ``min_item``.
+        min_user: Users with fewer events are dropped, and items with fewer than ``min_item``; by default the usual filter.
         overwrite: Replace an existing store.
         progress: Called with (stage, done, total): "download" and "extract" in bytes, then the stages of `import_log`.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -55,13 +54,7 @@ def describe(store: Store) -> dict[str, Any]:
 
 def never_twice(store: Store) -> bool:
     """Whether no user has an item twice."""
-    return all(len(np.unique(pairs)) == len(pairs) for pairs in _pairs(store))
-
-
-def _pairs(store: Store) -> Iterator[np.ndarray]:
-    """User and item of every event as one number, int64 [E], all events of a user together."""
-    for where, users in Events(store.items, None, store.offsets).chunks():
-        yield users * (store.num_items + 1) + store.items[where].astype(np.int64)
+    return _repeats(store)[0] == store.num_events
 
 
 def _repeats(store: Store) -> tuple[int, int]:

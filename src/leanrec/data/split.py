@@ -19,7 +19,8 @@ import numpy as np
 from leanrec.core.errors import ConfigError, DataError
 from leanrec.data.store import Store
 
-TIMES_AT_ONCE = 1 << 22  # events whose times are looked at together
+TIMES_AT_ONCE = 1 << 22
+"""Events whose times are compared at a time."""
 RESERVED, HALVED = 20210711, 20221130
 """Seeds of the draws of reserved users and of those that are fitted on: the same for every model on a store."""
 LEAST_USERS = 10

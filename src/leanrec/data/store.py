@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -29,12 +29,9 @@ from leanrec.core.errors import DataError
 from leanrec.core.folder import CheckedFolder
 from leanrec.core.forks import check_forked
 from leanrec.core.parquet import check_size, check_text
-from leanrec.core.plain import LAST_SECOND, TIME
+from leanrec.core.plain import LAST_SECOND, TIME, Catalog
 from leanrec.core.ranges import Whole
 from leanrec.core.writing import put, reported, scratch, written
-
-if TYPE_CHECKING:  # importing it would import torch, which reading a log does not need
-    from leanrec.core.types import Catalog
 
 STORE_VERSION = 1
 META, ITEMS, OFFSETS, TIMES = "store.json", "items.npy", "offsets.npy", "times.npy"
@@ -143,8 +140,6 @@ class Store:
         Raises:
             DataError: ``catalog.parquet`` is not the one this store was written with.
         """
-        from leanrec.core.types import Catalog
-
         frame = _read_table(self.path / _CATALOG).select(*_CATALOG_COLUMNS)
         if sum(frame.null_count().row(0)):
             raise DataError(
@@ -187,7 +182,7 @@ class Store:
 
         Raises:
             DataError: It is missing, not a store, of another version, truncated or edited.
-        ForkError: This process is a fork of one in which polars had started its threads.
+            ForkError: This process is a fork of one in which polars had started its threads.
         """
         check_forked()
         path = Path(path)

@@ -23,7 +23,7 @@ from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.technique import in_order
 from leanrec.core.tied import restored, stored
 from leanrec.core.types import Batch
-from leanrec.core.writing import held, written
+from leanrec.core.writing import claimed, written
 from leanrec.cost.count import Flops, cost, route_costs
 from leanrec.cost.machine import machine
 from leanrec.data.batches import Questions, TrainingData, ask, questions, some, targets
@@ -64,7 +64,7 @@ def run_training(
         LeanrecError: The configuration, the data or the directory is not usable.
     """
     out = Path(out)
-    with held(out):
+    with claimed(out):
         if resume and finished(out):
             (out / checkpoint.CHECKPOINT_FILE).unlink(missing_ok=True)  # killed just before it was removed
             return manifests.read_manifest(out)

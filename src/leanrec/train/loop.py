@@ -41,7 +41,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         schedule: Of the learning rate: "plateau" cuts it when validation stalls; "linear" lowers it at every step, to reach zero
             at the end of ``epochs``.
         plateau: Multiply the learning rate by ``decay`` after so many epochs without a better one; 0 never does.
-        decay: See ``plateau``.
+        decay: Factor of the learning rate at every cut.
         warmup: Steps over which the learning rate rises from zero.
         beta2: Decay of Adam's second moment.
         weight_decay: Decoupled (AdamW), on matrices only.

@@ -16,7 +16,7 @@ import pytest
 
 from leanrec.core import writing
 from leanrec.core.errors import WriteError
-from leanrec.core.writing import held, put, scratch, written
+from leanrec.core.writing import claimed, put, scratch, written
 
 OTHER = """
 import sys, time
@@ -27,7 +27,7 @@ with getattr(writing, sys.argv[1])(Path(sys.argv[2])) as made:
     print("writing", flush=True)
     time.sleep(60)
 """
-WRITERS: dict[str, Callable[[Path], AbstractContextManager[Path | None]]] = {"held": held, "written": written}
+WRITERS: dict[str, Callable[[Path], AbstractContextManager[Path | None]]] = {"claimed": claimed, "written": written}
 REFUSED = r"^expected nobody else to write .*out, got another process that does; wait for it, or choose another place$"
 
 
@@ -122,7 +122,7 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match=message), written(tmp_path / "file") as made:
         made.write_text("half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with pytest.raises(ZeroDivisionError), held(tmp_path / "folder"):
+    with pytest.raises(ZeroDivisionError), claimed(tmp_path / "folder"):
         raise ZeroDivisionError
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "old")]
 
@@ -161,9 +161,9 @@ def test_what_was_being_replaced_by_a_killed_process_goes_back(tmp_path: Path) -
 
 def test_a_directory_that_was_empty_before_stays(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with held(tmp_path / "out"):
+    with claimed(tmp_path / "out"):
         pass
     assert (tmp_path / "out").is_dir()
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match=r"expected a directory to write in, got a file at .*file; choose"):
-        held(tmp_path / "file").__enter__()
+        claimed(tmp_path / "file").__enter__()
