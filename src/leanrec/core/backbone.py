@@ -90,11 +90,11 @@ which users leave there, bool [B]."""
 
 @dataclass(frozen=True, slots=True)
 class Diagram:
-    """What feeds what in a part of a backbone, to be drawn.
+    """A drawing of the data flow in a part of a backbone.
 
     Attributes:
         title: What is drawn.
-        wires: From where, to where, by which layer; in the order of computation.
+        wires: (from, to, layer) of every connection, in the order of computation.
     """
 
     title: str
@@ -113,7 +113,7 @@ class Block(nn.Module, ABC):
         """The input steps from which the steps ``want`` can be computed; offsets stay below the reach ``steps``."""
 
     def memories(self) -> tuple[Memory, ...] | None:
-        """What it keeps of a user, so that a new event costs one step; None if there is no such way."""
+        """The state to keep for each user so that a new event costs one step; None if the block has none."""
         return None
 
     def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
@@ -180,7 +180,7 @@ class Backbone(nn.Module, ABC):
         return self.max_length
 
     def examples(self, batch: Batch) -> Batch:
-        """What is trained on: inputs and the items wanted of their states. Next items, unless a backbone is trained otherwise.
+        """Training examples: inputs and, as targets, the items to predict at each step. By default every next item.
 
         Args:
             batch: Histories [B, T] with the next item at every step as the target.
@@ -188,15 +188,15 @@ class Backbone(nn.Module, ABC):
         return batch
 
     def query(self, batch: Batch) -> Batch:
-        """What answers a user: a sequence whose newest state scores the next item. The history, unless a token is appended."""
+        """The sequence whose newest state scores the next item: the history itself, unless a backbone appends a token."""
         return batch
 
     def found(self) -> dict[str, Any]:
-        """Settings of its configuration that training has found, with which the same backbone is built again; by default none."""
+        """Fields of the configuration that training has determined, needed to build the same backbone again; by default none."""
         return {}
 
     def diagrams(self) -> tuple[Diagram, ...]:
-        """What feeds what: by default the chain of blocks."""
+        """Drawings of the data flow: by default the chain of blocks."""
         names = ["input", *(f"state {number}" for number in range(1, len(self.blocks) + 1))]
         kinds = [type(block).__name__ for block in self.blocks]
         return (Diagram(f"{len(kinds)} blocks", tuple(zip(names, names[1:], kinds, strict=False))),)

@@ -16,7 +16,7 @@ def all_parameters(model: nn.Module) -> Iterable[nn.Parameter]:
 
 
 def keep(model: Recommender) -> None:
-    """The default finish: nothing of the model changes."""
+    """The default finish: leave the model as it is."""
 
 
 def always(model: Recommender) -> bool:
@@ -33,7 +33,7 @@ class Stage:
         epochs: Most epochs of the phase; early stopping may end it before.
         parameters: Picks the trainable parameters.
         finish: Edits slots of the model at the end, before the next stage or before the model is saved.
-        due: Whether there is anything to train; a stage whose result is known is passed over, but for its ``finish``.
+        due: Whether the stage has anything to train. If not, it is skipped and only ``finish`` runs.
     """
 
     name: str

@@ -47,14 +47,14 @@ class Technique(Protocol):
         ...
 
     def adopt(self, model: Recommender, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a model without this technique, or with other settings of it, by name, as a start for ``model``.
+        """Convert weights of a model without this technique, or with other settings of it, so that ``model`` can start from them.
 
-        As they are, by default.
+        By default they stay as they are.
         """
         return state
 
     def notes(self, model: Recommender) -> tuple[str, ...]:
-        """What whoever trains ``model`` should know of what this made of it, a line each; nothing by default."""
+        """What the user who trains ``model`` should know, one line each; none by default."""
         return ()
 
 

@@ -1,4 +1,4 @@
-"""What the architectures of an open student cost, at its own size: counted by the project's counter, or measured here.
+"""Costs of the architectures of a student whose cells are open: counted FLOPs and parameters, or measured time.
 
 Over a whole history the costs of a student are a sum: a part that every architecture has, and a share of every edge's operation.
 So a table of operations holds for all architectures (edges that start in a node without input are left out and cost nothing). The
@@ -99,5 +99,5 @@ class Costs:
 
 @torch.inference_mode()
 def _answered(model: Recommender, batch: Batch) -> int:
-    """Answer histories, as an engine does."""
+    """Represent histories and rank the items, as an engine does; the number of answers."""
     return len(model.items.top_k(model.represent(batch), min(ASKED, model.items.num_items))[0])

@@ -1,4 +1,4 @@
-"""Hold a student against a teacher, token by token: item vectors, states after every block, probabilities of the next item.
+"""Compare a student with its teacher, token by token: item vectors, states after every block, probabilities of the next item.
 
 Only steps that have a target count; padding has none. All terms are means over these M tokens.
 
@@ -57,7 +57,7 @@ class DistilOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class Answers(NamedTuple):
-    """What a teacher says of a batch.
+    """The outputs of a teacher for a batch.
 
     Attributes:
         ours: int64 [M], where the M tokens stand in the student's flat states [B T, .].
@@ -196,7 +196,7 @@ class Distiller(nn.Module):
 
     def _hidden(self, ours: Tensor, known: Known) -> Tensor:
         """L_hid of states [L, M, D] and the teacher's."""
-        with torch.autocast(ours.device.type, enabled=False):  # differences of long sums
+        with torch.autocast(ours.device.type, enabled=False):  # differences of long sums need float32 need float32
             distance = divergences(self.hidden(ours.float()), known)
         if self.options.mapping == "fixed":
             rows = torch.arange(len(ours), device=ours.device)
@@ -241,7 +241,7 @@ def known_of(layers: Sequence[Tensor], direction: str) -> Known:
     """
     table = torch.empty(len(layers), layers[0].numel(), device=layers[0].device)
     own = torch.empty(len(layers), device=table.device)
-    with torch.autocast(table.device.type, enabled=False):  # a sum this long is nothing for bfloat16
+    with torch.autocast(table.device.type, enabled=False):  # so long a sum loses too much in bfloat16
         for row, layer, total in zip(table, layers, own, strict=True):
             logs = layer.float().log_softmax(-1).flatten()
             if direction == "teacher":

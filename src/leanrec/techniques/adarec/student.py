@@ -11,7 +11,7 @@ from leanrec.techniques.adarec.distil import Answers, Distiller, DistilOptions
 
 
 class Distillation(Criterion):
-    """The objective and, if it ``distils``, what holds the student against its teacher.
+    """The objective and, if it ``distils``, the terms that compare the student with its teacher.
 
     Args:
         options: See `DistilOptions`.
@@ -44,7 +44,7 @@ class Distillation(Criterion):
         return self.held_against(model, batch, self.ask(batch))
 
     def ask(self, batch: Batch) -> Answers | None:
-        """The teacher's answers to training examples, if there is a teacher to listen to."""
+        """The teacher's outputs for training examples; None if nothing is distilled."""
         if not self.distils:
             return None
         if self.distiller is None:
@@ -52,7 +52,7 @@ class Distillation(Criterion):
         return self.distiller.ask(batch)
 
     def held_against(self, model: Recommender, batch: Batch, answers: Answers | None) -> dict[str, Tensor]:
-        """Named, weighted loss terms of training examples, held against the teacher's answers to them."""
+        """Named, weighted loss terms of training examples, compared with the teacher's outputs for them."""
         index, targets = batch.scored()
         hidden = model.backbone.encode(batch, keep_layers=answers is not None)
         terms = model.objective(model, batch, hidden.states.flatten(0, 1).index_select(0, index), targets)

@@ -15,14 +15,14 @@ The student is a stack of cells (`layers.cells`). Two stages:
 What comes out is an ordinary model on the backbone `cells`: its architecture is data in the run's manifest. With
 ``backbone.architecture`` given there is nothing to search, and only the second stage runs: plain distillation.
 
-Deviations from the published code, each of a fault of it: every operation is causal, so neither the labels nor a bidirectional
-teacher leak (such a teacher answers the newest step of a prefix only); padding takes no part, and all terms are means over tokens,
-so that their weights mean the same on every log; divergences take the side that ``direction`` says, by default the teacher's; the
-temperature acts on what is drawn; the choice is firm, argmax, wherever it is validated; its learning rate is ``pace`` times that
-of the weights, not a 250th; L_cost is the expectation, of costs at the student's own size; epochs are selected by NDCG@10
-alone; the teacher computes no gradients; the weights of the layers are stored with the model. L_emb is relative to the size of the
-teacher's vectors. Not of a fault: tuning goes on with the teacher and starts from fresh weights, unless told otherwise, and both
-stages share ``train.learning_rate``.
+Deviations from the published code, each of which corrects a fault of it: every operation is causal, so neither the labels nor a
+bidirectional teacher leak (such a teacher answers the newest step of a prefix only); padding takes no part, and all terms are
+means over tokens, so that their weights mean the same on every log; divergences take the side that ``direction`` says, by default
+the teacher's; the temperature acts on what is drawn; validation runs the most probable architecture; the choice's learning rate is
+``pace`` times that of the weights, not a 250th; L_cost is the expectation, of costs at the student's own size; epochs are
+selected by NDCG@10 alone; the teacher computes no gradients; the weights of the layers are stored with the model. L_emb is
+relative to the size of the teacher's vectors. Other deviations are choices of ours: by default tuning goes on with the teacher
+and starts from fresh weights, and both stages share ``train.learning_rate``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """CANet: one person, one model (Liu et al., ICDM 2022, arXiv 2211.02824).
 
 A router reads a user's history and picks one of K sub-models, depth x hidden size x embedding size, that are prefixes of one
-network. Serving is real: argmax routes, users grouped by route, every group a dense slice.
+network. In use every user takes the route that scores best, and users of one route run together as one dense slice.
 
 Two ways to train it:
 
@@ -16,12 +16,12 @@ Two ways to train it:
                 already hits the next item in its top 10, and large ones where it misses
       L_Uni = - mean_k log p(route k)
 
-  Deviations, each of a fault of that code: masked execution equals the sliced one, so labels, training and serving are one
-  function; p(size) is the marginal probability of the size, not a softmax of summed logits; the label's route runs without
-  dropout and a target that was bought before counts; the router learns from the newest step only, since it has seen the
-  items that earlier steps must predict (on a backbone trained on hidden items it reads the window without them, in use the
-  whole history); routes are argmax at test time, not sampled; selection on validation; item vectors
-  are tied between input and output.
+  Deviations, each of which corrects a fault of that code: masked execution equals the sliced one, so labels, training and serving
+  are one function; p(size) is the marginal probability of the size, not a softmax of summed logits; the label's route runs
+  without dropout and targets that the user has already interacted with are kept; the router learns from the newest step only,
+  since it has seen the items that earlier steps must predict (on a backbone trained on hidden items it reads the window without
+  them, in use the whole history); routes are argmax at test time, not sampled; selection on validation; item vectors are tied
+  between input and output.
 
 In both, lambda of the budget dial is solved on the histories of the validation users (`routing.dial`). FLOPs of the router count.
 """

@@ -5,11 +5,11 @@ Rarer blocks of items have fewer dimensions (`block_table`); the layers of block
 
 - from scratch, as in the paper (recipe `cprec-paper`: its cuts and dimensions, separate factors at the input and in the softmax);
 - from a trained model (``train.init``), plain or one whose layers share already (``parts = "whole"``): every block of its table is
-  cut to its largest singular values, layers that share weights start at the mean of their weights; a short training mends what
-  that broke. The tokens of a two-level softmax start at the mean of their blocks' items.
+  cut to its largest singular values, layers that share weights start at the mean of their weights; a short training
+  makes up for the error. The tokens of a two-level softmax start at the mean of their blocks' items.
 
 ``codes`` above 0 replaces dimensions by product-quantised codes (`code_table`; RecJPQ, Petrov and Macdonald, 2024, arXiv
-2312.06165). Several numbers are for blocks: ``codes = [128, 32]`` keeps a byte a channel for popular items, 32 bytes for others;
+2312.06165). A list has one number a block: ``codes = [128, 32]`` keeps a byte a channel for popular items, 32 bytes for others;
 ``codes = "auto"`` does so for any number of channels.
 ``int8`` keeps a byte for every number of either; training rounds as serving does (`rows`).
 
@@ -47,11 +47,11 @@ from leanrec.techniques.cprec.sharing import Scheme, average, share, shared
 
 TABLE = "backbone.items."
 _USUAL = 8.0
-"""How many times smaller the table gets where nothing is asked."""
+"""How many times smaller the table gets by default."""
 ROOM = 0.75
-"""Share of what is in reach that is taken at most, so that popular items have a block that is worth its name."""
+"""Share of the possible compression that the default takes at most; with more, hardly any item would keep all dimensions."""
 INT8 = 4.0
-"""How many times smaller a byte a number is."""
+"""How many times smaller int8 is than float32."""
 
 
 class CpRecConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -92,7 +92,7 @@ class Blocks:
     Attributes:
         ends: Last item of every block.
         parts: Dimensions, or bytes of codes, of an item of every block.
-        coded: Whether it has codes.
+        coded: Whether items are kept as codes.
         int8: Whether numbers are kept as int8.
         reach: How many times smaller such blocks can make the table at most, where they were cut to a size.
         shrink: How many times smaller they make it then.

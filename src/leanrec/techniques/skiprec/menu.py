@@ -19,7 +19,7 @@ PRICES = 64
 
 @torch.no_grad()
 def grown(model: Recommender, held_out: HeldOut, count: int) -> Tensor:
-    """A chain of patterns bool [count, L] from no block on, each with the one block more that lowers the users' loss most."""
+    """Grow patterns bool [count, L] greedily: from no block on, each adds the block that lowers the users' loss most."""
     model.eval()
     device = next(model.parameters()).device
     batches = [batch.to(device) for batch in _few(held_out)]

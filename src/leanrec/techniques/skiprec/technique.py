@@ -2,9 +2,9 @@
 
     x_l = I_l block_l(x_{l-1}) + (1 - I_l) x_{l-1},   I_l in {0, 1} for every user and block
 
-A policy reads a user's history and gives the log-odds of keeping every block (`policy`). Serving is real: a menu of patterns
-is chosen when the weights are trained, every user takes the pattern with the best score at the price of compute (`routing.dial`),
-and users of one pattern run together through its blocks only.
+A policy reads a user's history and gives the log-odds of keeping every block (`policy`). A menu of patterns of blocks is chosen
+at the end of training. In use every user takes the pattern of the menu with the best score at the price of compute
+(`routing.dial`), and users of one pattern run together through its blocks only.
 
 Five ways to train it:
 
@@ -21,18 +21,19 @@ Five ways to train it:
 - ``training = "sandwich"``: every step trains the whole model and random patterns on real skips; the whole model teaches the others
   (`routing.sandwich`). The menu is grown block by block on validation users, and the policy fitted on what each pattern of it
   really gains each of them (`routing.fit`). One model for all budgets, where the others are best near ``keep``.
-- ``training = "menu"`` (the default): a sandwich of the menu's own patterns: of 2^L patterns only a few are served, and where there
-  are few epochs these are better trained alone. The menu is grown from the weights it starts from, before the first step, or that
-  of the routed model it starts from.
+- ``training = "menu"`` (the default): a sandwich of the menu's own patterns: of 2^L patterns only a few are served, and few
+  epochs are better spent on these alone. The menu is grown before the first step, on the weights that training starts from; a run
+  that starts from a routed model keeps its menu.
 - ``training = "depth"``: a control, stochastic depth (Huang et al. 2016): every block is kept with probability ``keep`` for every
   user, whatever the history, and its branch scaled by 1 / keep, so that the whole model is right without a scale at test time.
   Menu and policy are fitted as after a sandwich.
 
-Deviations from the published code, each of a fault: the policy is firm, argmax at test time, not sampled (``bounded`` brings its
-bound back); log-odds are compared with noise on the same scale in training and reward; the reward pays for skipping, as in the
-slides; the policy learns from the newest step only, since it has seen the items that earlier steps must predict; padding takes no
-part in means; selection on validation; blocks are skipped, not masked, and the policy's own cost counts. Starting from a trained
-model (``train.init``) is the paper's two stages, but for the policy's own item table, which starts fresh.
+Deviations from the published code, each of which corrects a fault: at test time the policy takes its most probable choice,
+instead of sampling (``bounded`` brings the bound of its odds back); log-odds are compared with noise on the same scale in
+training and reward; the reward pays for skipping, as in the slides; the policy learns from the newest step only, since it has
+seen the items that earlier steps must predict; padding takes no part in means; selection on validation; blocks are skipped, not
+masked, and the policy's own cost counts. Starting from a trained model (``train.init``) is the paper's two stages, but for the
+policy's own item table, which starts fresh.
 """
 
 from __future__ import annotations
