@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.export import ExportedProgram, load, save
+from torch.export import load, save
 
 from leanrec.artifact.weights import SharedWeights
 from leanrec.formats import formats
-from leanrec.formats.base import Finish, Format, Runnable
+from leanrec.formats.base import Finish, Format, Runnable, TracedPart
 
 
 @formats.register("programs")
@@ -24,16 +24,9 @@ class Programs(Format):
     def versions(self) -> dict[str, str | int]:
         return {"torch": str(torch.__version__)}
 
-    def write(
-        self,
-        program: ExportedProgram,
-        inputs: Sequence[str],
-        outputs: Sequence[str],
-        path: Path,
-        weights: SharedWeights,
-    ) -> Finish:
+    def write(self, part: TracedPart, path: Path, weights: SharedWeights) -> Finish:
         with path.open("wb") as file:
-            save(program, file)
+            save(part.program, file)
         return lambda places: None
 
     def open(self, folder: Path, expand: bool = False) -> Callable[[str], Runnable]:
