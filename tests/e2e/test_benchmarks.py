@@ -105,10 +105,10 @@ def test_compressed(tmp_path: Path, run: Path, printed: Printed) -> None:
 
 
 def test_engine_on_many_items(printed: Printed) -> None:
-    found = printed("engine", "million", "--items", 3000, "--seconds", 0, "--index")
+    found = printed("engine", "million", "--items", 3000, "--seconds", 0)
     recall = {how: figures["recall@10"] for how, figures in found.items()}
-    assert set(recall) == {"read-once", "float32-numpy", "float32-torch", "int8-screen-float32-again", "index"}
-    assert recall["int8-screen-float32-again"] == 1 and 0.3 < recall["index"] <= 1
+    assert set(recall) == {"read-once", "float32-numpy", "float32-torch", "int8-screen-float32-again"}
+    assert recall["int8-screen-float32-again"] == 1
 
 
 def test_engine_on_a_batch(printed: Printed) -> None:
