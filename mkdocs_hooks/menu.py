@@ -12,7 +12,7 @@ from mkdocs.structure.files import Files
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Tutorial": ("tutorial/*",),
-    "How-to": ("which-technique.md", "how-to/*", "guide/*"),
+    "How-to": ("which-technique.md", "how-to/*"),
     "Reference": ("reference/commands.md", "reference/configuration.md"),
     "Models": ("cards.md", "techniques.md", "objectives.md", "backbones/*", "techniques/*"),
     "API": ("reference/api/leanrec.md", "reference/api/engine.md", "reference/api/*"),

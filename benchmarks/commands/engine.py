@@ -1,4 +1,4 @@
-"""The engine's figures, one row of the table in docs/guide/serving.md for each command.
+"""The engine's figures, one row of docs/studies/serving-and-speed.md for each command.
 
     python -m benchmarks.commands.engine request --export DIR --log games.txt [--peer NAME=COMMAND ...]
     python -m benchmarks.commands.engine everyone --run RUN --export DIR [--peer NAME=COMMAND ...]

@@ -11,12 +11,8 @@ from itertools import islice
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-GUIDES = (
-    "README.md",
-    "docs/guide/from-your-log-to-a-lean-model.md",
-    "docs/guide/serving.md",
-    "docs/which-technique.md",
-)
+HOW_TOS = tuple(sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/how-to/*.md")))
+GUIDES = ("README.md", "docs/which-technique.md", *HOW_TOS)
 CARDS = tuple(
     sorted(
         str(card.relative_to(ROOT))
@@ -49,7 +45,7 @@ def wander(draw: random.Random, at: int, count: int) -> Iterator[int]:
 
 
 def write(folder: Path, kind: str) -> None:
-    """``ratings.csv`` and ``ratings.csv.gz`` in a folder, and titles of some items.
+    """``ratings.csv`` and ``ratings.csv.gz`` in a folder, the same as RecBole's file and as sequences, and titles of some items.
 
     "repeats": 40 items, taken again and again, histories of up to 300 events. "wide": 48 users who take no item twice, of 3,300, in
     a file that has times only where the document names their column (``ratings.csv``).
@@ -73,3 +69,9 @@ def write(folder: Path, kind: str) -> None:
             writer = csv.writer(file)
             writer.writerow(("user", "item", "time")[: 3 if timed else 2])
             writer.writerows(row[: 3 if timed else 2] for row in rows)
+    named = "user_id:token\titem_id:token\ttimestamp:float\n"
+    (folder / "history.inter").write_text(named + "".join(f"{user}\t{item}\t{time}\n" for user, item, time in rows))
+    words: dict[str, list[str]] = {}
+    for user, item, _ in rows:
+        words.setdefault(user, [user]).append(item.replace(" ", "-"))
+    (folder / "sequences.txt").write_text("".join(" ".join(line) + "\n" for line in words.values()))
