@@ -19,8 +19,17 @@ from leanrec.tasks.slim.candidates import read_candidate
 
 DOCS = Path(__file__).parents[2] / "docs"
 QUICK = {
-    "simulate": ("--users", "120"),
-    "slim": (*TINY, "backbone.layers=2", "train.epochs=3", "train.batch_users=16", "--max-loss", "0.95"),
+    "simulate": ("--users", "240"),
+    "slim": (
+        *TINY,
+        "train.epochs=6",
+        "train.learning_rate=2e-2",
+        "train.batch_users=16",
+        "--max-loss",
+        "0.95",
+        "--techniques",
+        "none",
+    ),
 }
 
 
@@ -59,6 +68,7 @@ def heads(output: str) -> list[list[str]]:
     return [line.replace("┃", " ").split() for line in output.splitlines() if line.startswith("┃")]
 
 
+@pytest.mark.slow
 def test_it_works_and_shows_what_comes_out(record: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     page = record.PAGE.read_text("utf-8")

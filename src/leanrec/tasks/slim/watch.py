@@ -13,7 +13,10 @@ from leanrec.train.log import LOG_FILE
 from leanrec.train.loop import METRIC, Watcher
 
 EventListener = Callable[[dict[str, Any]], None]
-"""Is told events: for each candidate trial, epochs, trained; then confirmed, test and export. docs/how-to/search-within-limits.md says what is in each."""
+"""Is told events: for each candidate trial, epochs, trained; then confirmed, test and export.
+
+docs/how-to/search-within-limits.md says what is in each.
+"""
 
 
 def quiet(event: dict[str, Any]) -> None:
