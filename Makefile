@@ -33,16 +33,16 @@ test-all: $(VENV)/dev  ## with the slow ones, and branch coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not gpu and not network' --cov --cov-report=term-missing:skip-covered
 
 check: $(VENV)/dev  ## format, lint, types, layers, names, figures in documents
-	$(BIN)/ruff format --check src tests benchmarks mkdocs_hooks
-	$(BIN)/ruff check src tests benchmarks mkdocs_hooks
+	$(BIN)/ruff format --check src tests benchmarks mkdocs_hooks docs examples
+	$(BIN)/ruff check src tests benchmarks mkdocs_hooks docs examples
 	$(BIN)/basedpyright --level error
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest tests/house
 	$(BIN)/python -m benchmarks tables --check
 
 format: $(VENV)/dev  ## format and fix what can be fixed
-	$(BIN)/ruff format src tests benchmarks mkdocs_hooks
-	$(BIN)/ruff check --fix src tests benchmarks mkdocs_hooks
+	$(BIN)/ruff format src tests benchmarks mkdocs_hooks docs examples
+	$(BIN)/ruff check --fix src tests benchmarks mkdocs_hooks docs examples
 
 $(VENV)/docs: $(VENV)/core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
