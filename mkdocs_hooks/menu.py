@@ -1,6 +1,6 @@
 """The menu, in the order of what a reader needs: learn, do, look up, understand, see the evidence. Pages are found, not listed.
 
-A page's title is its first heading. Within a section pages that `FIRST` names lead, the others follow by name.
+A page's title is its first heading. Within a section pages follow in the order of its patterns, then by name.
 """
 
 from __future__ import annotations
@@ -13,9 +13,14 @@ from mkdocs.structure.files import Files
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Tutorial": ("tutorial/*",),
     "How-to": ("which-technique.md", "how-to/*"),
-    "Reference": ("reference/commands.md", "reference/configuration.md"),
     "Models": ("cards.md", "techniques.md", "objectives.md", "backbones/*", "techniques/*"),
-    "API": ("reference/api/leanrec.md", "reference/api/engine.md", "reference/api/*"),
+    "Reference": (
+        "reference/commands.md",
+        "reference/configuration.md",
+        "reference/api/leanrec.md",
+        "reference/api/engine.md",
+        "reference/api/*",
+    ),
     "Explanation": ("explanation/*",),
     "Decisions": ("decisions/*",),
     "Studies": ("studies/index.md", "studies/*"),
@@ -26,7 +31,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 def on_files(files: Files, config: Any) -> Files:
     """Write the menu into the configuration."""
     left = sorted(file.src_uri for file in files.documentation_pages() if file.src_uri != "index.md")
-    config.nav = [{"Home": "index.md"}]
+    config.nav = []
     for title, patterns in SECTIONS.items():
         found: list[str] = []
         for pattern in patterns:

@@ -23,7 +23,7 @@ def pages() -> dict[str, str]:
     shown = [*exported, *engine, *(thing for one in offered for thing in names.entries(one))]
     made = {
         "api/leanrec.md": _page(
-            "leanrec",
+            "import leanrec",
             "The names of `import leanrec`. They are the stable API; what other pages show may change with a release.",
             exported,
         ),
