@@ -12,7 +12,7 @@ from mkdocs.structure.files import Files
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Tutorial": ("tutorial/*",),
-    "How-to": ("which-technique.md", "how-to/*"),
+    "How-to": ("which-technique.md", "how-to/*", "contributing.md"),
     "Models": ("cards.md", "techniques.md", "objectives.md", "backbones/*", "techniques/*"),
     "Reference": (
         "reference/commands.md",

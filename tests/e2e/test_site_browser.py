@@ -6,7 +6,10 @@ Needs the packages of the group "docs", playwright and a Chromium, as `test_repo
 from __future__ import annotations
 
 import functools
+import html
 import http.server
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -144,3 +147,18 @@ def test_the_reference_has_every_public_name(pages: Path) -> None:
     text = "".join(path.read_text("utf-8") for path in (pages / "reference" / "api").glob("*.html"))
     missing = [name for name in map(names.dotted, [*first, *names.given_back(first)]) if f'id="{name}"' not in text]
     assert missing == []
+
+
+def test_every_link_leads_to_a_page_and_an_anchor_of_the_site(pages: Path) -> None:
+    texts = {path: path.read_text("utf-8") for path in pages.rglob("*.html") if path.name != "404.html"}
+    wrong = set()
+    for path, text in texts.items():
+        for href in re.findall(r'<a [^>]*?href="([^"]+)"', text):
+            place, _, anchor = html.unescape(href).partition("#")
+            if re.match(r"\w+:|//", place):
+                continue
+            target = path if not place else Path(os.path.normpath(path.parent / place))
+            target = target / "index.html" if target.is_dir() else target
+            if not target.is_file() or (anchor and f'id="{anchor}"' not in html.unescape(texts.get(target, ""))):
+                wrong.add(f"{path.relative_to(pages)}: {href}")
+    assert wrong == set()
