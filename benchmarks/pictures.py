@@ -1,12 +1,8 @@
-"""Pictures of quality against cost, from the rows: which points, the hull of the plain models, the levels of baselines.
-
-`frontier` draws them. It is the seam for the drawing, which reports share.
-"""
+"""Pictures of quality against cost, from the rows; `leanrec.tasks.report.frontier` draws them, as it does for reports."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +12,9 @@ from benchmarks.query import Rows, converted
 from leanrec.config import read_toml
 from leanrec.core.errors import ConfigError, one_line
 from leanrec.core.registry import did_you_mean
+from leanrec.tasks.report.frontier import PLAIN, FrontierPoint, frontier, standalone
 
 SPECS = Path(__file__).parent / "pictures"
-
-
-@dataclass(frozen=True)
-class Point:
-    """A model: what it costs, and how good it is, with its interval.
-
-    Attributes:
-        curve: Points of one curve are joined.
-    """
-
-    name: str
-    curve: str
-    cost: float
-    quality: float
-    low: float | None = None
-    high: float | None = None
 
 
 class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -41,38 +22,28 @@ class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     Attributes:
         alt: What it shows, for who does not see it.
-        plain: Name of the curve whose hull the others are held against.
+        cost_axis: What stands at the axis of the cost, with its unit.
+        quality_axis: The same of the quality.
         cost: Keys of `query.Query` of the cost.
+        divides: Whether the rows say how many times less it is ("times smaller"), so that the cost is one over that.
         quality: The same of the quality.
-        points: Name -> keys of both, and "curve".
+        points: Name -> keys of both, and "curve", which is that of the plain models by default; "at" is a cost that no row has,
+            such as 1 for the full model where costs are shares of its own.
         levels: Name -> keys of the quality of a baseline without a cost.
     """
 
     alt: str
-    plain: str = "plain"
+    cost_axis: str
+    quality_axis: str = "NDCG@10"
     cost: dict[str, Any]
+    divides: bool = False
     quality: dict[str, Any]
     points: dict[str, dict[str, Any]]
     levels: dict[str, dict[str, Any]] = {}
 
 
-Frontier = Callable[[Sequence[Point], Sequence[Point], dict[str, float]], str]
-
-
-def not_drawn(points: Sequence[Point], hull: Sequence[Point], levels: dict[str, float]) -> str:
-    """The frontier as SVG.
-
-    Raises:
-        ConfigError: Always; nothing draws yet.
-    """
-    raise ConfigError("expected a function that draws pictures in benchmarks.pictures.frontier, got none yet")
-
-
-frontier: Frontier = not_drawn
-
-
-def picture(name: str, rows: Rows, document: Path, specs: Path = SPECS) -> tuple[str, dict[Path, str]]:
-    """What stands in a document for a picture, and the picture's file beside it.
+def picture(name: str, rows: Rows, document: Path, root: Path, specs: Path = SPECS) -> tuple[str, dict[Path, str]]:
+    """What stands in a document for a picture, and the picture's file, which is in ``docs/pictures`` of ``root``.
 
     Raises:
         ConfigError: There is none of that name, or it is not one.
@@ -90,35 +61,21 @@ def picture(name: str, rows: Rows, document: Path, specs: Path = SPECS) -> tuple
     for level, keys in spec.levels.items():
         found = rows.find(converted(spec.quality | keys, str(path)), str(path))
         levels |= {level: found[0]} if found else {}
-    svg = frontier(points, hull([point for point in points if point.curve == spec.plain]), levels)
-    out = document.parent / "pictures" / f"{name}.svg"
-    return f"\n\n![{spec.alt}](pictures/{name}.svg)\n\n", {out: svg}
+    svg = standalone(frontier(points, spec.cost_axis, spec.quality_axis, spec.alt, levels))
+    out = root / "docs" / "pictures" / f"{name}.svg"
+    return f"\n\n![{spec.alt}]({Path(relpath(out, document.parent)).as_posix()})\n\n", {out: svg}
 
 
-def points_of(spec: Picture, rows: Rows, where: str) -> list[Point]:
+def points_of(spec: Picture, rows: Rows, where: str) -> list[FrontierPoint]:
     """The points whose cost and quality were both measured."""
-    found: list[Point] = []
+    found: list[FrontierPoint] = []
     for name, keys in spec.points.items():
-        own = {key: value for key, value in keys.items() if key != "curve"}
-        cost, quality = (rows.find(converted(half | own, where), where) for half in (spec.cost, spec.quality))
-        if cost and quality:
-            found.append(Point(name, str(keys.get("curve", spec.plain)), cost[0], *quality))
+        own = {key: value for key, value in keys.items() if key not in ("curve", "at")}
+        quality = rows.find(converted(spec.quality | own, where), where)
+        cost = rows.find(converted(own | spec.cost, where), where)
+        at = keys.get("at", (1 / cost[0] if spec.divides else cost[0]) if cost else None)
+        if at is not None and quality:
+            found.append(FrontierPoint(name, str(keys.get("curve", PLAIN)), float(at), *quality))
+    if not found:
+        raise ConfigError(f"{where}: expected at least one point whose cost and quality are among the rows, got none")
     return found
-
-
-def hull(points: Sequence[Point]) -> list[Point]:
-    """The upper hull from the cheapest point to the best one: whatever lies below can be had by mixing two of these."""
-    found: list[Point] = []
-    for point in sorted(points, key=lambda one: (one.cost, -one.quality)):
-        if found and point.quality <= found[-1].quality:
-            continue
-        while len(found) > 1 and _below(found[-2], found[-1], point):
-            found.pop()
-        found.append(point)
-    return found
-
-
-def _below(left: Point, middle: Point, right: Point) -> bool:
-    """Whether the middle point lies on or below the line from left to right."""
-    line = (right.quality - left.quality) * (middle.cost - left.cost)
-    return (middle.quality - left.quality) * (right.cost - left.cost) <= line

@@ -95,7 +95,7 @@ def update(frame: pl.DataFrame, root: Path, write: bool = True, specs: Path = SP
     rows, changed = Rows(frame), list[str]()
     for path in documents(root):
         old, name = path.read_text("utf-8"), str(path.relative_to(root))
-        new, files = rendered(old, name, rows, specs, path)
+        new, files = rendered(old, name, rows, specs, root)
         for made, text in [(path, new), *files.items()]:
             before = made.read_text("utf-8") if made.exists() else ""
             if before != text:
@@ -112,7 +112,7 @@ def documents(root: Path) -> Iterator[Path]:
         yield from sorted(root.glob(pattern))
 
 
-def rendered(text: str, name: str, rows: Rows, specs: Path, path: Path) -> tuple[str, dict[Path, str]]:
+def rendered(text: str, name: str, rows: Rows, specs: Path, root: Path) -> tuple[str, dict[Path, str]]:
     """A document with its markers filled, and the pictures that belong to it.
 
     Raises:
@@ -128,7 +128,7 @@ def rendered(text: str, name: str, rows: Rows, specs: Path, path: Path) -> tuple
         elif kind == "value":
             inner = value(what, rows, specs, where)
         else:
-            inner, more = pictures.picture(what, rows, path)
+            inner, more = pictures.picture(what, rows, root / name, root)
             files.update(more)
         return f"<!-- {kind} {what} -->{inner}<!-- /{kind} -->"
 

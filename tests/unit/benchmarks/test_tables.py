@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from benchmarks import pictures, rows, tables
 from benchmarks.__main__ import main
-from benchmarks.pictures import Point, hull
 from benchmarks.rows import Row
 
 from leanrec.core.errors import ConfigError
+from leanrec.tasks.report.frontier import FrontierPoint, frontier, standalone
 
 TABLE = """
 heads = ["model"]
@@ -125,31 +125,31 @@ def test_a_figure_is_of_one_row(place: Path) -> None:
     assert "| all | .1830 |" in (place / "docs" / "deep" / "page.md").read_text()
 
 
-def test_the_hull_is_what_no_mix_of_two_points_reaches() -> None:
-    places = [(1, 0.10), (2, 0.15), (3, 0.16), (4, 0.20), (5, 0.19), (2, 0.12)]
-    points = [Point(str(number), "plain", cost, quality) for number, (cost, quality) in enumerate(places)]
-    assert [(point.cost, point.quality) for point in hull(points)] == [(1, 0.10), (2, 0.15), (4, 0.20)]
-
-
-def test_a_picture_has_the_points_that_were_measured(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_has_the_points_that_were_measured(place: Path) -> None:
     spec = (
-        'alt = "Quality against cost"\nquality = { case = "c", metric = "ndcg@10", part = "test" }\n'
+        'alt = "Quality against cost"\ncost_axis = "FLOPs"\nquality = { case = "c", metric = "ndcg@10", part = "test" }\n'
         'cost = { case = "c", metric = "flops" }\nlevels = { half = { variant = "half" } }\n'
         '[points]\nfull = { variant = "full" }\nhalf = { variant = "half" }\n'
     )
     (place / "one.toml").write_text(spec)
     rows.append(place / "results" / "c.csv", [Row(case="c", variant="full", metric="flops", value=7.0)])
-    drawn: list[object] = []
-
-    def draw(points: object, hull: object, levels: object) -> str:
-        drawn.extend([points, hull, levels])
-        return "<svg/>"
-
-    monkeypatch.setattr(pictures, "frontier", draw)
-    monkeypatch.setattr(pictures, "SPECS", place)
     found = tables.Rows(rows.newest(rows.read_all(place / "results")))
-    text, files = pictures.picture("one", found, place / "docs" / "page.md", place)
-    point = Point("full", "plain", 7.0, 0.181, 0.17, 0.19)
-    assert drawn == [[point], [point], {"half": 0.0905}]
-    assert text.strip() == "![Quality against cost](pictures/one.svg)"
-    assert files == {place / "docs" / "pictures" / "one.svg": "<svg/>"}
+    text, files = pictures.picture("one", found, place / "docs" / "deep" / "page.md", place, place)
+    assert text.strip() == "![Quality against cost](../pictures/one.svg)"
+    point = FrontierPoint("full", "plain", 7.0, 0.181, 0.17, 0.19)
+    drawn = standalone(frontier([point], "FLOPs", "NDCG@10", "Quality against cost", {"half": 0.0905}))
+    assert files == {place / "docs" / "pictures" / "one.svg": drawn}
+    (place / "one.toml").write_text(spec + 'quarter = { variant = "full", at = 4 }\n')
+    assert ">quarter<" in next(iter(pictures.picture("one", found, place / "README.md", place, place)[1].values()))
+
+
+def test_a_picture_needs_a_point(place: Path) -> None:
+    (place / "none.toml").write_text(
+        'alt = "a"\ncost_axis = "b"\ncost = { case = "c", metric = "flops" }\nquality = { case = "c", metric = "x" }\n'
+        '[points]\nfull = { variant = "full" }\n'
+    )
+    found = tables.Rows(rows.newest(rows.read_all(place / "results")))
+    with pytest.raises(
+        ConfigError, match="expected at least one point whose cost and quality are among the rows, got none"
+    ):
+        pictures.picture("none", found, place / "README.md", place, place)
