@@ -24,7 +24,7 @@ class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         alt: What it shows, for who does not see it.
         cost_axis: What stands at the axis of the cost, with its unit.
         quality_axis: The same of the quality.
-        cost: Keys of `query.Query` of the cost.
+        cost: Keys of `query.Query` of the cost; case and seed are those of the quality where it names none.
         divides: Whether the rows say how many times less it is ("times smaller"), so that the cost is one over that.
         quality: The same of the quality.
         points: Name -> keys of both, and "curve", which is that of the plain models by default; "at" is a cost that no row has,
@@ -72,7 +72,8 @@ def points_of(spec: Picture, rows: Rows, where: str) -> list[FrontierPoint]:
     for name, keys in spec.points.items():
         own = {key: value for key, value in keys.items() if key not in ("curve", "at")}
         quality = rows.find(converted(spec.quality | own, where), where)
-        cost = rows.find(converted(own | spec.cost, where), where)
+        same = {key: spec.quality[key] for key in ("case", "seed") if key in spec.quality}
+        cost = rows.find(converted(same | own | spec.cost, where), where)
         at = keys.get("at", (1 / cost[0] if spec.divides else cost[0]) if cost else None)
         if at is not None and quality:
             found.append(FrontierPoint(name, str(keys.get("curve", PLAIN)), float(at), *quality))

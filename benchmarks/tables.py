@@ -198,5 +198,5 @@ def _first_difference(before: str, after: str) -> str:
     old, new = before.splitlines(), after.splitlines()
     for number, (ours, theirs) in enumerate(zip(old, new, strict=False), 1):
         if ours != theirs:
-            return f":{number}: expected {theirs!r}, got {ours!r}"
+            return f":{number}: expected {one_line(repr(theirs))}, got {one_line(repr(ours))}"
     return f":{min(len(old), len(new)) + 1}: expected {len(new)} lines, got {len(old)}"

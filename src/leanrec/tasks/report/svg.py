@@ -152,10 +152,12 @@ def _svg(title: str, drawn: list[Element]) -> Element:
 
 def _frame(up: tuple[float, float], x: str, y: str) -> list[Element]:
     drawn = [el("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=HEIGHT - _BOTTOM, y2=HEIGHT - _BOTTOM, class_="axis")]
-    for tick in ticks(*up, 5):
+    shown = ticks(*up, 5)
+    digits = next(d for d in range(3, 16) if d == 15 or len({_short(tick, d) for tick in shown}) == len(shown))
+    for tick in shown:
         at = _y(tick, up)
         drawn.append(el("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=at, y2=at, class_="grid"))
-        drawn.append(el("text", _short(tick), x=_LEFT - 6, y=at + 4, text_anchor="end", class_="tick"))
+        drawn.append(el("text", _short(tick, digits), x=_LEFT - 6, y=at + 4, text_anchor="end", class_="tick"))
     middle = (_TOP + HEIGHT - _BOTTOM) / 2
     drawn.append(
         el("text", y, x=13, y=middle, text_anchor="middle", transform=f"rotate(-90 13 {middle})", class_="name")
@@ -260,9 +262,9 @@ def log_ticks(low: float, high: float) -> list[float]:
     return inside if len(inside) <= 7 else [tick for tick in inside if f"{tick:e}"[0] == "1"]
 
 
-def _short(value: float) -> str:
+def _short(value: float, digits: int = 3) -> str:
     size = abs(value)
     for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if size >= factor:
-            return f"{value / factor:.3g}{unit}"
-    return f"{value:.3g}"
+            return f"{value / factor:.{digits}g}{unit}"
+    return f"{value:.{digits}g}"

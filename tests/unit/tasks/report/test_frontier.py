@@ -79,3 +79,10 @@ def test_labels_do_not_lie_on_each_other() -> None:
 @pytest.mark.parametrize("curve", ["<b>", "a & b"])
 def test_names_are_escaped(curve: str) -> None:
     assert fromstring(standalone(frontier([SMALL, FrontierPoint(curve, curve, 3.0, 0.2)], "ms", "q", "t"))) is not None
+
+
+def test_ticks_of_a_narrow_axis_differ() -> None:
+    close = [FrontierPoint("a", PLAIN, 1.0, 0.1600), FrontierPoint("b", PLAIN, 2.0, 0.1621)]
+    found = fromstring(standalone(frontier(close, "ms", "NDCG@10", "narrow")))
+    ticks = [one.text for one in found.iter() if one.get("class") == "tick" and one.get("text-anchor") == "end"]
+    assert len(ticks) > 2 and len(set(ticks)) == len(ticks)
