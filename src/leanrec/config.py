@@ -43,7 +43,7 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         exclude_seen: Whether users' own items leave the rankings: of epochs in training, and of `leanrec evaluate` and `report` by
             default. "auto" leaves them out where no user has an item twice; what it came to is filled in when a run starts.
         confirm: Share of the validation users that training leaves alone, so that a choice can be confirmed on them.
-        catalog_sha256: Of the items of the store; filled in when a run starts, so that it resumes on no other.
+        catalog_sha256: Checksum of the items of the store; filled in when a run starts, so that it resumes on no other.
     """
 
     split: Literal["leave-one-out", "time"] = "leave-one-out"

@@ -54,6 +54,9 @@ def test_a_name_is_shown_and_says_what_it_is_for(thing: Any, api: str) -> None:
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: f"{key.path}={key.default}")
 def test_a_configuration_key_says_what_it_means(key: configuration.Key) -> None:
+    assert not key.meaning.startswith(("Of ", "See ")), (
+        f"{key.path}: the table shows the meaning alone; name what it is"
+    )
     assert len(key.meaning) > 5 and key.kind and key.default, (
         f"{key.path} needs a line under Attributes in its config's docstring"
     )
@@ -91,4 +94,7 @@ def test_ranges_and_types_are_those_that_are_checked() -> None:
 def test_a_command_says_what_it_does_and_what_it_takes(name: str, command: Any, context: Any) -> None:
     assert f"\n## {name}\n" in commands.page()
     assert command.help
-    assert [written for written, meaning, _ in commands.parameters(command, context) if not meaning] == []
+    vague = [
+        one for one, meaning, _ in commands.parameters(command, context) if not meaning or meaning.startswith("See ")
+    ]
+    assert vague == []

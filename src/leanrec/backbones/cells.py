@@ -35,7 +35,7 @@ class CellsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         nodes: Nodes n of a cell, which has n (n + 1) / 2 edges.
         architecture: The operation of every edge, for all cells, or of every edge of every cell (`layers.operations`); none for
             conv3 everywhere, or for a technique that searches to find one.
-        heads: Of attention, where there is any.
+        heads: Heads of attention, where there is any.
         dropout: On the input and on every cell's branch.
         max_length: Longest history read, in events.
         rezero: Multiply every cell's branch by a learned scalar that starts at zero.

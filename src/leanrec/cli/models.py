@@ -50,8 +50,10 @@ def train_command(
     data: Annotated[Path, typer.Argument(help="A store, as `leanrec data import` writes it.")],
     out: Annotated[Path, typer.Option("--out", help="Directory of the run to write.")],
     settings: Annotated[list[str] | None, typer.Argument(help="key.path=value, for instance train.epochs=20.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="See `leanrec list backbones`.")] = None,
-    technique: Annotated[list[str] | None, typer.Option(help="See `leanrec list techniques`; may be repeated.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="A name of `leanrec list backbones`.")] = None,
+    technique: Annotated[
+        list[str] | None, typer.Option(help="A name of `leanrec list techniques`; may be repeated.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="A TOML file, or a name of `leanrec list recipes`.")] = None,
     init: Annotated[
         Path | None,

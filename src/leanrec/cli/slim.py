@@ -38,7 +38,7 @@ def slim_command(
     settings: Annotated[
         list[str] | None, typer.Argument(help="key.path=value of the full model, for instance train.epochs=20.")
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="See `leanrec list backbones`.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="The full model's, a name of `leanrec list backbones`.")] = None,
     recipe: Annotated[str | None, typer.Option(help="The full model's: a TOML file or a shipped recipe.")] = None,
     max_loss: Annotated[float, typer.Option(help="Most relative loss of NDCG@10, with 95 % confidence.")] = 0.01,
     limit: Annotated[str | None, typer.Option(help="What it may cost at most, such as p99_ms=5,bytes=20MB.")] = None,

@@ -33,7 +33,7 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         layers: Number of blocks L.
         heads: Attention heads; must divide ``width``.
         ffn: Inner width of the feed-forward layer, as a multiple of ``width``.
-        activation: Of the feed-forward layer.
+        activation: Activation of the feed-forward layer.
         dropout: On the input and on both branches of a block.
         attention_dropout: On the attention weights.
         max_length: Longest history read, in events.

@@ -31,7 +31,7 @@ class Contrastive(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Full softmax, plus a contrastive term between users who want the same item (WSDM 2022).
 
     Attributes:
-        weight: Of the contrastive term.
+        weight: Weight of the contrastive term.
         temperature: Similarities are divided by it; the smaller, the more the nearest users count.
     """
 

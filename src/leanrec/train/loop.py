@@ -37,9 +37,9 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     Attributes:
         epochs: Most epochs.
         patience: Stop after so many epochs without a better validation NDCG@10; 0 never stops early.
-        learning_rate: Of Adam.
-        schedule: Of the learning rate: "plateau" cuts it when validation stalls; "linear" lowers it at every step, to reach zero
-            at the end of ``epochs``.
+        learning_rate: Learning rate of Adam.
+        schedule: How the learning rate falls: "plateau" cuts it when validation stalls; "linear" lowers it at every step, to
+            reach zero at the end of ``epochs``.
         plateau: Multiply the learning rate by ``decay`` after so many epochs without a better one; 0 never does.
         decay: Factor of the learning rate at every cut.
         warmup: Steps over which the learning rate rises from zero.
@@ -57,7 +57,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         checkpoint_seconds: Longest time between checkpoints; one is also written after every epoch.
         init: Run of the same shape and catalogue whose weights to start from; empty for fresh ones.
         teacher: Run on the same catalogue to learn from, of any shape, where a technique does; empty for none.
-        seed: Of everything random.
+        seed: Seed of everything random.
     """
 
     epochs: Count = 200

@@ -23,7 +23,7 @@ class AdaRecConfig(DistilOptions, frozen=True, forbid_unknown_fields=True, kw_on
         estimator: How the choice learns: "pair" compares two drawn architectures a step, "gumbel" is the paper's straight-through
             gradient of one.
         pace: How many times faster than the weights the choice learns.
-        temperature: Of the draw when the choice begins to learn: log-probabilities are divided by it.
+        temperature: Temperature of the draw when the choice begins to learn: log-probabilities are divided by it.
         final_temperature: At the end; between, it falls by the same factor every epoch.
         cost: What an operation costs: "flops", "params", or "ms" as measured here.
         cost_weight: Weight of the expected cost, as a share of that of the dearest operation everywhere.

@@ -36,8 +36,8 @@ class DistilOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     Attributes:
         distil: Share of the teacher's terms in the loss; 0 needs no teacher.
         embedding: Weight of L_emb among them.
-        hidden: Weight of L_hid.
-        logits: Weight of L_log.
+        hidden: Weight of L_hid, the distance of hidden states.
+        logits: Weight of L_log, the distance of next-item probabilities.
         mapping: Which blocks are compared: "emd" many to many by Earth Mover's Distance, "fixed" every student block with the
             teacher's at the same share of the depth.
         adaptive: Let the layer weights of "emd" follow the flow; otherwise they stay even.
