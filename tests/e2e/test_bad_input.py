@@ -124,7 +124,7 @@ SETTINGS = {
     "impossible shape": (["backbone.heads=3"], "expected backbone.width to be a multiple of backbone.heads"),
     "objective": (
         ["objective.name=softmx"],
-        "got 'softmx'; did you mean 'softmax'\\? known: gbce, sampled-softmax, softmax",
+        "got 'softmx'; did you mean 'softmax'\\? known: contrastive, gbce, sampled-softmax, softmax",
     ),
     "range": (["train.batch_users=0"], "config train: Expected `int` >= 1 - at `train.batch_users`"),
     "dropout": (["backbone.dropout=2"], "config backbone: Expected `float` < 1.0 - at `backbone.dropout`"),
@@ -273,7 +273,7 @@ def test_the_other_commands(run: Path, tmp_path: Path) -> None:
         "expected a budget above 0, as a share of the full"
     )
     error = leanrec("list", "backbone").error
-    assert error.startswith("cannot list 'backbone'; did you mean 'backbones'? known: backbones, datasets, objectives,")
+    assert error.startswith("cannot list 'backbone'; did you mean 'backbones'? known: backbones, datasets, formats, objectives,")
     error = refused(tmp_path, "data", "fetch", "ml-9", "--out", tmp_path / "data")
     assert re.match("expected a data set, got 'ml-9'; did you mean 'ml-", error)
     error = refused(tmp_path, "data", "simulate", "--users", 0, "--out", tmp_path / "data")

@@ -152,7 +152,7 @@ def test_controls(judged: Result, whole: Path, skipping: Path) -> None:
 def test_controls_for_people(judged: Result, skipping: Path, whole: Path) -> None:
     alone = ("--full", whole, "--small", whole)
     shown = leanrec("evaluate", skipping, "--budget", BUDGET, "--controls", *alone).out
-    for name, label in (("rates", "blocks kept at random, learned rates"), ("coin", "a coin for every block")):
+    for name, label in (("rates", "blocks at random, learned rates"), ("coin", "a coin for every block")):
         (line,) = [line for line in shown.splitlines() if label in line]
         control = judged.json["controls"][name]
         assert f"{control['metrics']['ndcg@10']:.4f}" in line and f"{control['flops_ratio']:.1%}" in line
