@@ -123,11 +123,22 @@ def assert_exported(backbone: str, chosen: tuple[str, ...], form: int, store: St
     assert max(kept) == 1 or not shares  # weights that are shared are there once
 
 
-def test_an_export_holds_what_each_technique_brings(tiny_store: Store, tmp_path: Path) -> None:
-    assert_exported("nextitnet", ("cprec", "skiprec"), 1, tiny_store, tmp_path)
+@pytest.mark.parametrize(
+    ("backbone", "chosen", "form"),
+    [
+        ("nextitnet", ("cprec", "skiprec"), 1),
+        pytest.param("sasrec", ("canet", "cprec"), 2, marks=pytest.mark.slow),
+        pytest.param("bert4rec", ("cprec", "skiprec"), 0, marks=pytest.mark.slow),
+        pytest.param("gru4rec", ("canet", "cprec"), 1, marks=pytest.mark.slow),
+    ],
+)
+def test_an_export_holds_what_each_technique_brings(
+    backbone: str, chosen: tuple[str, ...], form: int, tiny_store: Store, tmp_path: Path
+) -> None:
+    assert_exported(backbone, chosen, form, tiny_store, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("backbone", "on", "chosen", "form"), GROUPS)
 def test_every_export_holds_what_each_technique_brings(
     backbone: str, on: dict[str, Any], chosen: tuple[str, ...], form: int, tiny_store: Store, tmp_path: Path

@@ -273,7 +273,9 @@ def test_the_other_commands(run: Path, tmp_path: Path) -> None:
         "expected a budget above 0, as a share of the full"
     )
     error = leanrec("list", "backbone").error
-    assert error.startswith("cannot list 'backbone'; did you mean 'backbones'? known: backbones, datasets, formats, objectives,")
+    assert error.startswith(
+        "cannot list 'backbone'; did you mean 'backbones'? known: backbones, datasets, formats, objectives,"
+    )
     error = refused(tmp_path, "data", "fetch", "ml-9", "--out", tmp_path / "data")
     assert re.match("expected a data set, got 'ml-9'; did you mean 'ml-", error)
     error = refused(tmp_path, "data", "simulate", "--users", 0, "--out", tmp_path / "data")

@@ -83,7 +83,9 @@ class CheckedFolder:
         path = self.file(name)
         try:
             with path.open("rb") as file:
-                raw = file.read(min(most, path.stat().st_size) + 1)  # what is asked for is allocated, also of a small file
+                raw = file.read(
+                    min(most, path.stat().st_size) + 1
+                )  # what is asked for is allocated, also of a small file
         except OSError as error:
             raise self.error(f"cannot read {path}: {error.strerror}") from error
         if len(raw) > most:
