@@ -57,6 +57,12 @@ EXPORTED: dict[str, Callable[[OpenRun, Exported, int], bool]] = {
 FEW_ROUTES: dict[str, Any] = {"patterns": 2, "widths": (6, 12), "depths": (3,), "embs": (12,)}
 """For exports: tracing a route takes seconds."""
 
+
+def rarer(form: int, turn: bool) -> list[pytest.MarkDecorator]:
+    """By default every group is tried on one backbone, another one for each; the slow tests take the others, in the first form."""
+    return [] if form == 0 and turn else [pytest.mark.slow if form == 0 else pytest.mark.exhaustive]
+
+
 GROUPS = [
     pytest.param(
         backbone,
@@ -64,13 +70,12 @@ GROUPS = [
         chosen,
         form,
         id=f"{backbone}{'-given' if on else ''}-{'+'.join(chosen)}-{form}",
-        marks=[] if form == 0 and place == number % len(fitting(chosen)) else [pytest.mark.slow],
+        marks=rarer(form, place == number % len(fitting(chosen))),
     )
     for number, chosen in enumerate(groups())
     for place, (backbone, on) in enumerate(fitting(chosen))
     for form in range(forms(chosen))
 ]
-"""By default every group is tried on one backbone, another one for each."""
 
 
 @pytest.fixture(scope="module")
