@@ -230,6 +230,7 @@ def test_a_weight_that_is_missing_is_named(broken: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_routed_run_takes_the_same_routes_from_its_export(routed: Path, shop: Path, tmp_path: Path) -> None:
     made = leanrec("export", routed, "--out", tmp_path / "out", "--json").json
     routes = [route["route"] for route in made["routes"]]

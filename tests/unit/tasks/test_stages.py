@@ -66,7 +66,7 @@ def tree(teacher: Path | None, **fields: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("weights", ["fresh", "searched"])
+@pytest.mark.parametrize("weights", ["fresh", pytest.param("searched", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("tuning", ["distil", "task"])
 def test_stopped_anywhere_and_resumed_it_is_the_same(
     tuning: str, weights: str, teacher: Path, tiny_store: Store, tmp_path: Path
