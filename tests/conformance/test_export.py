@@ -47,7 +47,7 @@ def test_exported_parts_equal_the_model(backbone: str, chosen: Sequence[str], tm
     assert_same(model, list(parts(model))[:QUICK], tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_part_of_a_plain_model_is_exported(backbone: str, tmp_path: Path) -> None:
     """With the steps of sessions. All routes of all techniques would take half an hour of tracing."""

@@ -79,7 +79,7 @@ def test_some(kind: str, opener: Opener, others: dict[str, Path], tmp_path: Path
     assert not found, "\n".join(found)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_many(many: dict[str, Path], others: dict[str, Path], tmp_path: Path) -> None:
     """Two processes share the kinds."""
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in many}

@@ -18,7 +18,7 @@ from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.tasks.report import subject, write_report
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "from-your-log-to-a-lean-model.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "search-within-limits.md"
 FULL = (
     *("--backbone", "sasrec", "backbone.width=16", "backbone.layers=2", "backbone.heads=2", "backbone.max_length=8"),
     *("train.epochs=3", "train.patience=0", "train.learning_rate=1e-2", "train.batch_users=16"),
