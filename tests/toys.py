@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 
 from leanrec.core.by_route import by_route
 from leanrec.core.grouping import WORTH_A_GROUP
-from leanrec.core.recommender import Recommender
-from leanrec.core.types import Batch, Catalog, Route
+from leanrec.core.recommender import HeldOut, Recommender
+from leanrec.core.types import PAD, Batch, Catalog, Route
 from leanrec.data.store import Store, StoreMeta, write_store
 
 
@@ -98,3 +99,20 @@ def randomise(model: nn.Module, noise: float = 0.1) -> None:
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     """Whether two state dicts are equal to the last bit."""
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def wanting(batch: Batch, targets: Tensor) -> Batch:
+    """The same histories, with these targets [B] at the newest steps and no others."""
+    return replace(batch, targets=torch.zeros_like(batch.items).scatter(1, batch.last[:, None], targets[:, None]))
+
+
+def random_held_out(
+    items: int, longest: int, flops: Callable[[int, Route], int], routing: Callable[[int], int], users: int = 80
+) -> HeldOut:
+    """Random histories and wanted items; made-up costs. Without its newest event each of them is what a router is fitted on."""
+    torch.manual_seed(5)
+    events = random_batch(items, [2 + u % (longest - 1) for u in range(users)])
+    newest = events.items.gather(1, events.last[:, None])
+    before = Batch(events.items.scatter(1, events.last[:, None], PAD)[:, :-1], events.lengths - 1)
+    asked, current = [wanting(before, newest.squeeze(1))], [replace(events, targets=None)]
+    return HeldOut(lambda: asked, lambda: current, flops, routing)

@@ -118,3 +118,19 @@ def reported(plain: Path, routed: Path, tmp_path_factory: pytest.TempPathFactory
 def fresh(routed: Path, tmp_path: Path) -> Path:
     """A copy of the routed run without controls."""
     return shutil.copytree(routed, tmp_path / "fresh", ignore=shutil.ignore_patterns("controls"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium; tests that ask for it are skipped where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; pip install playwright")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    with sync_api.sync_playwright() as play:
+        try:
+            found = play.chromium.launch(
+                executable_path=next(filter(None, map(shutil.which, names)), None), args=["--no-sandbox"]
+            )
+        except sync_api.Error as error:
+            pytest.skip(f"no Chromium can be started: {str(error).splitlines()[0]}")
+        yield found
+        found.close()

@@ -10,7 +10,6 @@ import html
 import http.server
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -25,12 +24,10 @@ import leanrec
 import reference_names as names
 from e2e.documents import ROOT
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; pip install playwright")
 pytest.importorskip("mkdocs", reason="mkdocs is not installed; pip install --group docs")
 pytestmark = pytest.mark.slow
 
 WIDTHS = (390, 820, 1280)
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LOOK = """
 () => {
   const parts = (colour) => (colour.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
@@ -86,18 +83,6 @@ def site(pages: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    system = next(filter(None, map(shutil.which, NAMES)), None)
-    with sync_api.sync_playwright() as play:
-        try:
-            found = play.chromium.launch(executable_path=system, args=["--no-sandbox"])
-        except sync_api.Error as error:
-            pytest.skip(f"no Chromium can be started: {str(error).splitlines()[0]}")
-        yield found
-        found.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

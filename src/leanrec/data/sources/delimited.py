@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
@@ -43,9 +44,9 @@ class Delimited(Source):
             self.header, names = False, [str(position + 1) for position in range(len(names))]
         self.columns = tuple(names)
 
+    @abstractmethod
     def find_form(self, lines: list[str]) -> tuple[str, bool]:
         """The separator, and whether fields may be quoted."""
-        raise NotImplementedError
 
     def frames(
         self, columns: Mapping[str, str], progress: OnProgress | None = None, *, lenient: bool = False
@@ -156,8 +157,11 @@ class Inter(Delimited):
             raise DataError(
                 f"expected a header such as 'user_id:token<tab>item_id:token', got {lines[0]!r} in {self.log.path}"
             )
-        self.separator, self.quoted = "\t", False
+        self.separator, self.quoted = self.find_form(lines)
         self.columns = tuple(name[1] for name in names if name)
+
+    def find_form(self, lines: list[str]) -> tuple[str, bool]:
+        return "\t", False
 
 
 def _sureness(log: Named, tabs: bool) -> int:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from leanrec.build import build
@@ -45,8 +43,3 @@ def random_routes(model: Recommender) -> list[Route]:
     """The random routes of one step of a sandwich."""
     assert isinstance(model.criterion, GridSandwich)
     return model.criterion.drawn(model.all_routes())
-
-
-def wanting(batch: Batch, targets: Tensor) -> Batch:
-    """The same histories, with these targets [B] at the newest steps and no others."""
-    return replace(batch, targets=torch.zeros_like(batch.items).scatter(1, batch.last[:, None], targets[:, None]))

@@ -18,7 +18,7 @@ from leanrec.core.errors import CompositionError, ConfigError
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import compose
-from leanrec.core.types import FULL, PAD, Batch, Route
+from leanrec.core.types import FULL, Batch, Route
 from leanrec.cost.count import Flops
 from leanrec.data.store import Store
 from leanrec.items.tables import PlainTable
@@ -29,8 +29,8 @@ from leanrec.routing.sandwich import among
 from leanrec.tasks import run_training
 from leanrec.techniques.canet.choice import GridChoice, grid_choice
 from leanrec.techniques.canet.technique import CANetConfig, CANetTechnique
-from toys import catalog, chain_store, random_batch, same, scores_by_route, store_of
-from unit.techniques.canet.canets import ITEMS, JOINT, LONGEST, PAPER, SHAPES, make, random_routes, wanting
+from toys import catalog, chain_store, random_batch, random_held_out, same, scores_by_route, store_of
+from unit.techniques.canet.canets import ITEMS, JOINT, LONGEST, PAPER, SHAPES, make, random_routes
 
 backbones = pytest.mark.parametrize("backbone", ["sasrec", "nextitnet"])
 
@@ -121,13 +121,7 @@ def flops(steps: int, route: Route) -> int:
 
 
 def held_out(users: int = 80) -> HeldOut:
-    """Random histories and wanted items; made-up costs. Without its newest event each of them is what a router is fitted on."""
-    torch.manual_seed(5)
-    events = random_batch(ITEMS, [2 + u % (LONGEST - 1) for u in range(users)])
-    newest = events.items.gather(1, events.last[:, None])
-    before = Batch(events.items.scatter(1, events.last[:, None], PAD)[:, :-1], events.lengths - 1)
-    asked, current = [wanting(before, newest.squeeze(1))], [replace(events, targets=None)]
-    return HeldOut(lambda: asked, lambda: current, flops, lambda steps: 40 * steps)
+    return random_held_out(ITEMS, LONGEST, flops, lambda steps: 40 * steps, users)
 
 
 def numbers(model: Recommender, routes: list[Route]) -> Tensor:

@@ -15,8 +15,8 @@ from leanrec.core.types import PAD, Batch
 from leanrec.routing.fit import newest_hits
 from leanrec.techniques.canet.choice import grid_choice
 from leanrec.techniques.canet.losses import LABELLED_TOP, SHARPNESS, soft_labels
-from toys import random_batch
-from unit.techniques.canet.canets import ITEMS, JOINT, LONGEST, PAPER, guide, make, wanting
+from toys import random_batch, wanting
+from unit.techniques.canet.canets import ITEMS, JOINT, LONGEST, PAPER, guide, make
 
 backbones = pytest.mark.parametrize("backbone", ["sasrec", "nextitnet"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,11 +11,11 @@ from torch import Tensor
 from leanrec.build import build
 from leanrec.config import parse
 from leanrec.core.recommender import HeldOut, Recommender
-from leanrec.core.types import FULL, PAD, Batch, Route
+from leanrec.core.types import FULL, Batch, Route
 from leanrec.techniques.skiprec.choice import pattern_choice
 from leanrec.techniques.skiprec.losses import PatternSandwich, PolicyLoss
 from leanrec.techniques.skiprec.policy import READERS
-from toys import catalog, random_batch, randomise
+from toys import catalog, random_batch, random_held_out, randomise
 
 ITEMS, LONGEST, BLOCKS = 30, 8, 4
 SHAPES: dict[str, dict[str, Any]] = {
@@ -76,11 +75,6 @@ def varied(model: Recommender, size: float = 1.0) -> Recommender:
     return model
 
 
-def wanting(batch: Batch, targets: Tensor) -> Batch:
-    """The same histories, with these targets [B] at the newest steps and no others."""
-    return replace(batch, targets=torch.zeros_like(batch.items).scatter(1, batch.last[:, None], targets[:, None]))
-
-
 def some_patterns(users: int, blocks: int = BLOCKS) -> Tensor:
     """Patterns bool [B, L] at random; the first keeps everything, the second nothing."""
     patterns = torch.rand(users, blocks) < 0.5
@@ -93,13 +87,7 @@ def flops(steps: int, route: Route) -> int:
 
 
 def held_out(users: int = 80) -> HeldOut:
-    """Random histories and wanted items; made-up costs."""
-    torch.manual_seed(5)
-    events = random_batch(ITEMS, [2 + u % (LONGEST - 1) for u in range(users)])
-    newest = events.items.gather(1, events.last[:, None])
-    before = Batch(events.items.scatter(1, events.last[:, None], PAD)[:, :-1], events.lengths - 1)
-    asked, current = [wanting(before, newest.squeeze(1))], [replace(events, targets=None)]
-    return HeldOut(lambda: asked, lambda: current, flops, lambda steps: 5 * steps)
+    return random_held_out(ITEMS, LONGEST, flops, lambda steps: 5 * steps, users)
 
 
 def calibrated(backbone: str = "nextitnet", **fields: Any) -> Recommender:

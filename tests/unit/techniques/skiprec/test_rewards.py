@@ -16,7 +16,7 @@ from leanrec.techniques.skiprec import losses
 from leanrec.techniques.skiprec.choice import pattern_choice
 from leanrec.techniques.skiprec.losses import REWARDED_TOP
 from leanrec.techniques.skiprec.policy import route_of
-from toys import random_batch
+from toys import random_batch, wanting
 from unit.techniques.skiprec.skiprecs import (
     BLOCKS,
     ITEMS,
@@ -25,7 +25,6 @@ from unit.techniques.skiprec.skiprecs import (
     people,
     policy_loss,
     some_patterns,
-    wanting,
 )
 
 

@@ -12,7 +12,7 @@ from leanrec.routing.fit import read_sample
 from leanrec.techniques.skiprec.choice import pattern_choice
 from leanrec.techniques.skiprec.menu import favoured, grown
 from leanrec.techniques.skiprec.policy import route_of
-from toys import same, scores_by_route
+from toys import same, scores_by_route, wanting
 from unit.techniques.skiprec.skiprecs import (
     BLOCKS,
     backbones,
@@ -22,7 +22,6 @@ from unit.techniques.skiprec.skiprecs import (
     make,
     people,
     varied,
-    wanting,
 )
 
 TRAININGS = pytest.mark.parametrize("training", ["sandwich", "menu", "depth", "gumbel", "rl"])
