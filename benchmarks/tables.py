@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,7 @@ def table(name: str, rows: Rows, specs: Path = SPECS) -> str:
         lines.append([*line.cells, *(_figure(found, line, column, rows, where) for column in found.columns)])
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace("| --- |", "|---|")
     text = re.sub(r"(?<=\|)(---\|)?( --- \|)+", lambda match: match.group().replace(" ", ""), text)
-    return text + (f"\n\n{found.caption}" if found.caption else "")
+    return text + (f"\n\n{textwrap.fill(found.caption, 150, break_on_hyphens=False)}" if found.caption else "")
 
 
 def _figure(spec: Table, line: Line, column: Column, rows: Rows, where: str) -> str:
