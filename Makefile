@@ -38,6 +38,7 @@ check: $(VENV)/dev  ## format, lint, types, layers, names, figures in documents
 	$(BIN)/basedpyright --level error
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest tests/house
+	$(BIN)/python -m pytest --collect-only -qq -m '' > /dev/null  # tests that are seldom run can be imported too
 	$(BIN)/python -m benchmarks tables --check
 
 format: $(VENV)/dev  ## format and fix what can be fixed
