@@ -16,6 +16,7 @@ SHOP = "shop"
 USUAL = Shop()
 LOGS = {
     SHOP: "",
+    "ml-100k": "ml-100k/ratings.csv.gz",
     "ml-1m": "ml-1m/ml-1m.txt.gz",
     "beauty": "beauty/interactions.tsv.gz",
     "toys": "toys/toys.txt.gz",
