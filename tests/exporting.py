@@ -35,7 +35,7 @@ def source(backbone: str = "gru4rec", *chosen: str) -> Trained:
     """A model with random weights, and what is known of its run."""
     model, items = ready(backbone, chosen), catalog(ITEMS)
     manifest = Manifest(
-        leanrec="0.1.0",
+        leanrec="0.2.0",
         created="2030-01-01T00:00:00+00:00",
         config={},
         data=DataRef("toy", "/toy", catalog_digest(items.keys), users=1, items=ITEMS, events=1),

@@ -20,7 +20,7 @@ from leanrec.core.types import Catalog, Cost
 @pytest.fixture
 def manifest(catalog: Catalog) -> Manifest:
     return Manifest(
-        leanrec="0.1.0",
+        leanrec="0.2.0",
         created="2030-01-01T00:00:00+00:00",
         config={"backbone": {"name": "sasrec", "width": 8}, "data": {"split": "leave-one-out"}},
         data=DataRef("shop", "/data/shop", catalog_digest(catalog.keys), users=3, items=len(catalog), events=30),
