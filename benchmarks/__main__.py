@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure what is missing."""
     places = Places(options.logs, options.work, options.results, options.cases_in)
     outcome = Driver(places, options.hours).run(
-        [load(name, options.cases_in) for name in options.cases], options.only, options.seeds
+        [load(name, options.cases_in) for name in options.cases], options.only, options.seeds, options.again
     )
     print(f"measured {len(outcome.measured)}, there before {outcome.before}")
     for name in outcome.not_started:
@@ -74,7 +74,7 @@ def status(options: argparse.Namespace) -> int:
 
 def write_tables(options: argparse.Namespace) -> int:
     """Write tables, values and pictures into documents, or compare them."""
-    changed = tables.update(rows.newest(rows.read_all(options.results)), options.root, write=not options.check)
+    changed = tables.update(rows.read_all(options.results), options.root, write=not options.check)
     for line in changed:
         print(line)
     if options.check and changed:
@@ -97,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("cases", nargs="+", metavar="CASE")
     runs.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="and what these need")
     runs.add_argument("--seeds", nargs="+", type=int, help="instead of those of the case")
+    runs.add_argument(
+        "--again", action="store_true", help="measure quality once more; from scratch with another --work"
+    )
     runs.add_argument("--hours", type=float, help="start nothing that took longer before than what is left of them")
     runs.add_argument("--logs", type=Path, default=Path(os.environ.get("LEANREC_DATA_DIR", "data")))
     runs.add_argument("--work", type=Path, default=Path("runs"), help="stores, runs and exports, which are used again")

@@ -78,13 +78,16 @@ class Driver:
     tell: Tell = on_stderr
     clock: Callable[[], float] = time.monotonic
 
-    def run(self, cases: Sequence[Case], only: Sequence[str] = (), seeds: Sequence[int] | None = None) -> Outcome:
+    def run(
+        self, cases: Sequence[Case], only: Sequence[str] = (), seeds: Sequence[int] | None = None, again: bool = False
+    ) -> Outcome:
         """Measure what is missing or stale of cases.
 
         Args:
             cases: In this order.
             only: Variants; all if empty. What they need is trained, too, but not measured.
             seeds: Instead of those of the cases.
+            again: Measure quality also where it is measured already. From scratch only where the work folder has none of the runs.
 
         Raises:
             ConfigError: No case has a variant of ``only``.
@@ -95,7 +98,7 @@ class Driver:
         for case in cases:
             waiting = list(units(case, only, seeds))
             results = Results(case, self.places.results)
-            missing = [unit for unit in waiting if results.state(unit) != "measured"]
+            missing = [unit for unit in waiting if results.state(unit) != "measured" or (again and unit.kind != "time")]
             outcome.before += len(waiting) - len(missing)
             if isinstance(case, Commands):
                 for unit in missing:

@@ -29,7 +29,8 @@ class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         quality: The same of the quality.
         points: Name -> keys of both, and "curve", which is that of the plain models by default; "at" is a cost that no row has,
             such as 1 for the full model where costs are shares of its own.
-        levels: Name -> keys of the quality of a baseline without a cost.
+        levels: Name -> keys of the quality of a baseline without a cost; one that was not measured is left out.
+        width: In pixels, of a picture that stands in a line beside others; 0 for one as wide as the page.
     """
 
     alt: str
@@ -40,6 +41,7 @@ class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     quality: dict[str, Any]
     points: dict[str, dict[str, Any]]
     levels: dict[str, dict[str, Any]] = {}
+    width: int = 0
 
 
 def picture(name: str, rows: Rows, document: Path, root: Path, specs: Path = SPECS) -> tuple[str, dict[Path, str]]:
@@ -61,9 +63,10 @@ def picture(name: str, rows: Rows, document: Path, root: Path, specs: Path = SPE
     for level, keys in spec.levels.items():
         found = rows.find(converted(spec.quality | keys, str(path)), str(path))
         levels |= {level: found[0]} if found else {}
-    svg = standalone(frontier(points, spec.cost_axis, spec.quality_axis, spec.alt, levels))
+    svg = standalone(frontier(points, spec.cost_axis, spec.quality_axis, spec.alt, levels), spec.width)
     out = root / "docs" / "pictures" / f"{name}.svg"
-    return f"\n\n![{spec.alt}]({Path(relpath(out, document.parent)).as_posix()})\n\n", {out: svg}
+    around = "" if spec.width else "\n\n"
+    return f"{around}![{spec.alt}]({Path(relpath(out, document.parent)).as_posix()}){around}", {out: svg}
 
 
 def points_of(spec: Picture, rows: Rows, where: str) -> list[FrontierPoint]:

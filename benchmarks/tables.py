@@ -7,6 +7,9 @@
 
 <!-- picture NAME -->          benchmarks/pictures/NAME.toml
 <!-- /picture -->
+
+<!-- repeated all -->          what was measured twice, by benchmarks/repeated.py
+<!-- /repeated -->
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from benchmarks import pictures
+from benchmarks import pictures, repeated
 from benchmarks.query import Rows, converted
+from benchmarks.rows import newest
 from leanrec.config import read_toml
 from leanrec.core.errors import ConfigError, one_line
 from leanrec.core.registry import did_you_mean
@@ -29,9 +33,15 @@ from leanrec.core.writing import written
 
 SPECS = Path(__file__).parent / "tables"
 VALUES = "values"
-DOCUMENTS = ("README.md", "docs/**/*.md", "src/leanrec/techniques/*/card.md", "src/leanrec/backbones/*/card.md")
-MARKED = re.compile(r"<!-- (table|value|picture) ([\w.-]+) -->(.*?)<!-- /\1 -->", re.DOTALL)
-OPEN = re.compile(r"<!-- /?(table|value|picture)\b[^>]*-->")
+DOCUMENTS = (
+    "README.md",
+    "benchmarks/README.md",
+    "docs/**/*.md",
+    "src/leanrec/techniques/*/card.md",
+    "src/leanrec/backbones/*/card.md",
+)
+MARKED = re.compile(r"<!-- (table|value|picture|repeated) ([\w.-]+) -->(.*?)<!-- /\1 -->", re.DOTALL)
+OPEN = re.compile(r"<!-- /?(table|value|picture|repeated)\b[^>]*-->")
 
 
 class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -82,7 +92,7 @@ def update(frame: pl.DataFrame, root: Path, write: bool = True, specs: Path = SP
     """Bring all documents in line with the rows.
 
     Args:
-        frame: The newest row of every key.
+        frame: All rows, in the order in which they came.
         root: Of the documents.
         write: Whether to write them, or only to compare.
         specs: Folder of the tables.
@@ -93,10 +103,10 @@ def update(frame: pl.DataFrame, root: Path, write: bool = True, specs: Path = SP
     Raises:
         ConfigError: A document names a table or value that there is not, or one is not usable.
     """
-    rows, changed = Rows(frame), list[str]()
+    again, rows, changed = repeated.table(frame), Rows(newest(frame)), list[str]()
     for path in documents(root):
         old, name = path.read_text("utf-8"), str(path.relative_to(root))
-        new, files = rendered(old, name, rows, specs, root)
+        new, files = rendered(old, name, rows, specs, root, again)
         for made, text in [(path, new), *files.items()]:
             before = made.read_text("utf-8") if made.exists() else ""
             if before != text:
@@ -113,7 +123,7 @@ def documents(root: Path) -> Iterator[Path]:
         yield from sorted(root.glob(pattern))
 
 
-def rendered(text: str, name: str, rows: Rows, specs: Path, root: Path) -> tuple[str, dict[Path, str]]:
+def rendered(text: str, name: str, rows: Rows, specs: Path, root: Path, again: str = "") -> tuple[str, dict[Path, str]]:
     """A document with its markers filled, and the pictures that belong to it.
 
     Raises:
@@ -128,6 +138,8 @@ def rendered(text: str, name: str, rows: Rows, specs: Path, root: Path) -> tuple
             inner = f"\n\n{table(what, rows, specs)}\n\n"
         elif kind == "value":
             inner = value(what, rows, specs, where)
+        elif kind == "repeated":
+            inner = f"\n\n{again}\n\n"
         else:
             inner, more = pictures.picture(what, rows, root / name, root)
             files.update(more)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from benchmarks import driver, rows
+from benchmarks import driver, repeated, rows
 from benchmarks.__main__ import main
 from benchmarks.cases import parse_case
 from benchmarks.driver import Driver, Outcome, Places
@@ -104,6 +104,16 @@ def test_what_is_measured_is_not_measured_again(measured: Path) -> None:
     outcome = run(measured, case_of())
     assert outcome.measured == [] and outcome.before == 8
     assert (measured / "results" / "tiny.csv").read_bytes() == before
+
+
+def test_what_is_measured_is_measured_again_if_asked(tmp_path: Path) -> None:
+    text = TINY[: TINY.index("[variants.chosen]")].replace("train.epochs = 2", "train.epochs = 1")
+    for again in (False, True):
+        places = Places(tmp_path / "logs", tmp_path / f"work-{again}", tmp_path / "results")
+        outcome = Driver(places, tell=lambda text: None).run([case_of(text)], again=again)
+    assert outcome.measured == ["tiny: full, seed 0"] and outcome.before == 1
+    found = repeated.repeats(rows.read(tmp_path / "results" / "tiny.csv")).row(0, named=True)
+    assert found["within"] == found["figures"] and found["value"] == found["value before"]
 
 
 def test_another_configuration_is_stale_and_a_new_variant_is_missing(measured: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from benchmarks import pictures, rows, tables
 from benchmarks.__main__ import main
@@ -61,7 +62,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def update(place: Path, write: bool = True) -> list[str]:
-    frame = rows.newest(rows.read_all(place / "results"))
+    frame = rows.read_all(place / "results")
     return tables.update(frame, place, write, place / "tables")
 
 
@@ -141,6 +142,10 @@ def test_a_picture_has_the_points_that_were_measured(place: Path) -> None:
     assert files == {place / "docs" / "pictures" / "one.svg": drawn}
     (place / "one.toml").write_text(spec + 'quarter = { variant = "full", at = 4 }\n')
     assert ">quarter<" in next(iter(pictures.picture("one", found, place / "README.md", place, place)[1].values()))
+    (place / "one.toml").write_text("width = 230\n" + spec)
+    text, files = pictures.picture("one", found, place / "README.md", place, place)
+    assert text == "![Quality against cost](docs/pictures/one.svg)"  # in a line, beside others
+    assert ' width="230" height="150"' in next(iter(files.values()))
 
 
 def test_a_picture_needs_a_point(place: Path) -> None:
@@ -153,3 +158,25 @@ def test_a_picture_needs_a_point(place: Path) -> None:
         ConfigError, match="expected at least one point whose cost and quality are among the rows, got none"
     ):
         pictures.picture("none", found, place / "README.md", place, place)
+
+
+def test_what_was_measured_twice_is_held_against_the_interval_of_before(place: Path) -> None:
+    (place / "docs" / "deep" / "page.md").unlink()
+    page = place / "README.md"
+    page.write_text("<!-- repeated all -->\n<!-- /repeated -->\n")
+    update(place)
+    assert "Repeated: not run." in page.read_text()
+    row = Row(case="c", variant="full", seed=0, part="test", metric="ndcg@10", value=0.1712, low=0.16, high=0.18)
+    again = [
+        msgspec.structs.replace(row, config_sha="1", date="2026-02-01"),  # of before it had no hash
+        msgspec.structs.replace(row, config_sha="1", part="valid", value=0.2, low=0.19, high=0.21),
+        msgspec.structs.replace(row, config_sha="1", part="valid", value=0.22, low=0.21, high=0.23),
+        msgspec.structs.replace(row, config_sha="1", variant="half"),
+        msgspec.structs.replace(row, config_sha="1", variant="other"),
+        msgspec.structs.replace(row, config_sha="2", variant="other"),  # another configuration is no repeat
+    ]
+    rows.append(place / "results" / "c.csv", again)
+    update(place)
+    assert page.read_text().splitlines()[4:-2] == [
+        "| c | full | 0 | 0.1810 [0.1700, 0.1900],  | 0.1712, 2026-02-01 | 1 of 2 |"
+    ]

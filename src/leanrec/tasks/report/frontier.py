@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element, tostring
 
 from leanrec.tasks.report.html import el, style
-from leanrec.tasks.report.svg import Mark, scatter
+from leanrec.tasks.report.svg import HEIGHT, WIDTH, Mark, scatter
 
 PLAIN = "plain"
 """The curve of the plain models, whose hull the others have to beat."""
 
-_FEW = 6
+_FEW = 8
 """Up to so many points have their names beside them; of more, each curve has its own at its last point."""
 
 
@@ -93,9 +93,17 @@ def _mark(point: FrontierPoint, name: str, series: int, labelled: bool) -> Mark:
     return Mark(point.cost, point.quality, name, point.low, point.high, series, labelled)
 
 
-def standalone(plot: Element) -> str:
-    """A plot as a file of its own, in the reader's light or dark."""
+def standalone(plot: Element, width: int = 0) -> str:
+    """A plot as a file of its own, in the reader's light or dark.
+
+    Args:
+        plot: What to write.
+        width: In pixels; 0 for as wide as there is room.
+    """
     plot.set("xmlns", "http://www.w3.org/2000/svg")
+    if width:
+        plot.set("width", str(width))
+        plot.set("height", str(round(width * HEIGHT / WIDTH)))
     plot.set("style", "background: var(--paper); font-family: system-ui, sans-serif")
     plot.insert(1, el("style", style("plot.css")))
     return tostring(plot, "unicode") + "\n"
