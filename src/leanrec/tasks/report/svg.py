@@ -15,6 +15,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 14, 46
 SERIES = 6
 LABELS = (-7, 14, -19, 26, -31, 38)
 """Where a label may stand above or below its point: the first place that no other label takes."""
+_CHARACTER = 6.2
+"""Width of one in a label."""
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2", "10 4")
 
 
@@ -53,7 +55,7 @@ def scatter(
     every = [*marks, *(mark for line in lines for mark in line)]
     xs = [math.log10(max(mark.x, 1e-12)) for mark in every]
     ys = [v for m in every for v in (m.y, m.low, m.high) if v is not None] + list(levels.values())
-    across, up = _span(min(xs), max(xs), 0.12), _span(min(ys), max(ys), 0.08)
+    across, up = _span(min(xs), max(xs), 0.08, 0.25), _span(min(ys), max(ys), 0.08)  # names stand to the right
     drawn = [*_frame(up, x, y)]
     for tick in log_ticks(*across):
         at = _x(math.log10(tick), across)
@@ -67,6 +69,7 @@ def scatter(
         at = " ".join(f"{_x(math.log10(m.x), across)},{_y(m.y, up)}" for m in line)
         drawn.append(el("polyline", points=at, class_=f"line s{line[0].series % SERIES}"))
     placed = [_Box(_LEFT + 4, _y(level, up) - 4, name) for name, level in levels.items()]
+    placed += [_Box(_x(math.log10(max(mark.x, 1e-12)), across) - 6, _y(mark.y, up) + 4, "  ") for mark in every]
     for mark in [*(m for line in lines for m in line), *marks]:
         drawn += _mark(mark, _x(math.log10(max(mark.x, 1e-12)), across), up, placed)
     return _svg(title, drawn)
@@ -171,7 +174,7 @@ class _Box:
     """Where a label stands; ``x`` is its start, or its end if it ends there."""
 
     def __init__(self, x: float, y: float, text: str, ends: bool = False) -> None:
-        wide = 6.2 * len(text)
+        wide = _CHARACTER * len(text)
         self.left, self.right, self.y = (x - wide, x, y) if ends else (x, x + wide, y)
 
     def hits(self, other: _Box) -> bool:
@@ -184,8 +187,8 @@ def _mark(mark: Mark, x: float, up: tuple[float, float], placed: list[_Box]) -> 
         drawn.append(_whisker(x, mark.low, mark.high, up))
     drawn += marker(mark.series, x, _y(mark.y, up), mark.name)
     if mark.labelled:
-        near = x > WIDTH - 120
         label = mark.name if len(mark.name) < 26 else mark.name[:24] + "…"
+        near = x + 9 + _CHARACTER * len(label) > WIDTH
         at = _r(x - 9 if near else x + 9)
         boxes = [_Box(at, _y(mark.y, up) + move, label, near) for move in LABELS]
         box = next((one for one in boxes if not any(map(one.hits, placed))), boxes[0])
@@ -228,9 +231,9 @@ def _name(name: str, at: float, slot: float) -> list[Element]:
     ]  # fmt: skip
 
 
-def _span(low: float, high: float, room: float) -> tuple[float, float]:
-    gap = (high - low) * room or max(abs(high) * 0.1, 1e-3)
-    return low - gap, high + gap
+def _span(low: float, high: float, room: float, above: float | None = None) -> tuple[float, float]:
+    wide = (high - low) or max(abs(high) * 0.1, 1e-3) / room
+    return low - wide * room, high + wide * (room if above is None else above)
 
 
 def _x(value: float, across: tuple[float, float]) -> float:
