@@ -28,6 +28,12 @@ def test_a_card_begins_with_what_it_does_for_its_reader(card: str) -> None:
     assert title.startswith("# ") and not blank and re.match(r"[A-Z]\w+", first), (title, blank, first)
 
 
+@pytest.mark.parametrize("card", CARDS)
+def test_a_card_has_a_picture_and_a_table_from_rows(card: str) -> None:
+    text = (ROOT / card).read_text("utf-8")
+    assert re.search(r"<!-- picture [\w-]+ -->", text) and re.search(r"<!-- table [\w-]+ -->", text)
+
+
 @pytest.mark.parametrize("card", [card for card in CARDS if card.endswith("card.md")])
 def test_a_card_leads_to_its_study(card: str) -> None:
     assert f"docs/studies/{Path(card).parent.name}.md" in (ROOT / card).read_text("utf-8")
