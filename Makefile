@@ -27,10 +27,10 @@ demo: $(VENV)/core  ## simulate a shop, find the cheapest model that stays good 
 	$(BIN)/leanrec demo --out $(DEMO_OUT) $(DEMO_FLAGS)
 
 test: $(VENV)/dev  ## the default tests: offline, on the CPU
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(TEST_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TEST_FLAGS)
 
 test-all: $(VENV)/dev  ## with the slow ones, and branch coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not gpu and not network' --cov --cov-report=term-missing:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not gpu and not network' --cov --cov-report=term-missing:skip-covered
 
 check: $(VENV)/dev  ## format, lint, types, layers, names, figures in documents
 	$(BIN)/ruff format --check src tests benchmarks mkdocs_hooks docs examples

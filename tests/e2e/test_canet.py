@@ -41,7 +41,8 @@ def counted(result: dict[str, Any]) -> dict[str, Any]:
 def test_whoever_trains_evaluates_or_exports_is_told_what_is_saved_and_lost(
     plain: Path, routed: Path, shop: Path, tmp_path: Path
 ) -> None:
-    settings = ("--technique", "canet", "train.epochs=1")
+    few = ("technique.canet.widths=[8,16]", "technique.canet.depths=[2]", "technique.canet.embs=[16]")  # few to export
+    settings = ("--technique", "canet", *few, "train.epochs=1")
     trained = leanrec("train", shop, "--init", plain, *settings, "--out", tmp_path / "lean", "--json")
     evaluated = leanrec("evaluate", tmp_path / "lean", "--json")
     exported = leanrec("export", tmp_path / "lean", "--format", "pt2", "--out", tmp_path / "exported", "--json")

@@ -25,6 +25,8 @@ NOT_RUN = {
 MAY_BE_REFUSED = {"--max-loss 0.01": "loss is below 0.01 with 95 % confidence, got none"}
 """A promise that needs more users than these logs have: what the line holds, and what the refusal says then."""
 SMALL = ("backbone.width=16", "backbone.layers=2", "backbone.max_length=12")
+TINY = ("backbone.width=16", "backbone.layers=1", "backbone.max_length=12")
+"""Where nothing is made shallower: the time that an export takes grows with the layers."""
 QUICK = ("train.epochs=1", "train.loss_precision=float32", "train.encoder_precision=float32")
 
 
@@ -32,8 +34,8 @@ def words(line: str) -> list[str]:
     return shlex.split(line, comments=True)
 
 
-def added(command: list[str], small: bool) -> tuple[str, ...]:
-    """Settings that make a command quick and leave what it does: one epoch, a short measurement, and on request a small model."""
+def added(command: list[str], small: tuple[str, ...]) -> tuple[str, ...]:
+    """Settings that make a command quick and leave what it does: one epoch, a short measurement, a small model if one is given."""
     if command[0] == "bench":
         return ("--seconds", "0.1")
     if command[0] not in ("train", "slim"):
@@ -41,7 +43,7 @@ def added(command: list[str], small: bool) -> tuple[str, ...]:
     recipe = command[command.index("--recipe") + 1] if "--recipe" in command else ""
     backbone = read_recipe(recipe)["backbone"] if recipe else {}
     shaped = "--backbone" in command or recipe
-    less = [word for word in SMALL if not any(given.startswith(word.split("=")[0]) for given in command)]
+    less = [word for word in small if not any(given.startswith(word.split("=")[0]) for given in command)]
     if backbone.get("name") == "gru4rec" or "gru4rec" in command:
         less = [word for word in less if "heads" not in word]
     if command[0] == "slim":  # 24 users to confirm on are too few for a loss of 1 %
@@ -56,10 +58,10 @@ def added(command: list[str], small: bool) -> tuple[str, ...]:
             "--max-loss",
             "0.95",
         )
-    return (*(less if small and shaped else ()), *QUICK)
+    return (*(less if shaped else ()), *QUICK)
 
 
-def run_line(line: str, small: bool) -> None:
+def run_line(line: str, small: tuple[str, ...]) -> None:
     name, *command = words(line)
     if command[:1] == ["serve"] or name == "python":
         module, given = ("leanrec", command[1:]) if name == "leanrec" else ("leanrec.server", command[2:])
@@ -81,11 +83,12 @@ def follow(document: str, kind: str, folder: Path, small: bool, only: Any = lamb
     if not any(text.startswith("leanrec data import") for _, text in shown(document)):
         assert leanrec("data", "import", "ratings.csv", "--out", "data").code == 0
     names: dict[str, Any] = {}
+    shape = SMALL if any("--technique" in text for _, text in shown(document)) else TINY
     for language, text in shown(document):
         if language == "python":
             exec(compile(text, document, "exec"), names)
         elif " ".join(words(text)) not in {" ".join(words(line)) for line in NOT_RUN} and only(text):
-            run_line(text, small)
+            run_line(text, shape if small else ())
 
 
 def test_nothing_is_left_out_that_no_document_shows() -> None:
@@ -105,14 +108,23 @@ def test_the_readme_works_on_a_log_of_many_items(tmp_path: Path, monkeypatch: py
 
 
 def runs() -> Iterator[Any]:
-    """Every document on every kind of log; the slow tests take README on both, and each guide on one."""
+    """Every document on every kind of log.
+
+    The slow tests take README on both, and each guide on one. One of them searches with all techniques, and the others with none;
+    the exhaustive tests run what is not a how-to with all, on every kind.
+    """
     for number, document in enumerate([*GUIDES, *CARDS]):
         for place, kind in enumerate(KINDS):
             taken = document == "README.md" or (document in GUIDES and place == number % len(KINDS))
-            yield pytest.param(document, kind, marks=pytest.mark.slow if taken else pytest.mark.exhaustive)
+            whole = document not in HOW_TOS
+            if taken and whole and (document, kind) != ("README.md", "wide"):
+                yield pytest.param(document, kind, True, marks=pytest.mark.slow, id=f"{document}-{kind}-small")
+                taken = False
+            mark = pytest.mark.slow if taken else pytest.mark.exhaustive
+            yield pytest.param(document, kind, not whole, marks=mark, id=f"{document}-{kind}")
 
 
-@pytest.mark.parametrize(("document", "kind"), list(runs()))
-def test_documents_work(document: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("document", "kind", "small"), list(runs()))
+def test_documents_work(document: str, kind: str, small: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    follow(document, kind, tmp_path, small=document in HOW_TOS)
+    follow(document, kind, tmp_path, small)

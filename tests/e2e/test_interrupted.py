@@ -15,6 +15,7 @@ import pytest
 
 from e2e.command import leanrec
 from e2e.conftest import TINY
+from e2e.processes import Ended, program
 from leanrec.artifact.manifest import read_manifest
 
 SETTINGS = (*TINY, "train.epochs=6", "train.batch_users=16", "train.patience=0")
@@ -46,13 +47,10 @@ AT_ONCE = "CsvLog.step = lambda self, progress: os.kill(os.getpid(), STOP)"
 IN_A_STEP, IN_A_WRITE = "CsvLog.step = in_a_step", "checkpoint.save_file = in_a_write"
 
 
-def stopped(
-    stop: signal.Signals, place: str, store: Path, out: Path, *settings: str
-) -> subprocess.CompletedProcess[str]:
+def stopped(stop: signal.Signals, place: str, store: Path, out: Path, *settings: str) -> Ended:
     """Train in a process that is sent a signal at an exact point."""
     code = STOPPED.format(stop=int(stop), place=place)
-    command = [sys.executable, "-c", code, "train", store, "--backbone", "sasrec", *SETTINGS, *settings, "--out", out]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=100, check=False)
+    return program(code, "train", store, "--backbone", "sasrec", *SETTINGS, *settings, "--out", out)
 
 
 def numbers(run: Path) -> dict[str, Any]:

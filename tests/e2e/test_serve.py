@@ -156,10 +156,9 @@ runpy.run_module("leanrec.server", run_name="__main__", alter_sys=True)
 """
 
 
-def test_an_export_is_served_without_torch_and_polars(run: Path, tmp_path: Path) -> None:
-    assert leanrec("export", run, "--out", tmp_path / "exported", "--sessions").code == 0
+def test_an_export_is_served_without_torch_and_polars(run: Path, exported: Path, tmp_path: Path) -> None:
     (tmp_path / "bare.py").write_text(BARE)
-    with serving(tmp_path / "exported", module="bare", env={"PYTHONPATH": _path(tmp_path)}) as server:
+    with serving(exported, module="bare", env={"PYTHONPATH": _path(tmp_path)}) as server:
         same(server.post("/v1/recommend", {"history": HISTORY, "k": 5}).json(), run, "-k", 5)
         for item in HISTORY:
             found = server.post("/v1/events", {"user": "u", "items": [item], "k": 5}).json()

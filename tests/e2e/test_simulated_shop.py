@@ -72,7 +72,7 @@ def test_small_model_reaches_the_ceiling_on_habit_users_only(store: Store, tmp_p
     assert small["composer"] < 0.6
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_larger_model_reaches_the_ceiling_on_all(store: Store, tmp_path: Path) -> None:
     large = reached(store, tmp_path / "large", LARGE, epochs=40)
     assert large["habit"] > 0.9

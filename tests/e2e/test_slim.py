@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from e2e.command import Result, leanrec, listing, refused
+from e2e.processes import program
 from leanrec.core.errors import ArtifactError
 from leanrec.data.split import Split
 from leanrec.data.store import Store
@@ -230,8 +229,7 @@ def test_a_killed_search_goes_on_to_the_same_result(
     place: str, ended: tuple[Path, Result], shop: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "search"
-    command = [sys.executable, "-c", KILLED.format(place=PLACES[place]), "slim", shop, *FULL, *LENIENT, "--out", out]
-    killed = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=200, check=False)
+    killed = program(KILLED.format(place=PLACES[place]), "slim", shop, *FULL, *LENIENT, "--out", out)
     assert killed.returncode == -9, killed.stderr
     finished = {path: path.read_bytes() for path in out.glob("runs/*/manifest.json")}
     result = search(shop, out)

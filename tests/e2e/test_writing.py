@@ -15,6 +15,7 @@ import pytest
 
 from e2e.command import leanrec, refused
 from e2e.conftest import TINY
+from e2e.processes import program
 from leanrec.core.writing import claimed, scratch
 from leanrec.data.store import Store
 from leanrec.export import write
@@ -137,8 +138,7 @@ def test_what_sigkill_leaves_is_removed_by_the_next_one(run: Path, tmp_path: Pat
         "import os\nfrom leanrec.cli.main import run_cli\nfrom leanrec.export import write\n"
         "write._compared = lambda *_: os.kill(os.getpid(), 9)\nrun_cli()\n"
     )
-    command = [sys.executable, "-c", code, "export", str(run), "--out", str(tmp_path / "out")]
-    assert subprocess.run(command, capture_output=True, timeout=100, check=False).returncode == -signal.SIGKILL
+    assert program(code, "export", run, "--out", tmp_path / "out").returncode == -signal.SIGKILL
     assert "weights.safetensors" in {path.name for path in tmp_path.rglob("*")}
     assert leanrec("export", run, "--out", tmp_path / "out").code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
