@@ -80,6 +80,7 @@ def test_layers(printed: Printed) -> None:
     assert gru["FLOPs per layer"] == 6 * 3 * 2 * 2 * 8 * 8
 
 
+@pytest.mark.slow
 def test_recbole(tmp_path: Path, printed: Printed) -> None:
     """With a stand-in for the interpreter that has RecBole."""
     lines = [f"{user} {1 + (user + step) % 9}" for user in range(30) for step in range(5)]
@@ -95,6 +96,7 @@ def test_recbole(tmp_path: Path, printed: Printed) -> None:
     assert "RecBole's steps timed: 2 of 10" in printed.lines[0].note
 
 
+@pytest.mark.slow
 def test_compressed(tmp_path: Path, run: Path, printed: Printed) -> None:
     again = tmp_path / "again"
     again.symlink_to(run)
@@ -130,7 +132,10 @@ def test_engine_beside_a_peer() -> None:
 
 @pytest.mark.parametrize(
     ("what", "more", "measured"),
-    [("serve", ["--quota", "--seconds", 0.2], ["p50", "p99"]), ("everyone", ["--busy", 0], ["wall"])],
+    [
+        ("serve", ["--quota", "--seconds", 0.2], ["p50", "p99"]),
+        pytest.param("everyone", ["--busy", 0], ["wall"], marks=pytest.mark.slow),
+    ],
 )
 def test_threads(what: str, more: list[object], measured: list[str], run: Path, printed: Printed) -> None:
     found = printed("threads", what, run, *more, "--by-hand", 1, "--rounds", 1)

@@ -38,6 +38,7 @@ def counted(result: dict[str, Any]) -> dict[str, Any]:
     return result | {"worth": worth}
 
 
+@pytest.mark.slow
 def test_whoever_trains_evaluates_or_exports_is_told_what_is_saved_and_lost(
     plain: Path, routed: Path, shop: Path, tmp_path: Path
 ) -> None:

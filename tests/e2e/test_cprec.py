@@ -57,6 +57,7 @@ def test_integers_answer_as_what_was_trained(shop: Path, whole: Path, tmp_path: 
     assert smaller == pytest.approx(3 * centroids - 2 * 256 * 8, abs=200)  # a scale for every centroid
 
 
+@pytest.mark.slow
 def test_an_export_of_codes_answers_as_the_run_written_out_or_not(shop: Path, whole: Path, tmp_path: Path) -> None:
     codes = ("technique.cprec.codes=[16, 4]", "technique.cprec.cuts=[20]")
     run = open_run(compressed(shop, whole, tmp_path / "coded", *codes))

@@ -90,7 +90,7 @@ def broken(exports: dict[str, Path], tmp_path: Path) -> Path:
     return shutil.copytree(exports["onnx"], tmp_path / "broken")
 
 
-@pytest.mark.parametrize("form", ["onnx", "pt2"])
+@pytest.mark.parametrize("form", ["onnx", pytest.param("pt2", marks=pytest.mark.slow)])
 def test_an_export_whose_files_are_cut_while_it_is_open_answers(
     form: str, exports: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -139,7 +139,10 @@ def test_a_run_and_its_export_are_measured_side_by_side(run: Path, exports: dict
     assert [row["run"] for row in found["rows"]] == [str(run), str(exports["onnx"])]
 
 
-@pytest.mark.parametrize(("form", "blocked"), [("onnx", {"torch", "polars"}), ("pt2", {"polars", "typer"})])
+@pytest.mark.parametrize(
+    ("form", "blocked"),
+    [("onnx", {"torch", "polars"}), pytest.param("pt2", {"polars", "typer"}, marks=pytest.mark.slow)],
+)
 def test_serving_needs_one_runtime_only(form: str, blocked: set[str], run: Path, exports: dict[str, Path]) -> None:
     code = BARE.format(blocked=blocked)
     command = [sys.executable, "-c", code, str(exports[form]), HISTORY]

@@ -6,8 +6,6 @@ import csv
 import errno
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +82,7 @@ def test_killed_in_a_step(store: Path, whole: dict[str, Any], tmp_path: Path) ->
     assert leanrec("evaluate", out).error == (
         f"training of {out} has not finished; go on with 'leanrec train DATA --out {out} --resume'"
     )
-    command = [sys.executable, "-m", "leanrec", "train", str(store), "--out", str(out), "--resume"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = program("from leanrec.cli.main import run_cli; run_cli()", "train", store, "--out", out, "--resume")
     assert done.returncode == 0, done.stderr
     assert "train: going on at epoch 3, step 0" in done.stderr
     assert numbers(out) == whole

@@ -114,12 +114,12 @@ def test_events_survive_the_end_of_the_process(run: Path, tmp_path: Path) -> Non
         assert server.ended() == 0
 
 
-def test_redis_goes_and_comes_back_and_no_accepted_event_is_lost(run: Path, tmp_path: Path) -> None:
+def test_redis_goes_and_comes_back_and_no_accepted_event_is_lost(exported: Path, tmp_path: Path) -> None:
     pytest.importorskip("redis")
     redis = RedisServer(tmp_path)
     redis.start()
     try:
-        with serving(run, "--sessions", redis.url) as server:
+        with serving(exported, "--sessions", redis.url) as server:
             accepted: list[str] = []
 
             def send(server: Serving, number: int) -> int:
@@ -172,6 +172,7 @@ def _path(folder: Path) -> str:
     return os.pathsep.join([str(folder), str(Path(leanrec.__file__).parents[1])])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to see which signals are caught")
 def test_sighup_while_it_starts_is_a_reload_and_not_the_end(run: Path) -> None:
     def signals(kind: str) -> bool:
@@ -202,13 +203,13 @@ def test_sighup_while_it_starts_is_a_reload_and_not_the_end(run: Path) -> None:
             process.kill()
 
 
-def test_a_password_is_read_from_the_environment_and_never_shown(run: Path, tmp_path: Path) -> None:
+def test_a_password_is_read_from_the_environment_and_never_shown(exported: Path, tmp_path: Path) -> None:
     secret = "hunter2"
     with mock.patch.dict("os.environ", {"LEANREC_SESSIONS": f"redi://:{secret}@host/0"}):
-        wrong, shown = leanrec("serve", run), leanrec("serve", "--help")
+        wrong, shown = leanrec("serve", exported), leanrec("serve", "--help")
     assert "expected --sessions memory, sqlite:FILE or redis" in wrong.error and "LEANREC_SESSIONS" in shown.out
     assert not any(secret in text for told in (wrong, shown) for text in (told.out, told.err))
-    with serving(run, env={"LEANREC_SESSIONS": f"sqlite:{tmp_path / 's.db'}"}) as server:
+    with serving(exported, env={"LEANREC_SESSIONS": f"sqlite:{tmp_path / 's.db'}"}) as server:
         assert server.post("/v1/events", {"user": "u", "items": ["item-1"]}).json()["events"] == 1
     assert (tmp_path / "s.db").exists()
 

@@ -23,6 +23,7 @@ OPERATIONS = 9
 CASES = int(os.environ.get("LEANREC_FUZZ_CASES", "80"))
 
 
+@pytest.mark.slow
 def test_generated_requests(tmp_path: Path) -> None:
     keys = tuple(string.digits + string.ascii_letters)  # which generated texts often are
     log, data, run, report = (tmp_path / name for name in ("log.csv", "data", "run", "report.txt"))

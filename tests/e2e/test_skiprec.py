@@ -191,7 +191,7 @@ def test_bench_beside_the_whole_model(skipping: Path, whole: Path) -> None:
     assert all(row["p50_ms"] > 0 for row in found["rows"])
 
 
-@pytest.mark.parametrize("training", ["gumbel", "rl"])
+@pytest.mark.parametrize("training", ["gumbel", pytest.param("rl", marks=pytest.mark.slow)])
 def test_a_policy_that_is_trained_with_the_weights(training: str, shop: Path, whole: Path, tmp_path: Path) -> None:
     chosen = f"technique.skiprec.training={training}"
     run = trained(shop, tmp_path / "run", "--init", whole, *SKIPPING, chosen, "train.epochs=1")

@@ -168,6 +168,7 @@ def test_the_winner_is_exported(plain_winner: tuple[Path, Result], shop: Path) -
     assert listing(folder) == before
 
 
+@pytest.mark.slow
 def test_a_search_is_not_lost_where_its_winner_cannot_be_exported(
     plain_winner: tuple[Path, Result], shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +220,7 @@ PLACES = {
 }
 
 
-SLOW = ("in the full model", "before a candidate is judged", "before the test part is opened")
+SLOW = ("in the full model", "in a candidate", "before a candidate is judged", "before the test part is opened")
 
 
 @pytest.mark.parametrize(

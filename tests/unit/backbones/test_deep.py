@@ -27,7 +27,9 @@ def test_starts_as_the_identity(name: str) -> None:
     assert torch.equal(hidden.layers[-1], hidden.layers[0])
 
 
-@pytest.mark.parametrize("name", backbones.names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "nextitnet" else pytest.mark.slow) for name in backbones.names()]
+)
 def test_trains(name: str) -> None:
     backbone = deep(name).train()
     model = Recommender(backbone, lambda model, batch, states, targets: {"nll": model.items.nll(states, targets)})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,9 +36,16 @@ def test_every_shipped_one_fits_every_backbone_or_says_why(backbone: str, recipe
         assert {choice.name for choice in found.config.technique} == recipe.techniques
 
 
-@pytest.mark.parametrize("items", [2, 9, 3_400, 12_000, pytest.param(200_000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("width", [16, 64, pytest.param(128, marks=pytest.mark.slow)])
-def test_every_shipped_one_is_alive_by_default_in_any_catalogue(items: int, width: int) -> None:
+def catalogues() -> Iterator[Any]:
+    """Widths and numbers of items; each is tried by default but the largest, which the slow tests have."""
+    usual, slow = {(16, 2), (64, 9), (16, 3_400), (64, 12_000)}, {(128, 2), (128, 200_000), (16, 200_000)}
+    for pair in product((16, 64, 128), (2, 9, 3_400, 12_000, 200_000)):
+        mark = () if pair in usual else pytest.mark.slow if pair in slow else pytest.mark.exhaustive
+        yield pytest.param(*pair, marks=mark)
+
+
+@pytest.mark.parametrize(("width", "items"), list(catalogues()))
+def test_every_shipped_one_is_alive_by_default_in_any_catalogue(width: int, items: int) -> None:
     full = parse({"backbone": {"name": "sasrec", "width": width}})
     for recipe in recipes():
         found = fitted(recipe, full, Path("full"), 10, catalog(items))
