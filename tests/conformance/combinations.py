@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from conformance.settings import BACKBONES, TECHNIQUES, changed, shape
+from conformance.settings import NETWORKS, TECHNIQUES, changed, shape
 from leanrec.backbones import backbones
 from leanrec.build import build
 from leanrec.config import RunConfig, parse
@@ -29,6 +29,7 @@ FORMS: dict[str, list[dict[str, Any]]] = {
     "adarec": [{}],
     "canet": [{}, {"project": True}],
     "cprec": [{}, {"cuts": (), "codes": 4, "int8": True}, {"parts": "whole", "sharing": "cross-block"}],
+    "memory": [{}],
     "skiprec": [{}, {"training": "menu", "policy": "gru", "policy_width": 6}],
 }
 """Of every technique, settings that bring something else."""
@@ -48,7 +49,7 @@ def forms(chosen: Sequence[str]) -> int:
 def fitting(chosen: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     """Backbones that support each of the techniques alone, with the fields they need; of one that is searched also a given one."""
     found: list[tuple[str, dict[str, Any]]] = []
-    for name in BACKBONES:
+    for name in NETWORKS:
         config = shape(name, chosen)
         supports = backbones.get(name).build(config, 5).supports
         if all(techniques.get(t).build(TECHNIQUES[t].config).needs <= supports for t in chosen):
@@ -91,7 +92,7 @@ def table() -> str:
             composed += [backbone] * (not any(refusals))
             reasons |= {reason(text) for text in refusals if text}
         on_what = (
-            "every backbone" if len(set(composed)) == len(BACKBONES) else ", ".join(sorted(set(composed))) or "none"
+            "every backbone" if len(set(composed)) == len(NETWORKS) else ", ".join(sorted(set(composed))) or "none"
         )
         rows.append(f"| {' + '.join(chosen)} | {on_what} | {'; '.join(sorted(reasons))} |")
     return "\n".join(rows) + "\n"

@@ -15,6 +15,7 @@ from leanrec.backbones.bert4rec import BERT4RecConfig
 from leanrec.backbones.cells import CellsConfig
 from leanrec.backbones.gru4rec import GRU4RecConfig
 from leanrec.backbones.nextitnet import NextItNet, NextItNetConfig
+from leanrec.backbones.popular import PopularConfig
 from leanrec.backbones.sasrec import SASRecConfig
 from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Recommender
@@ -23,6 +24,7 @@ from leanrec.objectives.softmax import Softmax, build_softmax
 from leanrec.techniques.adarec.technique import AdaRecConfig
 from leanrec.techniques.canet.technique import CANetConfig
 from leanrec.techniques.cprec.technique import CpRecConfig
+from leanrec.techniques.memory.technique import MemoryConfig
 from leanrec.techniques.skiprec.technique import SkipRecConfig
 
 
@@ -113,8 +115,14 @@ BACKBONES: dict[str, Setting] = {
             "std": 0.05,
         },
     ),
+    "popular": Setting(
+        PopularConfig(max_length=10),
+        {"days": 2, "scale": 0.5, "max_length": 12},
+    ),
 }
 
+NETWORKS = {name: setting for name, setting in BACKBONES.items() if name != "popular"}
+"""Backbones that compute; the other one only counts."""
 SEARCHED = ("conv3", "conv2x2", "max3", "avg3", "attention", "skip", "none")
 DEAR = ("max3", "none", "attention", "conv2x2", "avg3", "skip", "conv3")
 """In this order the tests' random numbers find attentions alone, which the budgets forbid."""
@@ -191,6 +199,18 @@ TECHNIQUES: dict[str, Setting] = {
         along={
             "blocks": {"cuts": (), "decay": 6.0, "shrink": 1.3},
             "shrink": {"cuts": (), "decay": 6.0, "shrink": 1.3},
+        },
+    ),
+    "memory": Setting(
+        MemoryConfig(window=3, reach=3, rows=4, own=0.01),
+        {
+            "window": 2,
+            "reach": 2,
+            "rows": 6,
+            "power": 0.0,
+            "scale": 10.0,
+            "own": 0.1,
+            "fit": False,
         },
     ),
     "skiprec": Setting(

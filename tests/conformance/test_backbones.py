@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.settings import BACKBONES, changed
+from conformance.settings import NETWORKS, changed
 from leanrec.backbones import backbones
 from leanrec.core.backbone import Backbone
 from leanrec.core.recommender import Recommender
@@ -19,10 +19,10 @@ from leanrec.layers.elastic import ElasticLinear
 from toys import random_batch, randomise
 
 ITEMS = 40
-CAUSAL = {name: backbones.get(name).build(setting.config, ITEMS).causal for name, setting in BACKBONES.items()}
-VARIANTS = [pytest.param(name, setting.config, id=name) for name, setting in BACKBONES.items()] + [
+CAUSAL = {name: backbones.get(name).build(setting.config, ITEMS).causal for name, setting in NETWORKS.items()}
+VARIANTS = [pytest.param(name, setting.config, id=name) for name, setting in NETWORKS.items()] + [
     pytest.param(name, changed(setting.config, **{field: value}), id=f"{name}-{field}={value}")
-    for name, setting in BACKBONES.items()
+    for name, setting in NETWORKS.items()
     for field, value in setting.other.items()
 ]
 variants = pytest.mark.parametrize(("name", "config"), VARIANTS)
@@ -163,12 +163,12 @@ def test_masked_equals_sliced_on_every_route(
     assert_masked_equals_sliced(backbone, sizes, limit)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.float64, 1e-9)], ids=["float32", "float64"])
 def test_masked_equals_sliced_with_layers_between_embedding_and_hidden_channels(
     name: str, dtype: torch.dtype, limit: float
 ) -> None:
-    backbone = backbones.get(name).build(BACKBONES[name].config, ITEMS)
+    backbone = backbones.get(name).build(NETWORKS[name].config, ITEMS)
     backbone.enter = ElasticLinear(backbone.items.dim, backbone.width)
     backbone.leave = ElasticLinear(backbone.width, backbone.items.dim)
     randomise(backbone)
@@ -258,9 +258,9 @@ def test_every_parameter_learns(name: str, config: msgspec.Struct) -> None:
     assert not backbone.items.get_parameter("weight").grad[0].any()  # pyright: ignore[reportOptionalSubscript]
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_less_width_or_depth_costs_less(name: str) -> None:
-    backbone = make(name, BACKBONES[name].config)
+    backbone = make(name, NETWORKS[name].config)
     model = Recommender(backbone, lambda model, batch, states, targets: {})
     cost = {route: flops_per_user(model, backbone.max_length, route) for route in grid(backbone)}
     for route, flops in cost.items():

@@ -36,6 +36,7 @@ BROUGHT: dict[str, Callable[[Recommender, int], bool]] = {
         len({route.width for route in model.all_routes()}) > 1 and (model.backbone.enter is not None) == (form == 1)
     ),
     "cprec": lambda model, form: tied(model) if form == 2 else not isinstance(model.items, PlainTable),
+    "memory": lambda model, form: model.sparse is not None and int(model.sparse.rows().ids.max()) > 0,
     "skiprec": lambda model, form: (
         isinstance(getattr(model.choice, "router", None), Policy) and len(model.all_routes()) > 1
     ),
@@ -50,6 +51,7 @@ def routed(run: OpenRun, exported: Exported, form: int) -> bool:
 EXPORTED: dict[str, Callable[[OpenRun, Exported, int], bool]] = {
     "canet": routed,
     "cprec": lambda run, exported, form: (exported.scores != "", len(exported.codes) > 0, True)[form],
+    "memory": lambda run, exported, form: exported.evidence is not None,
     "skiprec": routed,
 }
 """What it leaves in an export; weights that layers share are looked at in the file."""

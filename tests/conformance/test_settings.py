@@ -20,11 +20,12 @@ from leanrec.core.types import Batch
 from leanrec.data.batches import BatchLimits, TrainingData, ask, everyone
 from leanrec.data.split import Split
 from leanrec.data.store import Store
+from leanrec.data.training_log import TrainingLog
 from leanrec.objectives import objectives
 from leanrec.tasks.training import held_out
 from leanrec.techniques import techniques
 from leanrec.techniques.adarec.costs import Costs
-from toys import randomise, scores_by_route
+from toys import chain_store, randomise, scores_by_route
 
 HEADINGS = [
     "## What it does",
@@ -123,6 +124,8 @@ def behaviour(name: str, config: msgspec.Struct, store: Store) -> tuple[list[Any
     torch.manual_seed(0)
     randomise(model)
     split = Split.leave_one_out(store)
+    model.count(TrainingLog(store, split))
+    model.begin(held_out(model, store, split))
     windows = TrainingData(store, split, model.backbone.max_length)
     facts: list[Any] = []
     losses: list[Tensor] = []
@@ -150,6 +153,12 @@ def repeatable_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Costs, "milliseconds", lambda self, architecture: self.flops(architecture) / 1e6)
 
 
+@pytest.fixture(scope="module")
+def timed_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """As `tiny_store`, with times."""
+    return chain_store(tmp_path_factory.mktemp("timed") / "store", users=60, items=30, timed=True)
+
+
 def routed_scores(model: Recommender, batch: Batch) -> Tensor:
     """As in use: every user on its own route."""
     return scores_by_route(model, batch, model.routes(batch))
@@ -165,9 +174,9 @@ def repeatable(name: str, config: msgspec.Struct, store: Store) -> tuple[list[An
 
 
 @pytest.mark.parametrize(("name", "field"), FIELDS)
-def test_every_field_is_read(name: str, field: str, tiny_store: Store) -> None:
+def test_every_field_is_read(name: str, field: str, timed_store: Store) -> None:
     setting = (BACKBONES | TECHNIQUES)[name]
     config = changed(setting.config, **setting.along.get(field, {}))
-    shapes, scores, loss = repeatable(name, config, tiny_store)
-    other = behaviour(name, changed(config, **{field: setting.other[field]}), tiny_store)
+    shapes, scores, loss = repeatable(name, config, timed_store)
+    other = behaviour(name, changed(config, **{field: setting.other[field]}), timed_store)
     assert other[0] != shapes or not torch.equal(other[1], scores) or not torch.equal(other[2], loss)

@@ -136,7 +136,7 @@ SETTINGS = {
     "technique": (["--technique", "thinner"], "expected a technique, got 'thinner'; .*known: "),
     "backbone": (
         ["--backbone", "sasrek"],
-        "expected a backbone, got 'sasrek'; did you mean 'sasrec'\\? known: bert4rec, cells, gru4rec, nextitnet, sas",
+        "expected a backbone, got 'sasrek'; did you mean 'sasrec'\\? known: bert4rec, cells, gru4rec, nextitnet, popular, sas",
     ),
     "recipe": (
         ["--recipe", "demo-ful"],
@@ -157,7 +157,7 @@ def test_a_backbone_is_needed(store: Path, tmp_path: Path) -> None:
     error = refused(tmp_path, "train", store, "--out", tmp_path / "run")
     assert (
         error
-        == "expected backbone.name, got none; known: bert4rec, cells, gru4rec, nextitnet, sasrec; --backbone sets it"
+        == "expected backbone.name, got none; known: bert4rec, cells, gru4rec, nextitnet, popular, sasrec; --backbone sets it"
     )
 
 

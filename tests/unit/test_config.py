@@ -110,7 +110,7 @@ def test_every_configuration_survives_being_written(
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({}, r"expected backbone\.name, got none; known: bert4rec, cells, gru4rec, nextitnet, sasrec"),
+        ({}, r"expected backbone\.name, got none; known: bert4rec, cells, gru4rec, nextitnet, popular, sasrec"),
         ({"backbone": {"width": 8}}, r"expected backbone\.name, got none"),
         (
             {**SASREC, "trian": {}},

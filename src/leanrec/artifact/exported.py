@@ -72,6 +72,24 @@ class CodedBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scales: str = ""
 
 
+class EvidenceRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table whose rows are added to scores: names of weights.
+
+    Attributes:
+        ids: int32 [N + 1, R], the items of each row; 0 is none.
+        shares: float32 or int8 [N + 1, R], their weights in it.
+        window: float32 [W], the weights of the rows of the newest items, the newest first.
+        own: float32 [W], what these items have themselves.
+        gate: float32 [5], of the gain.
+    """
+
+    ids: str
+    shares: str
+    window: str
+    own: str
+    gate: str
+
+
 class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far a part is from the model it was made of.
 
@@ -123,6 +141,7 @@ class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         matrix: The weight whose rows' inner products with states are the scores; empty for other tables.
         codes: Blocks of quantised items, one after the other, whose inner products are the scores; none for other tables.
         scores: The part from states to scores; empty where a matrix or codes give them.
+        evidence: What is added to the scores of few items; None if nothing is.
         channels: Channels of the item table, to which ``scores`` wants states padded.
         parity: Measured when it was written.
         limit: No error of ``parity`` was above this.
@@ -148,6 +167,7 @@ class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     matrix: str = ""
     codes: tuple[CodedBlock, ...] = ()
     scores: str = ""
+    evidence: EvidenceRows | None = None
     channels: Count
     parity: tuple[Parity, ...] = ()
     limit: float

@@ -14,11 +14,17 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from leanrec.core.context import Context, Steps
 from leanrec.core.dropout import dropout
 from leanrec.core.errors import CompositionError
+from leanrec.core.evidence import Evidence
 from leanrec.core.types import FULL, PAD, Batch, Gates, Hidden, Memory, Route
+
+_again: Callable[..., Tensor] = checkpoint  # pyright: ignore[reportUnknownVariableType]
+SCORES_AT_ONCE = 2**22
+"""Scores of the whole catalogue that are held for gradients at once."""
 
 
 class Coded(NamedTuple):
@@ -71,6 +77,20 @@ class ItemTable(nn.Module, ABC):
     @abstractmethod
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Mean negative log-likelihood of targets [M] under the full softmax over states [M, w], without [M, N] in memory."""
+
+    def nll_with(self, hidden: Tensor, targets: Tensor, evidence: Evidence) -> Tensor:
+        """As `nll`, with what evidence for the M states adds to the scores. Some states at a time, computed again for gradients."""
+        few = max(1, SCORES_AT_ONCE // self.num_items)
+
+        def loss(states: Tensor, wanted: Tensor, ids: Tensor, mass: Tensor, gain: Tensor) -> Tensor:
+            scores = Evidence(ids, mass, gain).additions().onto(self.score(states).float())
+            return F.cross_entropy(scores, wanted - 1, reduction="sum")
+
+        total = hidden.new_zeros(())
+        for start in range(0, len(targets), few):
+            some = slice(start, start + few)
+            total = total + _again(loss, hidden[some], targets[some], *evidence.rows(some), use_reentrant=False)
+        return total / len(targets)
 
     @abstractmethod
     def top_k(self, hidden: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:

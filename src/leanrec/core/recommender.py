@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from leanrec.core.backbone import Backbone, Exits, ItemTable
 from leanrec.core.errors import CompositionError, ConfigError
+from leanrec.core.evidence import Additions, Evidence, Rows
 from leanrec.core.pricing import Pricing
+from leanrec.core.training_events import TrainingEvents
 from leanrec.core.types import FULL, Batch, Gates, Route
 
-ONCE = ("choice", "criterion")
+ONCE = ("choice", "criterion", "sparse")
 """Slots of a recommender that refuse to be filled while they are."""
 
 
@@ -96,6 +98,27 @@ class RouteChoice(nn.Module, ABC):
         """Fit on validation users what is not trained with the weights."""
 
 
+class SparseScores(nn.Module, ABC):
+    """Fills the slot `Recommender.sparse`: evidence for few items, which is added to the network's scores (`core.evidence`)."""
+
+    @abstractmethod
+    def evidence(self, batch: Batch, scored: Tensor | None = None) -> Evidence:
+        """Evidence for the items that come next.
+
+        Args:
+            batch: Histories [B, T]; with ``scored`` training examples, whose own later events are not counted then.
+            scored: int64 [M], flat indices of the steps that are asked for (`Batch.scored`); None for the B users' newest steps.
+        """
+
+    @abstractmethod
+    def rows(self) -> Rows:
+        """The same as numbers, for engines without torch."""
+
+    @abstractmethod
+    def flops(self, channels: int) -> int:
+        """FLOPs for a user: reading rows, and scoring their items with states of so many channels."""
+
+
 class Criterion(nn.Module, ABC):
     """Fills the slot `Recommender.criterion`: the training loss where it is not the objective of the whole model alone."""
 
@@ -109,6 +132,7 @@ class Recommender(nn.Module):
 
     A technique fills slots, at most one technique each. What fills one may follow training by having one of these methods:
 
+        count(events)               called before the first step with all training events (`TrainingEvents`), for what is counted
         begin(model, held_out)      called before the first step, with validation users (`HeldOut`) and the weights that training
                                     starts from
         advance(model, progress)    called at the start of each epoch with the share of the stage's epochs that is done, in [0, 1)
@@ -120,19 +144,22 @@ class Recommender(nn.Module):
         objective: Slot: the loss of states and the items that come next.
         choice: Slot: chooses routes; None for a model with one route.
         criterion: Slot: the loss terms of a batch; None for the objective of the whole model.
+        sparse: Slot: what is added to the scores of few items; None for the network's scores alone.
 
     Raises:
-        CompositionError: On setting `choice` or `criterion` while it is filled; set it to None first to replace what is there.
+        CompositionError: On setting `choice`, `criterion` or `sparse` while it is filled; set it to None first to replace what is
+            there.
     """
 
     choice: RouteChoice | None
     criterion: Criterion | None
+    sparse: SparseScores | None
 
     def __init__(self, backbone: Backbone, objective: Objective) -> None:
         super().__init__()
         self.backbone = backbone
         self.objective = objective
-        self.choice = self.criterion = None
+        self.choice = self.criterion = self.sparse = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; a slot that is filled once is not filled again by mistake, which would drop what is there."""
@@ -168,6 +195,26 @@ class Recommender(nn.Module):
         index, targets = batch.scored()
         return self.backbone.encode(batch, route, gates).states.flatten(0, 1).index_select(0, index), targets
 
+    def nll(self, batch: Batch, states: Tensor, targets: Tensor) -> Tensor:
+        """Mean negative log-likelihood of targets int64 [M] under the full softmax, for the states [M, e] of the scored steps."""
+        if self.sparse is None:
+            return self.items.nll(states, targets)
+        return self.items.nll_with(states, targets, self.sparse.evidence(batch, batch.scored()[0]))
+
+    def score_some(self, batch: Batch, states: Tensor, *ids: Tensor) -> tuple[Tensor, ...]:
+        """Scores [M, K] of some items for the states [M, e] of the scored steps of training examples.
+
+        Args:
+            batch: Training examples.
+            states: Of its scored steps.
+            ids: int64 [K] or [M, K] each.
+        """
+        found = [self.items.score(states, some) for some in ids]
+        if self.sparse is not None:
+            evidence = self.sparse.evidence(batch, batch.scored()[0])
+            found = [scores + evidence.at(some) for scores, some in zip(found, ids, strict=True)]
+        return tuple(found)
+
     def learn_from(self, teacher: Recommender | None) -> None:
         """Hand on the model that was named as a teacher, if any; called before training. It is never saved, counted or deployed.
 
@@ -187,6 +234,11 @@ class Recommender(nn.Module):
         for learn in learners:
             learn(self, teacher)
 
+    def count(self, events: TrainingEvents) -> None:
+        """Called before the first step, before `begin`, with all training events."""
+        for count in self._methods("count"):
+            count(events)
+
     def begin(self, held_out: HeldOut) -> None:
         """Called before the first step, with the weights that training starts from."""
         for begin in self._methods("begin"):
@@ -199,7 +251,7 @@ class Recommender(nn.Module):
 
     def _methods(self, name: str) -> list[Callable[..., None]]:
         """This optional method of all that fills a slot and has it."""
-        parts = (self.backbone, self.objective, self.choice, self.criterion)
+        parts = (self.backbone, self.objective, self.choice, self.criterion, self.sparse)
         return [getattr(part, name) for part in parts if hasattr(part, name)]
 
     def all_routes(self) -> tuple[Route, ...]:
@@ -246,7 +298,22 @@ class Recommender(nn.Module):
 
     def score(self, batch: Batch, route: Route = FULL) -> Tensor:
         """Scores [B, N] of the whole catalogue; column j is item j + 1."""
-        return self.items.score(self.represent(batch, route))
+        return self.score_states(batch, self.represent(batch, route))
+
+    def score_states(self, batch: Batch, states: Tensor, scored: Tensor | None = None) -> Tensor:
+        """Scores [M, N] of the whole catalogue for states [M, e], by default of the newest steps of histories.
+
+        Args:
+            batch: Histories, or training examples.
+            states: Of the steps that are asked for.
+            scored: As in `SparseScores.evidence`.
+        """
+        scores, more = self.items.score(states), self.additions(batch, scored)
+        return scores if more is None else more.onto(scores)
+
+    def additions(self, batch: Batch, scored: Tensor | None = None) -> Additions | None:
+        """What is added to the scores of few items, as in `score_states`; None if nothing is."""
+        return None if self.sparse is None else self.sparse.evidence(batch, scored).additions()
 
     def check(self, route: Route) -> None:
         """Raise CompositionError if the backbone cannot run this route."""

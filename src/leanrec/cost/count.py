@@ -2,7 +2,8 @@
 
 Convention: a multiply-add is two FLOPs. Matrix products, attention and convolutions are counted; norms, activations,
 look-ups and sorting are not. Causal attention counts as the whole T x T rectangle. The head is the scoring of all N
-items for the newest step. Routing is whatever a model computes to choose a route; the whole model needs none.
+items for the newest step, and what is added to few scores. Routing is whatever a model computes to choose a route; the whole model
+needs none.
 
 The meta device is not a convenience: on the CPU the fused kernels of attention and recurrent layers have no formula in
 torch's counter and would silently count as nothing. On the meta device they fall apart into matrix products, and a
@@ -61,7 +62,9 @@ class Flops:
             ConfigError: ``steps`` is below 1.
         """
         flops, channels = self._body(steps, route, last_only)
-        return flops + (self._head(channels) if head else 0)
+        if head:
+            flops += self._head(channels) + (0 if self.light.sparse is None else self.light.sparse.flops(channels))
+        return flops
 
     def routing(self, steps: int, route: Route = FULL) -> int:
         """FLOPs to choose the route of one user with ``steps`` events, who takes ``route`` in the end.

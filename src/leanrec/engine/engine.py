@@ -10,9 +10,10 @@ import numpy as np
 from leanrec.core.errors import ArtifactError, ServeError
 from leanrec.core.plain import PAD, Catalog, Route
 from leanrec.core.processors import processors
+from leanrec.engine.additions import Added
 from leanrec.engine.answers import Recommendation, ScoredItem
 from leanrec.engine.asking import Asked, Terms, in_request_order, together
-from leanrec.engine.batches import Columns, by_length, left_out
+from leanrec.engine.batches import Columns, Histories, by_length, left_out
 from leanrec.engine.events import AnyEvent, keys_and_columns
 from leanrec.engine.keys import Keys
 from leanrec.engine.runner import Runner
@@ -175,12 +176,15 @@ class Engine:
         return self._spread(histories, k, exclude, None, budget, {name: given[name] for name in self.reads})
 
     @alone()
-    def answer(self, states: Any, route: Route, asked: Asked, seen: Sequence[int] = ()) -> Recommendation:
-        """The best items for the state [1, e] of one user on a route, without those ``seen``."""
-        terms = asked.terms
+    def answer(
+        self, states: Any, route: Route, asked: Asked, history: Sequence[int], seen: Sequence[int] = ()
+    ) -> Recommendation:
+        """The best items for the state [1, e] of one user with this history on a route, without those ``seen``."""
+        terms, newest = asked.terms, np.array([history[-self.runner.max_length :]], np.int64)
+        added = self.runner.added(Histories(newest, np.array([newest.shape[1]])))
         allowed = None if terms.allowed is None else np.array(terms.allowed, np.int64)
         gone = [*seen, *asked.gone]
-        ids, scores = self._top(states, terms.k, np.array([gone], np.int64) if gone else None, allowed)
+        ids, scores = self._top(states, terms.k, np.array([gone], np.int64) if gone else None, allowed, added)
         return self._answer(ids[0].tolist(), scores[0].tolist(), route, asked.unknown)
 
     def _spread(
@@ -225,28 +229,29 @@ class Engine:
         scores = np.full((len(histories), k), -np.inf, np.float32)
         taken = [Route()] * len(histories)
         for rows, batch in by_length(histories, self.runner.max_length, self.length_batching, context):
-            routes = self.runner.routes(batch, budget)
+            routes, added = self.runner.routes(batch, budget), self.runner.added(batch)
             for members, own, states in self.runner.by_route(batch, routes, budget):
                 at = rows[members]
                 for row, route in zip(at.tolist(), own, strict=True):
                     taken[row] = route
+                more = None if added is None else added.rows(members)
                 for some, gone in _NOTHING if exclude is None else left_out([exclude[row] for row in at]):
                     here = at[some]
-                    best, score = self._top(states[some], k, gone, allowed)
+                    best, score = self._top(states[some], k, gone, allowed, None if more is None else more.rows(some))
                     if len(here) == len(ids) and best.shape == ids.shape and (here == np.arange(len(here))).all():
                         return best, score, taken
                     ids[here, : best.shape[1]], scores[here, : best.shape[1]] = best, score
         return ids, scores, taken
 
     def _top(
-        self, states: Any, k: int, gone: np.ndarray | None, allowed: np.ndarray | None
+        self, states: Any, k: int, gone: np.ndarray | None, allowed: np.ndarray | None, added: Added | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """As `Runner.best`.
 
         Raises:
             ArtifactError: Scores are no numbers, or infinite: weights are damaged or far too large.
         """
-        ids, scores = self.runner.best(states, k, gone, allowed)
+        ids, scores = self.runner.best(states, k, gone, allowed, added)
         fine = np.isfinite(scores) if gone is None else scores < np.inf  # what may not be returned has -inf
         if not fine.all():
             raise ArtifactError("expected finite scores, got others; weights are damaged or far too large")

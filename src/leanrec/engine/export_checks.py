@@ -9,7 +9,17 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from leanrec.artifact.exported import HISTORY, ROUTING, STATES, STEP, WEIGHTS, CodedBlock, Exported, RoutePlan
+from leanrec.artifact.exported import (
+    HISTORY,
+    ROUTING,
+    STATES,
+    STEP,
+    WEIGHTS,
+    CodedBlock,
+    EvidenceRows,
+    Exported,
+    RoutePlan,
+)
 from leanrec.artifact.tensors import Stored, not_finite, read_header
 from leanrec.artifact.weights import SCALE
 from leanrec.core.errors import ArtifactError, ConfigError, one_line
@@ -19,6 +29,8 @@ from leanrec.formats.base import Format, Shape, Signature
 _CENTROIDS = 256
 _WINDOWS = 2**16
 """Most rows of all windows of a user's memories."""
+_KEPT, _NEWEST, _GATE = 4096, 256, 5
+"""Most items of a row of evidence, and most rows that are read for a user; numbers of the gate."""
 _STEPS: dict[str, Shape] = dict.fromkeys(STEP, (None,))
 
 
@@ -84,6 +96,8 @@ def _check_weights(exported: Exported, header: Mapping[str, Stored]) -> None:
         count = sum(_check_block(header, block, channels) for block in exported.codes)
         if count != items:
             raise ValueError(f"expected codes of {items} items, got {count}")
+    if exported.evidence is not None:
+        _check_evidence(header, exported.evidence, items)
     if exported.router:
         _expect(header, ROUTING[0], ("F32",), (exported.max_length + 1, len(exported.plan)))
         prices = header.get(ROUTING[2])
@@ -106,6 +120,21 @@ def _check_block(header: Mapping[str, Stored], block: CodedBlock, channels: int)
     if block.scales:
         _expect(header, block.scales, ("F32",), (rows, 1))
     return codes.shape[0]
+
+
+def _check_evidence(header: Mapping[str, Stored], rows: EvidenceRows, items: int) -> None:
+    """Check the shapes of a table of evidence; its ids are checked when they are read."""
+    ids, window = header.get(rows.ids), header.get(rows.window)
+    kept = ids.shape[1] if ids is not None and len(ids.shape) == 2 else -1
+    newest = window.shape[0] if window is not None and len(window.shape) == 1 else 0
+    if not (0 <= kept <= _KEPT and 1 <= newest <= _NEWEST):
+        raise ValueError(
+            f"expected evidence of at most {_KEPT} items in the rows of 1 to {_NEWEST} newest items, got {kept} of {newest}"
+        )
+    _expect(header, rows.ids, ("I32",), (items + 1, kept))
+    _expect(header, rows.shares, ("F32", "I8"), (items + 1, kept))
+    for name, length in ((rows.window, newest), (rows.own, newest), (rows.gate, _GATE)):
+        _expect(header, name, ("F32",), (length,))
 
 
 def _expect(header: Mapping[str, Stored], name: str, dtypes: tuple[str, ...], shape: tuple[int, ...]) -> None:

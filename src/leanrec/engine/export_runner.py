@@ -7,14 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
-from leanrec.artifact.exported import HISTORY, ROUTING, WEIGHTS, Exported, read_export
+from leanrec.artifact.exported import HISTORY, ROUTING, WEIGHTS, EvidenceRows, Exported, read_export
 from leanrec.artifact.weights import read_weights
 from leanrec.core.errors import ArtifactError, ConfigError
 from leanrec.core.grouping import grouped
 from leanrec.core.plain import PAD, Route
 from leanrec.core.pricing import Pricing
+from leanrec.engine.additions import Added, EvidenceTable
 from leanrec.engine.batches import Histories
 from leanrec.engine.codes import CodedItems
 from leanrec.engine.engine import Engine
@@ -27,6 +29,8 @@ from leanrec.formats.base import Format, Runnable
 
 _SCORED_AT_ONCE = 8
 """Most states that a part scores in one call: it may hold many times as many numbers as it returns."""
+_RADIX = 2**10
+"""Fewest numbers for which fewer bits make sorting faster."""
 _READ_AT_ONCE = 2**15
 """Numbers of a layer's states, padding included, that a part computes in one call: more take memory and save little time."""
 
@@ -62,6 +66,9 @@ class ExportRunner(StepRunner):
             self._coded = _coded(exported, read_weights(folder / WEIGHTS))
         if self._coded is not None and expand:
             self._matrix, self._coded = self._coded.matrix(), None
+        self._evidence = None
+        if exported.evidence is not None:
+            self._evidence = _evidence(exported.evidence, weights, self.num_items)
         self.pricing = None
         if exported.router:
             costs, budgets, prices = (np.array(weights[name]) for name in ROUTING)
@@ -136,7 +143,12 @@ class ExportRunner(StepRunner):
         return states, rows
 
     def best(
-        self, states: np.ndarray, k: int, exclude: np.ndarray | None, allowed: np.ndarray | None
+        self,
+        states: np.ndarray,
+        k: int,
+        exclude: np.ndarray | None,
+        allowed: np.ndarray | None,
+        added: Added | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         scored = self._scored(states.shape[1], allowed)
         few = scored.users or len(states)
@@ -145,26 +157,46 @@ class ExportRunner(StepRunner):
             for start in range(0, len(states), few):
                 some = slice(start, start + few)
                 gone = None if exclude is None else exclude[some]
-                found.append(self._best(scored, states[some], k, gone, allowed))
+                more = None if added is None else added.rows(some)
+                found.append(self._best(scored, states[some], k, gone, allowed, more))
         ids, best = zip(*found, strict=True)
         return np.concatenate(ids), np.concatenate(best)
 
     def _best(
-        self, scored: _Scored, states: np.ndarray, k: int, exclude: np.ndarray | None, allowed: np.ndarray | None
+        self,
+        scored: _Scored,
+        states: np.ndarray,
+        k: int,
+        exclude: np.ndarray | None,
+        allowed: np.ndarray | None,
+        added: Added | None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        rows, gone = _columns(exclude, allowed)
+        rows, gone, _ = _columns(exclude, allowed)
+        users, named, more = (None,) * 3 if added is None else _columns(added.ids, allowed, added.values)
 
-        def out_of_reach(scores: np.ndarray, places: slice) -> None:
+        def change(scores: np.ndarray, places: slice) -> None:
+            if users is not None and named is not None and more is not None:
+                here = slice(*np.searchsorted(named, (places.start, places.stop)))
+                at, flat = users[here] * scores.shape[1] + (named[here] - places.start), scores.reshape(-1)
+                flat[at] = flat[at] + more[here]  # entries of an item are equal: whichever is last is right
             here = slice(*np.searchsorted(gone, (places.start, places.stop)))
             scores[rows[here], gone[here] - places.start] = -np.inf
 
         columns = scored.columns
         tile = columns * len(states) if scored.users else SCORES_HELD
-        at, best = best_columns(scored.score, states, columns, min(k, columns), out_of_reach, tile)
+        at, best = best_columns(scored.score, states, columns, min(k, columns), change, tile)
         ids = at + 1 if allowed is None else allowed[at] if len(allowed) else at
         if exclude is not None:
             ids[best == -np.inf] = PAD
         return ids, best
+
+    def added(self, histories: Histories) -> Added | None:
+        return None if self._evidence is None else self._evidence.added(histories)
+
+    def _by_scores(self, states: np.ndarray) -> np.ndarray:
+        """Scores [B, N] of all items by the part that gives them, for a few states."""
+        missing = self.exported.channels - states.shape[1]
+        return self.part(self.exported.scores)(np.pad(states, ((0, 0), (0, missing))))[0]
 
     def _scored(self, width: int, allowed: np.ndarray | None) -> _Scored:
         """What is scored, and how."""
@@ -177,10 +209,8 @@ class ExportRunner(StepRunner):
         return _products(self._coded.vectors(allowed), width)
 
     def _by_part(self, allowed: np.ndarray | None) -> _Scored:
-        part, channels = self.part(self.exported.scores), self.exported.channels
-
         def score(states: np.ndarray, places: slice, out: np.ndarray) -> None:
-            found = part(np.pad(states, ((0, 0), (0, channels - states.shape[1]))))[0]
+            found = self._by_scores(states)
             out[:] = found if allowed is None else found[:, allowed - 1]
 
         return _Scored(self.num_items if allowed is None else len(allowed), score, _SCORED_AT_ONCE)
@@ -204,21 +234,34 @@ def _products(rows: np.ndarray, width: int) -> _Scored:
     return _Scored(len(rows), product)
 
 
-def _columns(exclude: np.ndarray | None, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the ids ``exclude`` [B, S] (padded with 0), by column."""
-    if exclude is None:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    rows, at = np.nonzero(exclude)
-    columns = exclude[rows, at]
+def _columns(
+    ids: np.ndarray | None, allowed: np.ndarray | None, values: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Rows and columns of ``ids`` [B, S] (padded with 0) and what stands there in ``values`` [B, S], by column."""
+    if ids is None:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), None
+    at = np.flatnonzero(ids)
+    rows, columns = at // ids.shape[1], ids.ravel()[at]
     if allowed is None:
         columns = columns - 1
     else:
         places = np.searchsorted(allowed, columns)
         inside = places < len(allowed)
         inside[inside] = allowed[places[inside]] == columns[inside]
-        rows, columns = rows[inside], places[inside]
-    order = np.argsort(columns, kind="stable")
-    return rows[order], columns[order]
+        rows, columns, at = rows[inside], places[inside], at[inside]
+    small = len(columns) > _RADIX and columns.max() < 2**16
+    order = np.argsort(columns.astype(np.uint16) if small else columns, kind="stable")  # 16 bits are sorted by radix
+    return rows[order], columns[order], None if values is None else values.ravel()[at[order]]
+
+
+def _evidence(rows: EvidenceRows, weights: Mapping[str, np.ndarray], items: int) -> EvidenceTable:
+    """The table of an export that adds to scores."""
+    table = EvidenceTable(*(weights[name] for name in msgspec.structs.astuple(rows)))
+    if table.ids.size and not 0 <= table.ids.min() <= table.ids.max() <= items:
+        raise ArtifactError(
+            f"expected items 0 to {items} in {rows.ids}, got {table.ids.min()} to {table.ids.max()}; export again"
+        )
+    return table
 
 
 def _coded(exported: Exported, weights: Mapping[str, np.ndarray]) -> CodedItems:

@@ -9,6 +9,7 @@ import numpy as np
 
 from leanrec.core.plain import Route
 from leanrec.core.pricing import Pricing
+from leanrec.engine.additions import Added
 from leanrec.engine.batches import Histories
 from leanrec.engine.memories import Layout
 
@@ -52,7 +53,12 @@ class Runner(Protocol):
         ...
 
     def best(
-        self, states: Any, k: int, exclude: np.ndarray | None, allowed: np.ndarray | None
+        self,
+        states: Any,
+        k: int,
+        exclude: np.ndarray | None,
+        allowed: np.ndarray | None,
+        added: Added | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Ids int64 and scores float32 of the best items, best first, exact; k columns, or fewer where fewer are allowed.
 
@@ -61,7 +67,12 @@ class Runner(Protocol):
             k: At most N.
             exclude: int64 [B, S] ids that may not be returned, padded with 0. Missing answers have the score -inf.
             allowed: int64 [K], ascending ids that alone may be returned, or None for all.
+            added: What is added to the scores of the B users, as of ``added``.
         """
+        ...
+
+    def added(self, histories: Histories) -> Added | None:
+        """What is added to the scores of few items, for B users; None for a model whose scores are the network's alone."""
         ...
 
 

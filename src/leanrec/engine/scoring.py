@@ -26,7 +26,7 @@ def best_columns(
     states: np.ndarray,
     columns: int,
     k: int,
-    out_of_reach: Callable[[np.ndarray, slice], None],
+    change: Callable[[np.ndarray, slice], None],
     tile: int = SCORES_HELD,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k best columns int64 and their scores float32, both [B, k], best first.
@@ -36,7 +36,7 @@ def best_columns(
         states: [B, w].
         columns: How many scores a user has.
         k: At most ``columns``.
-        out_of_reach: Sets those of the scores [B, columns] in a slice that may not be returned to -inf.
+        change: Changes the scores [B, columns] in a slice: adds to some, and sets those that may not be returned to -inf.
         tile: Scores held at once, but for larger k.
     """
     users = len(states)
@@ -47,7 +47,7 @@ def best_columns(
         places = slice(start, min(start + step, columns))
         scores = buffer[: users * (places.stop - start)].reshape(users, -1)
         score(states, places, scores)
-        out_of_reach(scores, places)
+        change(scores, places)
         if start:
             _merge(best, at, scores, start)
         else:

@@ -104,8 +104,8 @@ class Sessions:
             ServeError: No item is known, or k or budget cannot be met.
         """
         (asked,) = self.engine.ask([items], k, budget=budget)
-        states, route, seen = self.advance(user, asked.ids, budget, asked.context)
-        return self.engine.answer(states, route, asked, seen if exclude_seen else [])
+        states, route, known = self.advance(user, asked.ids, budget, asked.context)
+        return self.engine.answer(states, route, asked, known, known if exclude_seen else [])
 
     def knows(self, user: Hashable, events: int) -> bool:
         """Whether what is kept of a user is of that many events. Never waits for a step that is being taken."""
@@ -130,9 +130,9 @@ class Sessions:
                 self.forget(user)
             elif not self.knows(user, events - len(asked.ids)):
                 raise BehindError(f"expected {events - len(asked.ids)} events of {user!r} to be known, got others")
-            states, route, seen = self.advance(user, asked.ids, asked.terms.budget, asked.context)
+            states, route, known = self.advance(user, asked.ids, asked.terms.budget, asked.context)
             self._users[user].events = events
-        return self.engine.answer(states, route, asked, seen if exclude_seen else [])
+        return self.engine.answer(states, route, asked, known, known if exclude_seen else [])
 
     @alone()
     def advance(

@@ -12,17 +12,22 @@ from torch import Tensor
 
 from leanrec.core import stepping
 from leanrec.core.by_route import by_route
+from leanrec.core.evidence import Additions
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Route
+from leanrec.engine.additions import Added
 from leanrec.engine.batches import Histories
 from leanrec.engine.memories import Layout
 from leanrec.engine.runner import StepRunner
 from leanrec.items import bfloat16
 from leanrec.items.screen import Screen, screen_of
+from leanrec.items.topk import best_of
 
 EnginePrecision = Literal["float32", "bfloat16", "auto"]
 SCREENED_USERS = 4
 """Most users whose answers are found with a screen; more share one matrix product."""
+_SCORED_AT_ONCE = 2**22
+"""Scores of the whole catalogue that are held at once, where something is added to them."""
 _LARGE = 2**20
 """Fewest bytes of an item table that is screened; smaller ones fit the processor's cache."""
 
@@ -104,10 +109,17 @@ class TorchRunner(StepRunner):
 
     @torch.inference_mode()
     def best(
-        self, states: Tensor, k: int, exclude: np.ndarray | None, allowed: np.ndarray | None
+        self,
+        states: Tensor,
+        k: int,
+        exclude: np.ndarray | None,
+        allowed: np.ndarray | None,
+        added: Added | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         gone = None if exclude is None else torch.from_numpy(exclude).to(self.device)
-        if allowed is None and self.screen is not None and len(states) <= SCREENED_USERS:
+        if added is not None:
+            ids, scores = self._best_of_sums(states, k, gone, allowed, added)
+        elif allowed is None and self.screen is not None and len(states) <= SCREENED_USERS:
             ids, scores = self.screen.top_k(states, k, gone)
         elif allowed is None:
             ids, scores = self.model.items.top_k(states, k, gone)
@@ -115,6 +127,31 @@ class TorchRunner(StepRunner):
             among = torch.from_numpy(allowed).to(self.device)
             ids, scores = best_among(self.model.items.score(states, among), among, k, gone)
         return ids.cpu().numpy(), scores.float().cpu().numpy()
+
+    @torch.inference_mode()
+    def added(self, histories: Histories) -> Added | None:
+        if self.model.sparse is None:
+            return None
+        found = self.model.additions(self._batch(histories))
+        return None if found is None else Added(found.ids.cpu().numpy(), found.values.cpu().numpy())
+
+    def _best_of_sums(
+        self, states: Tensor, k: int, gone: Tensor | None, allowed: np.ndarray | None, added: Added
+    ) -> tuple[Tensor, Tensor]:
+        """As `best`, some users at a time."""
+        few, found = max(1, _SCORED_AT_ONCE // self.num_items), []
+        more = Additions(*(torch.from_numpy(array).to(self.device) for array in added))
+        for start in range(0, len(states), few):
+            some = slice(start, start + few)
+            scores = more.rows(some).onto(self.model.items.score(states[some]))
+            left_out = None if gone is None else gone[some]
+            if allowed is None:
+                found.append(best_of(scores, k, left_out))
+            else:
+                among = torch.from_numpy(allowed).to(self.device)
+                found.append(best_among(scores[:, among - 1], among, k, left_out))
+        ids, best = zip(*found, strict=True)
+        return torch.cat(ids), torch.cat(best)
 
     def _batch(self, histories: Histories) -> Batch:
         context = {name: torch.from_numpy(column) for name, column in histories.context.items()}

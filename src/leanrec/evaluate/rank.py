@@ -11,6 +11,7 @@ from torch import Tensor
 
 from leanrec.core.backbone import ItemTable
 from leanrec.core.by_route import by_route
+from leanrec.core.evidence import Additions
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Route
 from leanrec.data.batches import QuestionBatch, Seen
@@ -62,26 +63,35 @@ def rank(
         wanted = torch.from_numpy(targets[question.rows]).to(device)
         seen = question.seen if exclude_seen else None
         own = model.routes(batch, budget) if routes is None else routes(batch)
+        more = model.additions(batch)
         for some, on, states in by_route(model, batch, own, model.exits(budget) if routes is None else None):
             rows = question.rows[some]
             gone = None if seen is None else seen.of(some)
-            ranks[rows] = ranks_of(model.items, states, wanted[some], gone).cpu().numpy()
+            ranks[rows] = (
+                ranks_of(model.items, states, wanted[some], gone, None if more is None else more.rows(_index(some)))
+                .cpu()
+                .numpy()
+            )
             for row, route in zip(rows.tolist(), on, strict=True):
                 taken[row] = route
     return Ranking(ranks, taken)
 
 
-def ranks_of(items: ItemTable, states: Tensor, targets: Tensor, seen: Seen | None) -> Tensor:
-    """Ranks int64 [B] of ``targets`` [B] for ``states`` [B, e], without the items ``seen`` of the B users."""
+def _index(some: np.ndarray | slice) -> Tensor | slice:
+    return some if isinstance(some, slice) else torch.from_numpy(some)
+
+
+def ranks_of(
+    items: ItemTable, states: Tensor, targets: Tensor, seen: Seen | None, more: Additions | None = None
+) -> Tensor:
+    """Ranks int64 [B] of ``targets`` [B] for ``states`` [B, e], without the items ``seen`` of the B users, with what is added."""
     step = max(1, RANKED_AT_ONCE // items.num_items)
-    parts = [
-        _ranks(
-            items.score(states[i : i + step]),
-            targets[i : i + step],
-            None if seen is None else seen.of(slice(i, i + step)),
-        )
-        for i in range(0, len(states), step)
-    ]
+    parts = []
+    for start in range(0, len(states), step):
+        few = slice(start, start + step)
+        scores = items.score(states[few])
+        scores = scores if more is None else more.rows(few).onto(scores)
+        parts.append(_ranks(scores, targets[few], None if seen is None else seen.of(few)))
     return torch.cat(parts)
 
 

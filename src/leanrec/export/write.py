@@ -19,6 +19,7 @@ from leanrec.artifact.exported import (
     ROUTING,
     WEIGHTS,
     CodedBlock,
+    EvidenceRows,
     Exported,
     Loss,
     Parity,
@@ -127,6 +128,10 @@ def _write(
     if model.items.matrix is not None:
         matrix = weights.put("items", model.items.matrix.detach().numpy())
     codes = tuple(_coded(weights, number, block) for number, block in enumerate(model.items.coded))
+    evidence = None
+    if model.sparse is not None:
+        rows = model.sparse.rows()._asdict().items()
+        evidence = EvidenceRows(**{k: weights.put(f"evidence.{k}", array.detach().numpy()) for k, array in rows})
     pricing = model.pricing()
     if pricing is not None:
         for name, array in zip(ROUTING, (pricing.costs, pricing.budgets, pricing.prices), strict=True):
@@ -159,6 +164,7 @@ def _write(
         matrix=matrix,
         codes=codes,
         scores=names.get(SCORES, ""),
+        evidence=evidence,
         channels=model.items.dim,
         parity=tuple(parity),
         limit=max(found.error for found in parity) if judge else limit,

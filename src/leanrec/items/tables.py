@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leanrec.core.backbone import ItemTable
+from leanrec.core.evidence import Evidence
 from leanrec.core.types import PAD
 from leanrec.items.softmax import softmax_loss
+from leanrec.items.sparse_softmax import sparse_softmax_loss
 from leanrec.items.topk import top_k_of
 
 
@@ -47,6 +49,9 @@ class PlainTable(ItemTable):
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return softmax_loss(hidden, self.weight[1:, : hidden.shape[-1]], targets - 1, self.loss_dtype)
+
+    def nll_with(self, hidden: Tensor, targets: Tensor, evidence: Evidence) -> Tensor:
+        return sparse_softmax_loss(hidden, self.weight[1:, : hidden.shape[-1]], targets - 1, evidence)
 
     def top_k(self, hidden: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return top_k_of(hidden, self.weight[:, : hidden.shape[-1]], k, exclude)

@@ -35,11 +35,9 @@ def build_gbce(config: GBCE, catalog: Catalog) -> Objective:
     beta = alpha * (config.calibration * (1 - 1 / alpha) + 1 / alpha)
 
     def loss(model: Recommender, batch: Batch, states: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        items = model.items
         shift = torch.randint(1, max(2, n), (len(targets), config.negatives), device=states.device)
         drawn = (targets[:, None] - 1 + shift) % n + 1  # uniform over all items but the target
-        positive = items.score(states, targets[:, None])
-        negative = items.score(states, drawn)
+        positive, negative = model.score_some(batch, states, targets[:, None], drawn)
         return {"bce": (-beta * F.logsigmoid(positive).sum(1) + F.softplus(negative).sum(1)).mean()}
 
     return loss

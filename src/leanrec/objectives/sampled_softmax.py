@@ -36,13 +36,11 @@ def build_sampled_softmax(config: SampledSoftmax, catalog: Catalog) -> Objective
     log_q = (share * config.negatives).log().float() if config.correct else torch.zeros(len(share))
 
     def loss(model: Recommender, batch: Batch, states: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        items = model.items
         uniform = torch.rand(config.negatives, dtype=torch.float64, device=states.device)
         drawn = torch.searchsorted(cumulative.to(states.device), uniform).clamp_max(len(share) - 1)
         q = log_q.to(states.device)
-        negative = items.score(states, drawn + 1) - q[drawn]
-        negative = negative.masked_fill(drawn + 1 == targets[:, None], -torch.inf)  # accidental hits
-        positive = items.score(states, targets[:, None])
+        positive, negative = model.score_some(batch, states, targets[:, None], drawn + 1)
+        negative = (negative - q[drawn]).masked_fill(drawn + 1 == targets[:, None], -torch.inf)  # accidental hits
         return {"nll": (torch.logsumexp(torch.cat([positive, negative], 1), 1) - positive.squeeze(1)).mean()}
 
     return loss

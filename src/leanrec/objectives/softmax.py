@@ -19,6 +19,6 @@ def build_softmax(config: Softmax, catalog: Catalog) -> Objective:
     """The full softmax; the item table brings its own exact loss."""
 
     def loss(model: Recommender, batch: Batch, states: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        return {"nll": model.items.nll(states, targets)}
+        return {"nll": model.nll(batch, states, targets)}
 
     return loss

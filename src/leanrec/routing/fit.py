@@ -55,7 +55,7 @@ def read_sample(model: Recommender, router: Router, held_out: HeldOut) -> Sample
     for held in held_out.batches():
         batch = held.to(device)
         targets = batch.scored()[1]
-        columns = [_results(model, model.represent(batch, route), targets, batch.items) for route in model.all_routes()]
+        columns = [_results(model, batch, model.represent(batch, route), targets) for route in model.all_routes()]
         results.append(torch.stack(columns, 2))
         features.append(router.features(model.items, batch))
         held_out.report("validation users on every route", sum(map(len, features)), held_out.users)
@@ -145,19 +145,21 @@ def newest_hits(
     model.eval()
     states = model.backbone.encode(batch, route, last_only=True, skip=skip).states
     model.train(trained)
-    scores = F.pad(model.items.score(states).float(), (1, 0), value=-torch.inf)
+    users, steps = batch.items.shape
+    newest = torch.arange(users, device=states.device) * steps + batch.last
+    scores = F.pad(model.score_states(batch, states, newest).float(), (1, 0), value=-torch.inf)
     own = scores.gather(1, targets)
     scores = scores.scatter(1, batch.items.clamp_min(PAD), -torch.inf).scatter(1, targets, own)
     return targets.squeeze(1) != PAD, (scores >= own).sum(1) <= top
 
 
-def _results(model: Recommender, states: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
-    """Negative log-likelihood and NDCG@10 of targets [B] over the whole catalogue, [2, B]; ``seen`` is [B, T]."""
-    parts = []
-    for few, wanted, history in zip(
-        states.split(USERS_AT_ONCE), targets.split(USERS_AT_ONCE), seen.split(USERS_AT_ONCE), strict=True
-    ):
-        scores = model.items.score(few).float()
+def _results(model: Recommender, batch: Batch, states: Tensor, targets: Tensor) -> Tensor:
+    """Negative log-likelihood and NDCG@10 of targets [B] over the whole catalogue, [2, B], for states [B, e] of histories."""
+    parts, more = [], model.additions(batch)
+    for start in range(0, len(states), USERS_AT_ONCE):
+        few = slice(start, start + USERS_AT_ONCE)
+        wanted, history, scores = targets[few], batch.items[few], model.items.score(states[few]).float()
+        scores = scores if more is None else more.rows(few).onto(scores)
         nll = F.cross_entropy(scores, wanted - 1, reduction="none")
         own = scores.gather(1, wanted[:, None] - 1)
         hidden = F.pad(scores, (1, 0)).scatter(1, history.clamp_min(PAD), -torch.inf)[:, 1:]

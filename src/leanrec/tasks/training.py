@@ -30,6 +30,7 @@ from leanrec.data.batches import Questions, TrainingData, ask, questions, some, 
 from leanrec.data.describe import never_twice
 from leanrec.data.split import Part, Split
 from leanrec.data.store import Store
+from leanrec.data.training_log import TrainingLog
 from leanrec.evaluate.metrics import summarise
 from leanrec.tasks.evaluation import CALIBRATED, SCORING, rank_part
 from leanrec.tasks.worth import came_from, weigh
@@ -84,11 +85,14 @@ def _trained(config: RunConfig, store: Store, out: Path, watcher: Watcher, resum
     fresh = not (out / checkpoint.CHECKPOINT_FILE).exists()  # also where nothing was kept before an interruption
     if config.train.init and fresh:
         _take_weights(model, config, store)
+    if fresh:
+        model.count(TrainingLog(store, split))
     if not resume:
         asked, config = config, _start(config, out, model, store)
         techniques_say = [text for technique in techniques_of(config) for text in technique.notes(model)]
         data_says = _data_notes(asked, config, store, windows, split)
-        for text in [*precision_notes(asked.train, config.train), *data_says, *techniques_say]:
+        precision_says = precision_notes(asked.train, config.train) if config.train.epochs else []
+        for text in [*precision_says, *data_says, *techniques_say]:
             watcher.note(text)
     if fresh:
         model.begin(held_out(model, store, split, watcher.calibrate))
@@ -224,7 +228,7 @@ def _data_notes(asked: RunConfig, taken: RunConfig, store: Store, windows: Train
             "data.exclude_seen=false keeps them"
         )
     most = int(np.maximum(split.train_end - store.offsets[:-1] - 1, 0).sum())
-    if windows.targets < READ * most:
+    if taken.train.epochs and windows.targets < READ * most:
         notes.append(
             f"an epoch trains on {windows.targets:,} of {most:,} next events ({windows.targets / most:.0%}), those of each user's "
             "newest window; train.window=all cuts whole histories into windows, backbone.max_length makes windows longer"

@@ -35,7 +35,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """How to train.
 
     Attributes:
-        epochs: Most epochs.
+        epochs: Most epochs; 0 trains nothing, and leaves what is counted or fitted.
         patience: Stop after so many epochs without a better validation NDCG@10; 0 never stops early.
         learning_rate: Learning rate of Adam.
         schedule: How the learning rate falls: "plateau" cuts it when validation stalls; "linear" lowers it at every step, to
@@ -60,7 +60,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         seed: Seed of everything random.
     """
 
-    epochs: Count = 200
+    epochs: Whole = 200
     patience: Whole = 10
     learning_rate: Positive = 2e-3
     schedule: Literal["plateau", "linear"] = "plateau"
@@ -177,6 +177,7 @@ def train_stage(
     if resume and path.exists():
         best, progress = checkpoint.load_checkpoint(path, model, optimizer)
     limits = BatchLimits(config.batch_users, config.batch_tokens)
+    progress.finished = progress.finished or not stage.epochs
     watcher.start(stage, len(data.epoch(config.seed, progress.epoch, limits)), progress)
     while not progress.finished:
         model.advance(progress.epoch / stage.epochs)
@@ -197,7 +198,8 @@ def train_stage(
         progress.finished = progress.epoch >= stage.epochs or (0 < config.patience <= stale)
         checkpoint.save_checkpoint(path, model, optimizer, best, progress)
         watcher.epoch(progress)
-    model.load_state_dict(restored(model, best))
+    if best:
+        model.load_state_dict(restored(model, best))
     model.eval()
     return progress
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from conformance.settings import NETWORKS
 from leanrec.backbones import backbones
 from leanrec.core.errors import CompositionError, ConfigError
 from leanrec.core.recommender import Recommender
@@ -89,7 +90,7 @@ def test_the_head_can_be_left_out(name: str, route: Route, last_only: bool) -> N
 
 @pytest.mark.parametrize("last_only", [True, False])
 @pytest.mark.parametrize("steps", [1, 7, 50])
-@pytest.mark.parametrize("name", backbones.names())
+@pytest.mark.parametrize("name", NETWORKS)
 def test_flops_equal_those_of_torchs_own_counter(name: str, steps: int, last_only: bool) -> None:
     model = build(name)
     flops, light = Flops(model), on_meta(model)

@@ -52,11 +52,11 @@ def test_tiles(users: int, columns: int, k: int, tile: int, ascending: bool, see
         held.append(out.size)
         out[:] = expected[states[:, 0].astype(int), places]
 
-    def out_of_reach(scores: np.ndarray, places: slice) -> None:
+    def change(scores: np.ndarray, places: slice) -> None:
         scores[gone[:, places]] = -np.inf
 
     states = np.arange(users, dtype=np.float32)[:, None]
-    at, best = best_columns(score, states, columns, k, out_of_reach, tile)
+    at, best = best_columns(score, states, columns, k, change, tile)
     reachable = np.where(gone, -np.inf, expected)
     assert np.array_equal(best, -np.sort(-reachable, axis=1)[:, :k])
     inside = np.isfinite(best)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from conformance.settings import BACKBONES
+from conformance.settings import NETWORKS
 from leanrec.backbones import backbones
 from leanrec.core import stepping
 from leanrec.core.errors import ServeError
@@ -33,7 +33,7 @@ class ByParity(Recommender):
 
 def engine_of(name: str, kind: type[Recommender] = Recommender) -> Engine:
     torch.manual_seed(0)
-    backbone = backbones.get(name).build(BACKBONES[name].config, ITEMS)
+    backbone = backbones.get(name).build(NETWORKS[name].config, ITEMS)
     randomise(backbone)
     model = kind(backbone, lambda model, batch, states, targets: {})
     return Engine(TorchRunner(model), catalog(ITEMS), {FULL: 2, NARROW: 1}, 2)
@@ -52,7 +52,7 @@ def assert_same(engine: Engine, found: object, history: list[str], exclude_seen:
 
 
 @pytest.mark.parametrize("kind", [Recommender, ByParity])
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_events_equal_the_whole_history(name: str, kind: type[Recommender]) -> None:
     engine = engine_of(name, kind)
     sessions = Sessions(engine)

@@ -67,4 +67,4 @@ def _few(held_out: HeldOut) -> Iterator[Batch]:
 def _loss(model: Recommender, batch: Batch, route: Route) -> float:
     """Summed negative log-likelihood of the newest steps' targets over the whole catalogue."""
     states, targets = model.represent(batch, route), batch.scored()[1]
-    return float(F.cross_entropy(model.items.score(states).float(), targets - 1, reduction="sum"))
+    return float(F.cross_entropy(model.score_states(batch, states).float(), targets - 1, reduction="sum"))

@@ -1,0 +1,98 @@
+"""What is added to the scores of few items, in NumPy; `core.evidence` says what it is."""
+
+from __future__ import annotations
+
+import threading
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from leanrec.core.plain import PAD
+from leanrec.engine.batches import Histories
+
+_LEAST, _GATED = 1e-4, 5.0
+"""As where the table was trained: smaller masses are rounding, and larger logarithms of the gain are cut."""
+_SUMS_HELD = 2**22
+"""Sums of mass, one for every item of every user, that are held at once."""
+
+_local = threading.local()
+
+
+class Added(NamedTuple):
+    """What is added to the scores of few items. Entries may name an item several times; each then has all that is added to it.
+
+    Attributes:
+        ids: int64 [B, J]; 0 is none.
+        values: float32 [B, J], at least 0.
+    """
+
+    ids: np.ndarray
+    values: np.ndarray
+
+    def rows(self, some: slice | np.ndarray) -> Added:
+        """Those of some of the B users."""
+        return Added(self.ids[some], self.values[some])
+
+
+class EvidenceTable(NamedTuple):
+    """A table with a row of items for every item, and how rows are weighed; `core.evidence.Rows` as NumPy arrays."""
+
+    ids: np.ndarray
+    shares: np.ndarray
+    window: np.ndarray
+    own: np.ndarray
+    gate: np.ndarray
+
+    def added(self, histories: Histories) -> Added:
+        """What the rows of the newest items of each history add."""
+        users, window = len(histories), len(self.window)
+        newest = histories.lengths[:, None] - 1 - np.arange(window)
+        read = histories.items[np.arange(users)[:, None], np.maximum(newest, 0)] * (newest >= 0)
+        mass = np.empty((users, window, self.ids.shape[1] + 1), np.float32)
+        ids = np.empty(mass.shape, np.int64)
+        np.multiply(self.shares[read], self.window[:, None], out=mass[..., :-1])
+        np.multiply(read != PAD, self.own, out=mass[..., -1])
+        ids[..., :-1], ids[..., -1] = self.ids[read], read
+        ids, mass = ids.reshape(users, -1), mass.reshape(users, -1)
+        values = np.log1p(self._summed(ids, mass))
+        values *= self._gain(read, mass)[:, None]
+        return Added(ids, values)
+
+    def _gain(self, read: np.ndarray, mass: np.ndarray) -> np.ndarray:
+        """a, [B], of windows int64 [B, W] whose entries have ``mass`` [B, J]."""
+        window, total = read.shape[1], mass.sum(1)
+        features = np.empty((len(read), 4), np.float32)
+        features[:, 0] = np.count_nonzero(read, 1) / window
+        equal = (read[:, :, None] == read[:, None, :]) & (read[:, None, :] != PAD)
+        features[:, 1] = np.count_nonzero(equal & _later(window), (1, 2)) / window
+        features[:, 2], features[:, 3] = np.log1p(total), mass.max(1) / np.maximum(total, _LEAST)
+        logged = features @ self.gate[1:] + self.gate[0]
+        return np.exp(np.minimum(np.maximum(logged, -_GATED), _GATED))
+
+    def _summed(self, ids: np.ndarray, mass: np.ndarray) -> np.ndarray:
+        """For every entry [B, J] the mass of all entries that name its item."""
+        size = len(self.ids)
+        few = max(1, _SUMS_HELD // size)
+        sums, total = _zeros(min(few, len(ids)) * size), np.empty(mass.shape, np.float32)
+        for start in range(0, len(ids), few):
+            some = ids[start : start + few]
+            keys = (some + np.arange(len(some))[:, None] * size).ravel()
+            np.add.at(sums, keys, mass[start : start + few].ravel())
+            total[start : start + few] = sums[keys].reshape(some.shape)
+            sums[keys] = 0
+        return total
+
+
+@cache
+def _later(window: int) -> np.ndarray:
+    """bool [W, W], whether the second of two places comes later."""
+    return np.triu(np.ones((window, window), bool), 1)
+
+
+def _zeros(size: int) -> np.ndarray:
+    """float32 zeros, kept for the next call of this thread, which leaves zeros."""
+    kept: np.ndarray | None = getattr(_local, "sums", None)
+    if kept is None or len(kept) < size:
+        kept = _local.sums = np.zeros(size, np.float32)
+    return kept

@@ -1,0 +1,5 @@
+"""Memory: a table of which item follows which, counted and not trained, beside a network."""
+
+from leanrec.techniques.memory.technique import MemoryConfig, MemoryTechnique
+
+__all__ = ["MemoryConfig", "MemoryTechnique"]

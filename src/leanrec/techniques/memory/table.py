@@ -1,0 +1,156 @@
+"""The table of followers as evidence, with the few numbers that weigh it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from leanrec.core.evidence import Evidence, Rows
+from leanrec.core.recommender import HeldOut, Recommender, SparseScores
+from leanrec.core.training_events import TrainingEvents
+from leanrec.core.types import PAD, Batch
+from leanrec.techniques.memory.counting import count_followers
+from leanrec.techniques.memory.fit import fit_weights
+
+FEATURES = 4
+"""What the gain reads of a window, beside a constant."""
+_LEAST = 1e-4
+"""Smaller sums of counts are rounding."""
+_GATED = 5.0
+"""Largest size of the logarithm of the gain."""
+
+
+class FollowerTable(SparseScores):
+    """Followers of the newest items, and those items themselves.
+
+        m(u, i) = sum_j w_j (C(x_j, i) / C(x_j)^power + r [x_j = i])      x_1 the newest item of the window, x_2 the one before
+        log a(u) = b + g . (share of the window that is filled, share of repeats in it, log(1 + m(u)), largest entry of m(u))
+
+    C(x, i) counts how often i follows x, C(x) is the sum of its row. In training, the pairs that the user's own later events make
+    with the window are taken out of C: at that moment they had not happened, and a table that has seen the answer is trusted far
+    too much. Exact where the items of a history differ; of an item that comes twice only the window's occurrence is taken out.
+
+    Args:
+        num_items: N.
+        window: Newest items W whose rows are read.
+        reach: Largest distance D of a pair that is counted.
+        rows: Followers R that are kept of an item; 0 for none.
+        power: Of C(x); 0 counts, 1 gives shares.
+        scale: m is multiplied by it at the start.
+        own: r at the start.
+        causal: Whether the backbone is trained to predict the item after a step, and not the item hidden at it.
+        fit: Whether `begin` fits the weights.
+    """
+
+    ids: Tensor
+    counts: Tensor
+    totals: Tensor
+
+    def __init__(
+        self,
+        num_items: int,
+        window: int,
+        reach: int,
+        rows: int,
+        power: float,
+        scale: float,
+        own: float,
+        causal: bool,
+        fit: bool = True,
+    ) -> None:
+        super().__init__()
+        self.num_items, self.window, self.reach, self.kept, self.power = num_items, window, reach, rows, power
+        self.causal, self.fit = causal, fit
+        self.register_buffer("ids", torch.zeros(num_items + 1, rows, dtype=torch.int32))
+        self.register_buffer("counts", torch.zeros(num_items + 1, rows))
+        self.register_buffer("totals", torch.zeros(num_items + 1))
+        self.weights = nn.Parameter(math.log(scale) - torch.arange(1, window + 1).log())
+        self.own = nn.Parameter(torch.tensor(math.log(own)))
+        self.gate = nn.Parameter(torch.zeros(1 + FEATURES))
+
+    def count(self, events: TrainingEvents) -> None:
+        """Count the followers of all items anew."""
+        if self.kept:
+            found = count_followers(events, self.reach, self.kept)
+            for buffer, array in zip((self.ids, self.counts, self.totals), found, strict=True):
+                buffer.copy_(torch.from_numpy(array))
+
+    def begin(self, model: Recommender, held_out: HeldOut) -> None:
+        """Fit the weights to the network that training starts from."""
+        if self.fit:
+            fit_weights(model, self, held_out)
+
+    def evidence(self, batch: Batch, scored: Tensor | None = None) -> Evidence:
+        return self.of(self.windows(batch)) if scored is None else self.of(*self._examples(batch, scored))
+
+    def windows(self, batch: Batch) -> Tensor:
+        """The newest items of histories, int64 [B, W], the newest first; 0 is none."""
+        newest = batch.last[:, None] - torch.arange(self.window, device=batch.items.device)
+        return batch.items.gather(1, newest.clamp_min(0)).masked_fill(newest < 0, PAD).clamp_min(PAD)
+
+    def of(self, read: Tensor, later: Tensor | None = None) -> Evidence:
+        """Evidence of windows.
+
+        Args:
+            read: int64 [M, W], items, the newest first; 0 is none.
+            later: int64 [M, D], the user's own next items, which are not counted; 0 is none. None if none was counted.
+        """
+        ids, counts, totals = self.ids[read].long(), self.counts[read], self.totals[read]
+        if later is not None:
+            counts, totals = self._without(ids, counts, totals, later)
+        weights = self.weights.exp()
+        factor = weights * totals.clamp_min(_LEAST).pow(-self.power) * (totals > _LEAST)
+        mass = torch.cat([(counts * factor[..., None]).flatten(1), (self.own.exp() * weights) * (read != PAD)], 1)
+        return Evidence(torch.cat([ids.flatten(1), read], 1), mass, self._gain(read, mass))
+
+    def _gain(self, read: Tensor, mass: Tensor) -> Tensor:
+        """a, [M], of windows int64 [M, W] whose entries have ``mass`` [M, J]."""
+        known = (read != PAD).float()
+        repeats = sum(
+            ((read[:, :-d] == read[:, d:]) & (read[:, d:] != PAD)).float().sum(1) for d in range(1, self.window)
+        )
+        total = mass.sum(1)
+        peak = mass.amax(1) / total.clamp_min(_LEAST)
+        features = (known.mean(1), torch.as_tensor(repeats) / self.window, total.log1p(), peak)
+        logged = self.gate[0] + torch.stack(torch.broadcast_tensors(*features), 1) @ self.gate[1:]
+        return logged.clamp(-_GATED, _GATED).exp()
+
+    def _examples(self, batch: Batch, scored: Tensor) -> tuple[Tensor, Tensor]:
+        """Windows [M, W] and later items [M, D] of the scored steps of training examples."""
+        assert batch.targets is not None
+        items = batch.items.clamp_min(PAD)
+        if self.causal:
+            before, after = items, batch.targets
+        else:  # the item of a scored step is hidden, and is what is wanted
+            before, after = F.pad(items, (1, 0))[:, :-1], torch.where(batch.items < PAD, batch.targets, items)
+        read = F.pad(before, (self.window - 1, 0)).unfold(1, self.window, 1).flip(2)
+        later = F.pad(after, (0, self.reach - 1)).unfold(1, self.reach, 1)
+        return read.flatten(0, 1)[scored], later.flatten(0, 1)[scored]
+
+    def _without(self, ids: Tensor, counts: Tensor, totals: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
+        """Counts [M, W, R] and totals [M, W] without the pairs of the window's items with later ones."""
+        counts, totals = counts.clone(), totals.clone()
+        for place, ahead in self._own_pairs():
+            item, share = later[:, ahead, None], 1 / (1 + place + ahead)
+            counts[:, place] -= share * ((ids[:, place] == item) & (item != PAD))
+            totals[:, place] -= share * (item[:, 0] != PAD)
+        return counts.clamp_min_(0), totals
+
+    def _own_pairs(self) -> Iterator[tuple[int, int]]:
+        """Places in the window and in what comes later whose distance is counted."""
+        places = product(range(min(self.window, self.reach)), range(self.reach))
+        return ((place, ahead) for place, ahead in places if 1 + place + ahead <= self.reach)
+
+    @torch.no_grad()
+    def rows(self) -> Rows:
+        weights = self.weights.exp()
+        shares = self.counts * (self.totals.clamp_min(_LEAST).pow(-self.power) * (self.totals > _LEAST))[:, None]
+        return Rows(self.ids, shares, weights, self.own.exp() * weights, self.gate)
+
+    def flops(self, channels: int) -> int:
+        return 2 * self.window * (self.kept + 1) * (1 + channels)
