@@ -127,6 +127,7 @@ def test_a_backbone_without_cells(shop: Path, teacher: Path, tmp_path: Path) -> 
     )
 
 
+@pytest.mark.slow
 def test_a_budget_that_nothing_meets(shop: Path, teacher: Path, tmp_path: Path) -> None:
     settings = (*STUDENT, "--teacher", teacher, "technique.adarec.max_flops=10")
     error = refused(tmp_path, "train", shop, *settings, "--out", tmp_path / "run")

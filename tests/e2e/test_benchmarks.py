@@ -56,6 +56,7 @@ def test_epoch(log: Path, printed: Printed) -> None:
     assert {line.unit for line in printed.lines if line.metric.startswith("epoch_")} == {"s"}
 
 
+@pytest.mark.slow
 def test_slim(tmp_path: Path, printed: Printed) -> None:
     simulate(Shop(users=120), tmp_path / "tiny")
     shape = ["--recipe", "demo-small", "--techniques", "none", "--export", "none", "train.epochs=1"]

@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from e2e.serving import Serving, serving
 
 CLIENTS = 40
@@ -59,6 +61,7 @@ async def stopped(server: Serving) -> Counter[str]:
     return found
 
 
+@pytest.mark.slow
 def test_nobody_who_has_sent_a_request_is_reset(run: Path) -> None:
     with serving(run, "--deadline-ms", "30000") as server:
         found = asyncio.run(stopped(server))

@@ -57,6 +57,7 @@ def test_it_starts_from_the_trained_model(whole: Path, skipping: Path) -> None:
     assert plain["technique"] == {} and list(config["technique"]) == ["skiprec"]
 
 
+@pytest.mark.slow
 def test_without_a_step_worth_mentioning_its_whole_network_is_the_trained_model(
     shop: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -203,6 +204,7 @@ def test_a_policy_that_is_trained_with_the_weights(training: str, shop: Path, wh
     assert len(leanrec("cost", run, "--json").json["routes"]) == PATTERNS
 
 
+@pytest.mark.slow
 def test_a_policy_with_a_table_of_its_own(shop: Path, tmp_path: Path) -> None:
     own = ("technique.skiprec.policy=gru", "technique.skiprec.policy_width=4", "train.epochs=1")
     run = trained(shop, tmp_path / "run", *DEEP, *SKIPPING, "technique.skiprec.training=depth", *own)

@@ -256,6 +256,7 @@ def test_nothing_is_chosen_where_nothing_is_sure(shop: Path, ended: tuple[Path, 
     assert "seen items are left out" in (out / "report.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_a_search_that_found_nothing_in_time_can_go_on(
     shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,7 +112,7 @@ def test_all_files_are_readable_as_the_umask_says(store: Path, run: Path, log: P
     before = os.umask(0o022)
     try:
         assert leanrec("train", store, *TRAIN, "--out", tmp_path / "run").code == 0
-        assert leanrec("export", run, "--out", tmp_path / "export").code == 0
+        assert leanrec("export", run, "--format", "pt2", "--out", tmp_path / "export").code == 0
         assert leanrec("data", "import", log, "--out", tmp_path / "data").code == 0
         top = ("--data", store, "--out", tmp_path / "top.parquet", "-k", 3)
         assert leanrec("recommend", run, *top).code == 0
@@ -127,7 +127,7 @@ def test_all_files_are_readable_as_the_umask_says(store: Path, run: Path, log: P
 
 def test_sigterm_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write, "_compared", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    ended = leanrec("export", run, "--out", tmp_path / "out")
+    ended = leanrec("export", run, "--format", "pt2", "--out", tmp_path / "out")
     assert ended.code == 143 and ended.err.endswith("\nterminated\n") and "Traceback" not in ended.err
     assert list(tmp_path.iterdir()) == []
 
