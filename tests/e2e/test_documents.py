@@ -12,6 +12,7 @@ import pytest
 from e2e.command import leanrec
 from e2e.documents import CARDS, GUIDES, HOW_TOS, KINDS, shown, write
 from e2e.serving import serving
+from leanrec.backbones import backbones
 from leanrec.config import read_recipe
 
 NOT_RUN = {
@@ -43,9 +44,10 @@ def added(command: list[str], small: tuple[str, ...]) -> tuple[str, ...]:
     recipe = command[command.index("--recipe") + 1] if "--recipe" in command else ""
     backbone = read_recipe(recipe)["backbone"] if recipe else {}
     shaped = "--backbone" in command or recipe
-    less = [word for word in small if not any(given.startswith(word.split("=")[0]) for given in command)]
-    if backbone.get("name") == "gru4rec" or "gru4rec" in command:
-        less = [word for word in less if "heads" not in word]
+    name = command[command.index("--backbone") + 1] if "--backbone" in command else backbone.get("name")
+    known = {f"backbone.{field}" for field in backbones.get(name).config.__struct_fields__} if name else set()
+    given = {word.split("=")[0] for word in command}
+    less = [word for word in small if word.split("=")[0] in known - given]
     if command[0] == "slim":  # 24 users to confirm on are too few for a loss of 1 %
         fewer = ("--techniques", "none") if small and "--techniques" not in command else ()
         return (
