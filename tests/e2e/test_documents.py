@@ -42,7 +42,10 @@ def added(command: list[str], small: tuple[str, ...]) -> tuple[str, ...]:
     if command[0] not in ("train", "slim"):
         return ()
     recipe = command[command.index("--recipe") + 1] if "--recipe" in command else ""
-    backbone = read_recipe(recipe)["backbone"] if recipe else {}
+    taken = read_recipe(recipe) if recipe else {}
+    backbone = taken.get("backbone", {})
+    if "train.epochs=0" in command or taken.get("train", {}).get("epochs") == 0:
+        return ()  # what is counted is as quick as it is
     shaped = "--backbone" in command or recipe
     name = command[command.index("--backbone") + 1] if "--backbone" in command else backbone.get("name")
     known = {f"backbone.{field}" for field in backbones.get(name).config.__struct_fields__} if name else set()
