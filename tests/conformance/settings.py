@@ -208,6 +208,7 @@ TECHNIQUES: dict[str, Setting] = {
             "reach": 2,
             "rows": 6,
             "power": 0.0,
+            "discount": 1.0,
             "scale": 10.0,
             "own": 0.1,
             "fit": False,

@@ -111,6 +111,10 @@ class SparseScores(nn.Module, ABC):
         """
 
     @abstractmethod
+    def calibrate(self, model: Recommender, held_out: HeldOut) -> None:
+        """Fit on validation users what is not trained with the weights."""
+
+    @abstractmethod
     def rows(self) -> Rows:
         """The same as numbers, for engines without torch."""
 
@@ -268,6 +272,8 @@ class Recommender(nn.Module):
 
     def calibrate(self, held_out: HeldOut) -> None:
         """Fit on validation users what is not trained with the weights; called once, when training has ended."""
+        if self.sparse is not None:
+            self.sparse.calibrate(self, held_out)
         if self.choice is not None:
             self.choice.calibrate(self, held_out)
 

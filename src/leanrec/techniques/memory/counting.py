@@ -23,11 +23,13 @@ class Counts(NamedTuple):
         ids: int32 [N + 1, R], the strongest followers of each item, strongest first; 0 where there are fewer.
         counts: float32 [N + 1, R], how much each counts.
         totals: float32 [N + 1], the sum over all followers, also those that were cut off.
+        events: float32 [N + 1], events of each item.
     """
 
     ids: np.ndarray
     counts: np.ndarray
     totals: np.ndarray
+    events: np.ndarray
 
 
 def count_followers(events: TrainingEvents, reach: int, rows: int, held: int = PAIRS_HELD) -> Counts:
@@ -39,9 +41,14 @@ def count_followers(events: TrainingEvents, reach: int, rows: int, held: int = P
         rows: Followers R that are kept of an item.
         held: Pairs that are held at once, about.
     """
-    n = events.num_items
-    found = Counts(np.zeros((n + 1, rows), np.int32), np.zeros((n + 1, rows), np.float32), np.zeros(n + 1, np.float32))
-    for first, last in _ranges(_pairs_of(events, reach), held):
+    n, of_item = events.num_items, _events_of(events)
+    found = Counts(
+        np.zeros((n + 1, rows), np.int32),
+        np.zeros((n + 1, rows), np.float32),
+        np.zeros(n + 1, np.float32),
+        of_item.astype(np.float32),
+    )
+    for first, last in _ranges(of_item * reach, held):
         keys = [_pairs(part, n, reach, first, last) for part in events.parts()]
         merged = np.concatenate(keys) if keys else np.zeros(0, np.int64)
         keys.clear()
@@ -50,16 +57,21 @@ def count_followers(events: TrainingEvents, reach: int, rows: int, held: int = P
     return found
 
 
-def _pairs_of(events: TrainingEvents, reach: int) -> np.ndarray:
-    """int64 [N + 1], at most how many pairs begin with each item."""
+def _events_of(events: TrainingEvents) -> np.ndarray:
+    """int64 [N + 1], how many events each item has."""
     count = np.zeros(events.num_items + 1, np.int64)
     for part in events.parts():
         count += np.bincount(part.items, minlength=len(count))
-    return count * reach
+    return count
 
 
 def _ranges(pairs: np.ndarray, held: int) -> list[tuple[int, int]]:
-    """Cut items 1 to N into ranges [first, last) of about so many pairs, an item of more in one of its own."""
+    """Cut items 1 to N into ranges [first, last) of about so many pairs, an item of more in one of its own.
+
+    Args:
+        pairs: int64 [N + 1], at most how many begin with each item.
+        held: Pairs of a range.
+    """
     ends = pairs.cumsum()
     ranges, first = [], 1
     while first < len(pairs):

@@ -28,7 +28,7 @@ _GATED = 5.0
 class FollowerTable(SparseScores):
     """Followers of the newest items, and those items themselves.
 
-        m(u, i) = sum_j w_j (C(x_j, i) / C(x_j)^power + r [x_j = i])      x_1 the newest item of the window, x_2 the one before
+        m(u, i) = sum_j w_j (C(x_j, i) / (C(x_j)^power n_i^discount) + r [x_j = i])      x_1 the newest item, x_2 the one before
         log a(u) = b + g . (share of the window that is filled, share of repeats in it, log(1 + m(u)), largest entry of m(u))
 
     C(x, i) counts how often i follows x, C(x) is the sum of its row. In training, the pairs that the user's own later events make
@@ -41,15 +41,17 @@ class FollowerTable(SparseScores):
         reach: Largest distance D of a pair that is counted.
         rows: Followers R that are kept of an item; 0 for none.
         power: Of C(x); 0 counts, 1 gives shares.
+        discount: Of n_i, the events of a follower over the mean of all items; 1 lets a frequent item count no more than a rare one.
         scale: m is multiplied by it at the start.
         own: r at the start.
         causal: Whether the backbone is trained to predict the item after a step, and not the item hidden at it.
-        fit: Whether `begin` fits the weights.
+        fit: Whether the weights are fitted to validation users.
     """
 
     ids: Tensor
     counts: Tensor
     totals: Tensor
+    weight: Tensor
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class FollowerTable(SparseScores):
         reach: int,
         rows: int,
         power: float,
+        discount: float,
         scale: float,
         own: float,
         causal: bool,
@@ -65,25 +68,44 @@ class FollowerTable(SparseScores):
     ) -> None:
         super().__init__()
         self.num_items, self.window, self.reach, self.kept, self.power = num_items, window, reach, rows, power
+        self.discount = discount
         self.causal, self.fit = causal, fit
         self.register_buffer("ids", torch.zeros(num_items + 1, rows, dtype=torch.int32))
         self.register_buffer("counts", torch.zeros(num_items + 1, rows))
         self.register_buffer("totals", torch.zeros(num_items + 1))
-        self.weights = nn.Parameter(math.log(scale) - torch.arange(1, window + 1).log())
-        self.own = nn.Parameter(torch.tensor(math.log(own)))
-        self.gate = nn.Parameter(torch.zeros(1 + FEATURES))
+        self.register_buffer("weight", torch.ones(num_items + 1))
+        self.start = math.log(scale), math.log(own)
+        self.weights, self.own, self.gate = map(nn.Parameter, self.neutral())
+
+    def neutral(self) -> list[Tensor]:
+        """The weights at the start, in the order of `parameters`: a row counts one over its place, and the gain is 1."""
+        scale, own = self.start
+        return [scale - torch.arange(1, self.window + 1).log(), torch.tensor(own), torch.zeros(1 + FEATURES)]
+
+    @staticmethod
+    def surer(weights: list[Tensor], more: Tensor) -> None:
+        """Add to the logarithm of the gain among weights in the order of `parameters`."""
+        weights[2][0] += more.detach()
 
     def count(self, events: TrainingEvents) -> None:
         """Count the followers of all items anew."""
         if self.kept:
             found = count_followers(events, self.reach, self.kept)
-            for buffer, array in zip((self.ids, self.counts, self.totals), found, strict=True):
-                buffer.copy_(torch.from_numpy(array))
+            frequent = torch.from_numpy(found.events).clamp_min(1)
+            self.weight.copy_((frequent / frequent[1:].mean()).pow(-self.discount))
+            self.ids.copy_(torch.from_numpy(found.ids))
+            self.counts.copy_(torch.from_numpy(found.counts) * self.weight[self.ids.long()])
+            self.totals.copy_(torch.from_numpy(found.totals))
 
     def begin(self, model: Recommender, held_out: HeldOut) -> None:
         """Fit the weights to the network that training starts from."""
         if self.fit:
-            fit_weights(model, self, held_out)
+            fit_weights(model, self, held_out, trained=False)
+
+    def calibrate(self, model: Recommender, held_out: HeldOut) -> None:
+        """Fit the weights to the network that training ends with."""
+        if self.fit:
+            fit_weights(model, self, held_out, trained=True)
 
     def evidence(self, batch: Batch, scored: Tensor | None = None) -> Evidence:
         return self.of(self.windows(batch)) if scored is None else self.of(*self._examples(batch, scored))
@@ -137,7 +159,7 @@ class FollowerTable(SparseScores):
         counts, totals = counts.clone(), totals.clone()
         for place, ahead in self._own_pairs():
             item, share = later[:, ahead, None], 1 / (1 + place + ahead)
-            counts[:, place] -= share * ((ids[:, place] == item) & (item != PAD))
+            counts[:, place] -= share * self.weight[item] * ((ids[:, place] == item) & (item != PAD))
             totals[:, place] -= share * (item[:, 0] != PAD)
         return counts.clamp_min_(0), totals
 

@@ -7,7 +7,8 @@ The sum of a network and a table is old: FPMC (Rendle et al., WWW 2010) factoris
 GRU4Rec and session kNN, and language models look up neighbours (Khandelwal et al., ICLR 2020). What is ours is to train the network
 beside the table, without the answer in it: `FollowerTable` says how.
 
-- From scratch: weights of the table are fitted to validation users before the first step, then trained with the network.
+- From scratch: weights of the table are fitted to validation users before the first step, trained with the network, and fitted
+  again at the end.
 - From a run (``train.init``) with ``train.epochs = 0``: they are fitted to the network as it is.
 - Without a network (backbone `popular`): the table alone, which is the baseline to beat.
 """
@@ -18,7 +19,7 @@ from typing import Annotated
 
 import msgspec
 
-from leanrec.core.ranges import Positive, Share
+from leanrec.core.ranges import Amount, Positive, Share
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Kind, Technique
@@ -37,15 +38,17 @@ class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         reach: Largest distance of two events that are counted as a pair; a pair counts one over its distance.
         rows: Followers that are kept of an item; 0 keeps none, so that only the items of the window are recommended again.
         power: Counts are divided by the sum of their row to this power.
+        discount: Counts are divided by the events of the follower, over the mean of all items, to this power.
         scale: Counts are multiplied by it at the start.
         own: How much an item of the window counts itself at the start, as a share of a follower that always comes.
-        fit: Whether the weights are fitted to validation users before the first step.
+        fit: Whether the weights are fitted to validation users, before the first step and after the last.
     """
 
     window: Newest = 5
     reach: Newest = 5
     rows: Kept = 64
     power: Share = 0.5
+    discount: Amount = 0.0
     scale: Positive = 1000.0
     own: Positive = 1e-4
     fit: bool = True
@@ -75,6 +78,7 @@ class MemoryTechnique(Technique):
             config.reach,
             config.rows,
             config.power,
+            config.discount,
             config.scale,
             config.own,
             model.backbone.causal,

@@ -34,7 +34,16 @@ HISTORIES = [[1, 2, 3, 4], [2, 3, 1, 5, 6], [4, 1, 2]]
 
 
 def table(histories: list[list[int]] = HISTORIES, **fields: Any) -> FollowerTable:
-    given = {"window": 3, "reach": 2, "rows": 6, "power": 0.5, "scale": 10.0, "own": 0.1, "causal": True} | fields
+    given = {
+        "window": 3,
+        "reach": 2,
+        "rows": 6,
+        "power": 0.5,
+        "discount": 0.5,
+        "scale": 10.0,
+        "own": 0.1,
+        "causal": True,
+    } | fields
     made = FollowerTable(ITEMS, **given)
     made.count(Listed(histories, 2))
     return made
@@ -45,6 +54,15 @@ def dense(evidence: Evidence) -> Tensor:
     return torch.zeros(len(evidence.ids), ITEMS + 1).scatter_add(1, evidence.ids, evidence.mass)[:, 1:]
 
 
+def totals_of(histories: list[list[int]]) -> Tensor:
+    """C(x) of all items, [N + 1]."""
+    totals = torch.zeros(ITEMS + 1)
+    for history in histories:
+        for at, item in enumerate(history):
+            totals[item] += sum(1 / d for d, _ in enumerate(history[at + 1 : at + 3], start=1))
+    return totals
+
+
 def followed(histories: list[list[int]], newest: list[int]) -> Tensor:
     """Mass [N] after a window, the newest item first, by the definition."""
     counts = torch.zeros(ITEMS + 1, ITEMS + 1)
@@ -52,9 +70,14 @@ def followed(histories: list[list[int]], newest: list[int]) -> Tensor:
         for at, item in enumerate(history):
             for d, follower in enumerate(history[at + 1 : at + 3], start=1):
                 counts[item, follower] += 1 / d
+    events = torch.zeros(ITEMS + 1)
+    for item in (item for history in HISTORIES for item in history):
+        events[item] += 1
+    counts[:, 1:] /= (events[1:].clamp_min(1) / events[1:].clamp_min(1).mean()).sqrt()
+    totals = totals_of(histories)
     mass = torch.zeros(ITEMS + 1)
     for place, item in enumerate(newest, start=1):
-        mass += 10 / place * counts[item] / counts[item].sum().clamp_min(1e-4).sqrt()
+        mass += 10 / place * counts[item] / totals[item].clamp_min(1e-4).sqrt()
         mass[item] += 10 / place * 0.1
     return mass[1:]
 
