@@ -29,7 +29,8 @@ TRAINED = 32
 
 def main() -> None:
     options = arguments()
-    models = {(name, layers): built(name, layers, options) for name in backbones.names() for layers in (SHALLOW, DEEP)}
+    networks = [name for name in backbones.names() if "layers" in backbones.get(name).config.__struct_fields__]
+    models = {(name, layers): built(name, layers, options) for name in networks for layers in (SHALLOW, DEEP)}
     seconds = {}
     for what, users in BATCHES.items():
         calls = {key: partial(answer, model, histories(users, options.length)) for key, model in models.items()}
@@ -37,7 +38,7 @@ def main() -> None:
     batch = histories(TRAINED, options.length)
     calls = {key: partial(learn, model, batch) for key, model in models.items()}
     seconds[f"train, {TRAINED} windows"] = timed(calls, options.seconds)
-    for name in backbones.names():
+    for name in networks:
         shallow, deep = models[name, SHALLOW], models[name, DEEP]
         row = {
             "backbone": name,

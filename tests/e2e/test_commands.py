@@ -46,7 +46,7 @@ def test_without_a_command_there_is_help() -> None:
 
 def test_list() -> None:
     entries = leanrec("list", "backbones", "--json").json["backbones"]
-    assert [entry["name"] for entry in entries] == ["bert4rec", "cells", "gru4rec", "nextitnet", "sasrec"]
+    assert [entry["name"] for entry in entries] == ["bert4rec", "cells", "gru4rec", "nextitnet", "popular", "sasrec"]
     assert all(entry["summary"] for entry in entries)
     assert leanrec("list", "techniques", "--json").json.keys() == {"techniques"}
     recipes = {e["name"]: e["summary"] for e in leanrec("list", "recipes", "--json").json["recipes"]}
