@@ -26,6 +26,7 @@ from leanrec.core.types import Batch
 from leanrec.data.batches import BatchLimits, TrainingData, ask, questions, targets
 from leanrec.data.split import Split
 from leanrec.data.store import Store
+from leanrec.data.training_log import TrainingLog
 from leanrec.evaluate.metrics import summarise
 from leanrec.evaluate.rank import rank
 from leanrec.objectives.softmax import Softmax
@@ -199,6 +200,8 @@ def fit(
     settings = TrainConfig(loss_precision="float32", encoder_precision="float32", **config)  # pyright: ignore[reportArgumentType]
     windows = TrainingData(store, split, model.backbone.max_length)
     out.mkdir(exist_ok=True)
+    if not path.exists():
+        model.count(TrainingLog(store, split))
     progress = train_stages(
         model, stages, windows, settings, out, lambda m: quality(m, store, "valid"), Stop(stop), resume
     )

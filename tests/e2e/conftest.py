@@ -120,7 +120,7 @@ def fresh(routed: Path, tmp_path: Path) -> Path:
     return shutil.copytree(routed, tmp_path / "fresh", ignore=shutil.ignore_patterns("controls"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop must not outlive the file: others run loops of their own
 def browser() -> Iterator[Any]:
     """Chromium; tests that ask for it are skipped where there is none."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; pip install playwright")

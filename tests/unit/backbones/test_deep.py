@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from conformance.settings import NETWORKS
 from leanrec.backbones import backbones
 from leanrec.core.backbone import Backbone
 from leanrec.core.recommender import Recommender
@@ -19,7 +20,7 @@ def deep(name: str) -> Backbone:
     return entry.build(entry.config(width=8, layers=DEPTH, max_length=10, rezero=True, dropout=0.0), ITEMS)
 
 
-@pytest.mark.parametrize("name", backbones.names())
+@pytest.mark.parametrize("name", NETWORKS)
 def test_starts_as_the_identity(name: str) -> None:
     backbone = deep(name).eval()
     hidden = backbone.encode(random_batch(ITEMS, [3, 10]), keep_layers=True)
@@ -28,7 +29,7 @@ def test_starts_as_the_identity(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "nextitnet" else pytest.mark.slow) for name in backbones.names()]
+    "name", [pytest.param(name, marks=() if name == "nextitnet" else pytest.mark.slow) for name in NETWORKS]
 )
 def test_trains(name: str) -> None:
     backbone = deep(name).train()
