@@ -40,7 +40,7 @@ class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         power: Counts are divided by the sum of their row to this power.
         discount: Counts are divided by the events of the follower, over the mean of all items, to this power.
         scale: Counts are multiplied by it at the start.
-        own: How much an item of the window counts itself at the start, as a share of a follower that always comes.
+        own: How much an item of the window counts itself at the start, beside the counts of followers.
         fit: Whether the weights are fitted to validation users, before the first step and after the last.
     """
 
