@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from leanrec.artifact.manifest import DataRef, Manifest
+from leanrec.artifact.manifest import Manifest
 from leanrec.artifact.store import load_run
 from leanrec.backbones import backbones
 from leanrec.config import CONFIG, RunConfig, parse, parse_toml
-from leanrec.core.errors import ArtifactError, CompositionError, ConfigError, DataError, one_line
+from leanrec.core.errors import ArtifactError, CompositionError, ConfigError, one_line
 from leanrec.core.recommender import Recommender
 from leanrec.core.sketch import DTYPE_NAMES, sketch
 from leanrec.core.stage import Stage
@@ -21,6 +21,7 @@ from leanrec.core.technique import Technique, compose
 from leanrec.core.tied import restored
 from leanrec.core.types import Catalog, Route
 from leanrec.cost.count import Flops
+from leanrec.data.mapped import open_for
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.engine.engine import Engine
@@ -49,9 +50,9 @@ def techniques_of(config: RunConfig) -> list[Technique]:
 
 
 def split_of(store: Store, config: RunConfig) -> Split:
-    """The split a configuration asks for, its validation users in the parts of `data.split`."""
+    """The split of the whole store that a configuration asks for, its validation users in the parts of `data.split`."""
     timed = config.data.split == "time"
-    data = config.data
+    data, store = config.data, store.whole
     split = Split.time_quantiles(store, data.valid_from, data.test_from) if timed else Split.leave_one_out(store)
     return (split.reserved(data.confirm) if data.confirm else split).halved()
 
@@ -101,30 +102,12 @@ class OpenRun:
         return split_of(store, self.config)
 
     def store(self, data: Path | None = None) -> Store:
-        """The store the run was trained on, or another one with the same catalogue.
+        """The store the run was trained on, or another one, its histories in the run's ids (`data.mapped`).
 
         Raises:
-            DataError: It is not there, or has another catalogue.
+            DataError: It is not there, or the run knows none of its items.
         """
-        return store_of(self.manifest.data, self.path, data)
-
-
-def store_of(trained: DataRef, path: Path, data: Path | None = None) -> Store:
-    """The store that the run or export at ``path`` was trained on, or another one with the same catalogue.
-
-    Raises:
-        DataError: It is not there, or has another catalogue.
-    """
-    place = data or Path(trained.path)
-    if data is None and not place.is_dir():
-        raise DataError(f"expected the store of {path}, got none at {place}; name its place with --data")
-    store = Store.open(place)
-    if store.meta.catalog_sha256 != trained.catalog_sha256:
-        raise DataError(
-            f"expected the catalogue {trained.name} that {path} was trained on, got another one in {store.path}; name the "
-            "right store with --data"
-        )
-    return store
+        return open_for(self.catalog, self.path, self.manifest.data.path, data)
 
 
 def open_run(path: Path | str) -> OpenRun:

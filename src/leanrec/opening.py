@@ -32,14 +32,14 @@ class Answering:
     engine: Engine
 
     def store(self, data: Path | None = None) -> Store:
-        """The store it was trained on, or the one at ``data`` with the same catalogue.
+        """The store it was trained on, or the one at ``data``, its histories in the ids of the engine (`data.mapped`).
 
         Raises:
-            DataError: It is not there, or has another catalogue.
+            DataError: It is not there, or none of its items is known.
         """
-        from leanrec.build import store_of
+        from leanrec.data.mapped import open_for
 
-        return store_of(self.trained, self.path, data)
+        return open_for(self.engine.catalog, self.path, self.trained.path, data)
 
 
 def open_answering(path: Path, trust: bool = False, expand: bool = False) -> Answering:

@@ -218,24 +218,33 @@ def test_a_store_with_another_catalogue(run: Path, tmp_path: Path) -> None:
         name, *options = command
         error = refused(tmp_path, name, run, *options, "--data", tmp_path / "other", "--json")
         assert re.search(
-            "expected the catalogue shop that .* was trained on, got another one in .*; name the right", error
+            "expected items that the model knows, such as '.*', got only others, such as 'other .*', in .*; is it the right",
+            error,
         )
 
 
 REQUESTS = {
     "both": (
         ["--history", "item-1", "--data", "d", "--out", "o"],
-        "either --history KEY,KEY,... or both --data DATA and --out",
+        "expected one of --history KEY,KEY,..., --histories FILE and --data DATA, and with",
     ),
-    "neither": ([], "either --history KEY,KEY,... or both --data DATA and --out FILE.parquet"),
-    "no file": (["--data", "d"], "either --history KEY,KEY,... or both --data DATA and --out FILE.parquet"),
-    "file for one": (["--history", "item-1", "--out", "o"], "either --history KEY,KEY,... or both"),
+    "neither": ([], "expected one of --history KEY,KEY,..., --histories FILE and --data DATA, and with"),
+    "no file": (["--data", "d"], "and with --data also --out FILE.parquet or --user KEY"),
+    "file for one": (["--history", "item-1", "--out", "o"], "and with --data also --out FILE.parquet or --user KEY"),
+    "user of none": (["--history", "item-1", "--user", "u"], "and with --data also --out FILE.parquet or --user KEY"),
+    "times of one": (
+        ["--history", "item-1", "--history", "item-2", "--times", "1"],
+        "expected --times once for each --history, got 1 for 2",
+    ),
+    "no such file": (
+        ["--histories", "none.txt"],
+        "expected --histories to be a text file in UTF-8, got No such file or directory at none.txt",
+    ),
     "all unknown": (
         ["--history", "itm-1,zebra"],
         "at least one known item key, got 'itm-1', 'zebra' \\(did you mean 'item-1",
     ),
     "nothing": (["--history", ""], "expected at least one item key, got an empty history"),
-    "k": (["--history", "item-1", "-k", 41], "expected k in 1..40, the items of the catalogue, got 41"),
     "budget": (
         ["--history", "item-1", "--budget", 0],
         "expected a budget above 0, as a share of the full model's FLOPs, got 0",
@@ -247,12 +256,6 @@ REQUESTS = {
 def test_a_request_that_cannot_be_answered(case: str, run: Path) -> None:
     options, message = REQUESTS[case]
     assert re.search(message, leanrec("recommend", run, *options).error)
-
-
-@pytest.mark.parametrize("k", [41, 10**12])
-def test_k_above_the_catalogue_for_all_users(k: int, run: Path, store: Path, tmp_path: Path) -> None:
-    options = ["--data", store, "--out", tmp_path / "top.parquet", "-k", k, "--json"]
-    assert refused(tmp_path, "recommend", run, *options) == f"expected k in 1..40, the items of the catalogue, got {k}"
 
 
 def test_a_table_where_a_directory_is(run: Path, store: Path, tmp_path: Path) -> None:

@@ -272,6 +272,53 @@ def test_recommend_to_all_users(run: Path, store: Path, tmp_path: Path) -> None:
     assert "120" in shown.out and str(path) in shown.out.replace("\n", "")
 
 
+@pytest.mark.parametrize("k", [41, 10**12])
+def test_k_above_the_catalogue_gives_what_there_is(k: int, run: Path, store: Path, tmp_path: Path) -> None:
+    assert len(leanrec("recommend", run, "--history", "item-3", "-k", k, "--json").json["items"]) == 40
+    path = tmp_path / "top.parquet"
+    assert leanrec("recommend", run, "--data", store, "--out", path, "-k", k, "--json").json["k"] == 40
+    assert pl.read_parquet(path).height == 120 * 40
+
+
+def test_several_histories(run: Path, tmp_path: Path) -> None:
+    one, two = (
+        leanrec("recommend", run, "--history", key, "--json").json for key in ("item-3,zebra", '"comma, inside"')
+    )
+    given = leanrec("recommend", run, "--history", "item-3,zebra", "--history", '"comma, inside"', "--json")
+    assert [a["items"][0]["item"] for a in given.json["answers"]] == [a["items"][0]["item"] for a in (one, two)]
+    assert given.err == "warning: unknown item 'zebra' skipped in history 1\n"
+    (tmp_path / "baskets.txt").write_text('item-3,zebra\nzebra\n"comma, inside"\n', encoding="utf-8")
+    found = leanrec("recommend", run, "--histories", tmp_path / "baskets.txt", "--json")
+    assert found.json["answers"] == [given.json["answers"][0], None, given.json["answers"][1]]
+    assert found.err.endswith("warning: no known item in history 2, which is not answered\n")
+    shown = leanrec("recommend", run, "--histories", tmp_path / "baskets.txt").out
+    assert "history 1: route full" in shown and "history 2" not in shown and "history 3: route full" in shown
+
+
+def test_a_line_without_a_history_is_refused(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "baskets.txt").write_text("item-3\n\nitem-4\n", encoding="utf-8")
+    error = leanrec("recommend", run, "--histories", tmp_path / "baskets.txt").error
+    assert error == f"expected a history KEY,KEY,... in every line of {tmp_path / 'baskets.txt'}, got none in line 2"
+
+
+def test_chosen_users(run: Path, store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "top.parquet"
+    leanrec("recommend", run, "--data", store, "--out", path, "-k", 3)
+    every = pl.read_parquet(path)
+    chosen = ("--user", "user 70", "--user", "user 7")
+    found = leanrec("recommend", run, "--data", store, *chosen, "-k", 3, "--json").json["answers"]
+    assert [answer["user"] for answer in found] == ["user 70", "user 7"]
+    for answer in found:
+        items = every.filter(pl.col("user") == answer["user"])["item"].to_list()
+        assert [item["item"] for item in answer["items"]] == items
+    leanrec("recommend", run, "--data", store, *chosen, "-k", 3, "--out", path)
+    same = every.filter(pl.col("user").is_in(["user 7", "user 70"])).drop("score")
+    assert pl.read_parquet(path).drop("score").equals(same)
+    assert "user user 70" in leanrec("recommend", run, "--data", store, *chosen, "-k", 3).out
+    error = leanrec("recommend", run, "--data", store, "--user", "nobody").error
+    assert error == f"expected users of {store}, such as 'user 0', got 'nobody'; check --user"
+
+
 def test_one_user_and_all_users_get_the_same(run: Path, store: Path, log: Path, tmp_path: Path) -> None:
     leanrec("recommend", run, "--data", store, "--out", tmp_path / "top.parquet", "-k", 4, "--exclude-seen")
     events = pl.read_csv(log).filter(pl.col("user") == "user 7")

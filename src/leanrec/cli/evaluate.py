@@ -11,7 +11,7 @@ import typer
 from leanrec import tasks
 from leanrec.build import OpenRun, open_run
 from leanrec.cli import results
-from leanrec.cli.options import BudgetOption, DataOption, ExcludeSeenOption, RunArgument, TrustOption
+from leanrec.cli.options import BudgetOption, DataOption, ExcludeSeenOption, RunArgument, TrustOption, moment
 from leanrec.cli.output import Json, emit, note, stages
 from leanrec.config import CONFIG
 from leanrec.core.errors import ConfigError
@@ -54,6 +54,12 @@ def evaluate_command(
     ] = None,
     per_user: Annotated[Path | None, typer.Option(help="Parquet with user, target, rank, route, flops.")] = None,
     data: DataOption = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask for each user's first event since this date, such as 2026-11-28 or 2026-11-28T12:00 (UTC), or number."
+        ),
+    ] = None,
     trust: TrustOption = False,
     as_json: Json = False,
 ) -> None:
@@ -66,6 +72,8 @@ def evaluate_command(
     Example: leanrec evaluate run --max-loss 0.01
 
     Example: leanrec evaluate run --export exported
+
+    Example: leanrec evaluate run --data tomorrow --since 2026-11-28
     """
     if split not in ("test", "valid"):
         raise ConfigError(f"expected --split test or valid, got {split!r}")
@@ -75,8 +83,17 @@ def evaluate_command(
         raise ConfigError("expected --controls with --full or --small, got none; add it, or drop them")
     if export and controls:
         raise ConfigError("expected --export or --controls, got both; controls are compared with the run")
+    if since is not None and (controls or max_loss is not None or split != "test"):
+        raise ConfigError(
+            "expected --since without --controls, --max-loss and --split valid, which ask for other events"
+        )
+    start = None if since is None else moment(since)
     opened = open_run(run)
     store = opened.store(data)
+    if controls and store.whole is not store:
+        raise ConfigError(
+            f"expected --controls on a store with the items of {run}, since models are trained for it, got others in {store.path}"
+        )
     exclude_seen = opened.config.data.exclude_seen is True if exclude_seen is None else exclude_seen
     served = tasks.export_of(opened, export, trust) if export else None
     given = {name: _given(name, path, store) for name, path in (("full", full), ("small", small)) if path}
@@ -95,15 +112,20 @@ def evaluate_command(
                 f"{len(fresh.asked.users):,} validation users that nothing was fitted on"
             )
         if served:
-            evaluation = tasks.evaluate_export(opened, served[0], store, split, exclude_seen, budget, progress)
+            evaluation = tasks.evaluate_export(opened, served[0], store, split, exclude_seen, budget, progress, start)
         else:
-            evaluation = tasks.evaluate_run(opened, store, split, exclude_seen, budget, progress)
-        worth = opened.manifest.worth if served else tasks.weigh_again(opened, store, split, budget, exclude_seen)
+            evaluation = tasks.evaluate_run(opened, store, split, exclude_seen, budget, progress, since=start)
+        worth = (
+            opened.manifest.worth if served or since else tasks.weigh_again(opened, store, split, budget, exclude_seen)
+        )
     if per_user is not None:
         results.write_per_user(per_user, evaluation, store)
     if split == "valid" and not opened.manifest.train.stated:
         note("warning: epochs and routes were chosen on these users too, so the figures look better than they are")
     result = results.evaluation_result(opened, store, evaluation, split, exclude_seen)
+    results.tell_unknown(result)
+    if since is not None:
+        result["since"] = since
     if budget is not None:
         result["budget"] = budget
     if promise is not None:

@@ -21,10 +21,10 @@ from leanrec.cli.models import (
     describe_command,
     export_command,
     listing,
-    recommend_command,
     train_command,
 )
 from leanrec.cli.output import Json, emit, print_table
+from leanrec.cli.recommend import recommend_command
 from leanrec.cli.report import report_command
 from leanrec.cli.slim import slim_command
 from leanrec.core.errors import LeanrecError

@@ -1,4 +1,4 @@
-"""``leanrec train, describe, cost, bench, recommend, export``."""
+"""``leanrec train, describe, cost, bench, export``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leanrec.backbones import backbones
 from leanrec.build import open_run, saved_config
 from leanrec.cli import drawing, results
 from leanrec.cli.options import BudgetOption, DataOption, RunArgument, TrustOption
-from leanrec.cli.output import Json, emit, note, print_table, stages
+from leanrec.cli.output import Json, emit, note, print_table
 from leanrec.config import override, parse, read_recipe, recipe_names
 from leanrec.core.errors import ConfigError
 from leanrec.core.registry import did_you_mean
@@ -23,7 +23,6 @@ from leanrec.data.datasets import DATASETS
 from leanrec.export.parity import LIMIT
 from leanrec.formats import formats
 from leanrec.objectives import objectives
-from leanrec.tasks.words import megabytes
 from leanrec.techniques import techniques
 from leanrec.train.log import Bar, CsvLog, Several
 
@@ -209,58 +208,6 @@ def bench_command(
         emit(result)
     else:
         results.show_bench(result)
-
-
-def recommend_command(
-    run: Annotated[Path, typer.Argument(help="A run or an export.")],
-    history: Annotated[str | None, typer.Option(help="Item keys of one user, oldest first: KEY,KEY,...")] = None,
-    times: Annotated[
-        str | None,
-        typer.Option(help="When these events happened, in seconds since 1970, for a model that reads times."),
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="A store: recommend to all its users.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Parquet to write, with --data.")] = None,
-    k: Annotated[int, typer.Option("-k", help="Items for each user.", min=1)] = 10,
-    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out each user's own items.")] = False,
-    budget: BudgetOption = None,
-    trust: TrustOption = False,
-    as_json: Json = False,
-) -> None:
-    """Recommend to one user by history, or to all users of a store.
-
-    Example: leanrec recommend run --history 1193,661,914 -k 5
-
-    Example: leanrec recommend run --data data --out top10.parquet
-    """
-    if (history is None) == (data is None) or (data is None) != (out is None):
-        raise ConfigError("expected either --history KEY,KEY,... or both --data DATA and --out FILE.parquet")
-    if times is not None and history is None:
-        raise ConfigError(
-            "expected --times beside --history only, got it with --data, whose times are read from the store"
-        )
-    opened = tasks.open_answering(run, trust)
-    if history is not None:
-        tasks.checked_budget(budget, opened.engine.budgets is not None)
-        answer = opened.engine.recommend([results.events(history, times)], k, exclude_seen=exclude_seen, budget=budget)[
-            0
-        ]
-        for key in answer.unknown:
-            note(f"warning: unknown item {key!r} skipped")
-        result = results.plain(answer)
-        if as_json:
-            emit(result)
-        else:
-            results.show_items(result)
-    elif data is not None and out is not None:
-        with stages(as_json) as progress:
-            users = tasks.recommend_all(opened, data, out, k, exclude_seen, budget, progress)
-        result = {"users": users, "k": k, "out": str(out), "bytes": out.stat().st_size}
-        if as_json:
-            emit(result)
-        else:
-            print_table(
-                "recommended", ["users", "k", "file", "size"], [(f"{users:,}", k, out, megabytes(result["bytes"]))]
-            )
 
 
 def export_command(

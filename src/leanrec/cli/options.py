@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from leanrec.core.errors import ConfigError
+
 RunArgument = Annotated[Path, typer.Argument(help="A run's directory.")]
-DataOption = Annotated[Path | None, typer.Option(help="The store, if it is no longer where the run was trained.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Another store than the one the run was trained on, or a new place of that one; items are matched by key."
+    ),
+]
 ExcludeSeenOption = Annotated[
     bool | None,
     typer.Option(
@@ -24,3 +32,20 @@ MeasureSecondsOption = Annotated[
     typer.Option(envvar="LEANREC_MEASURE_SECONDS", help="Time to measure latencies in, for each batch size.", min=0.05),
 ]
 BudgetOption = Annotated[float | None, typer.Option(help="Mean cost wanted, as a share of the full model.", min=0)]
+
+
+def moment(text: str) -> int:
+    """A time as stores hold it: of a date the seconds since 1970, UTC where no zone is named; a whole number as it is.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    try:
+        if text.lstrip("-").isdigit():
+            return int(text)
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"expected a date such as 2026-11-28 or 2026-11-28T12:00, or a whole number, got {text[:60]!r}"
+        ) from None
+    return int((read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp())

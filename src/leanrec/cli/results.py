@@ -18,8 +18,8 @@ from leanrec.cli.output import note, print_table
 from leanrec.core.errors import ConfigError
 from leanrec.data.simulate import ceiling
 from leanrec.data.store import Store, write_parquet
-from leanrec.engine.events import Event
-from leanrec.evaluate.metrics import CUTOFFS, intervals, summarise
+from leanrec.engine.events import AnyEvent, Event
+from leanrec.evaluate.metrics import CUTOFFS, MISSED, intervals, summarise
 from leanrec.evaluate.patterns import decided, information, keep_rates
 from leanrec.formats import format_names
 from leanrec.tasks import Evaluation, Part, told
@@ -32,7 +32,18 @@ def keys(text: str) -> list[str]:
     return next(csv.reader(io.StringIO(text), skipinitialspace=True), [])
 
 
-def events(history: str, times: str | None) -> list[str | Event]:
+def several_events(histories: list[str], times: list[str] | None) -> list[list[AnyEvent]]:
+    """Events of several users, as `events` reads each.
+
+    Raises:
+        ConfigError: There are not as many times as histories, or some do not fit.
+    """
+    if times is not None and len(times) != len(histories):
+        raise ConfigError(f"expected --times once for each --history, got {len(times)} for {len(histories)}")
+    return [events(history, None if times is None else times[row]) for row, history in enumerate(histories)]
+
+
+def events(history: str, times: str | None) -> list[AnyEvent]:
     """Events of comma-separated item keys and, if they are given, of as many times.
 
     Raises:
@@ -125,11 +136,13 @@ def evaluation_result(
             "body_ratio": evaluation.body / evaluation.body_full if evaluation.body_full else 1.0,
         },
         "routes": evaluation.route_shares(),
-    }
+    } | unknown_result(store, evaluation)
+    if exclude_seen:
+        result["seen_targets"] = evaluation.seen
     kept = evaluation.blocks_kept(len(run.model.backbone.blocks))
     if not kept.all():
         result["blocks"] = {"kept": keep_rates(kept).tolist(), "bits": information(kept)} | decided(kept)
-    if store.meta.simulation is not None:
+    if store.meta.simulation is not None and store.whole is store:
         kinds = store.users_table()["kind"].to_numpy()[evaluation.users]
         result["kinds"] = {kind: summarise(ranks[kinds == kind]) for kind in sorted(set(kinds))}
         result["kinds_flops_ratio"] = {
@@ -139,14 +152,46 @@ def evaluation_result(
     return result
 
 
+def unknown_result(store: Store, evaluation: Evaluation | None = None) -> dict[str, Any]:
+    """What the run does not know of a store, as shares; and the metrics of the targets it knows. Empty for its own store."""
+    found = store.unknown
+    if found is None:
+        return {}
+    whole = store.whole
+    shares: dict[str, Any] = {
+        "items": found.items / whole.num_items,
+        "events": found.events / whole.num_events,
+        "users": found.users / whole.num_users,
+    }
+    if evaluation is not None:
+        known = evaluation.known
+        shares["targets"] = 1 - float(known.mean())
+        shares["metrics_of_known"] = summarise(evaluation.ranking.ranks[known]) if known.any() else None
+    return {"unknown": shares}
+
+
+def tell_unknown(result: dict[str, Any]) -> None:
+    """Print on stderr what `unknown_result` found."""
+    shares = result.get("unknown")
+    if not shares:
+        return
+    if shares["events"]:
+        note(
+            "note: items are matched by key; skipped {events:.2%} of the events, of {items:.2%} of the items, which the model does "
+            "not know; {users:.2%} of the users have no known item and are left out".format(**shares)
+        )
+    else:
+        note("note: items are matched by key; the model knows all of them")
+
+
 def write_per_user(path: Path, evaluation: Evaluation, store: Store) -> None:
-    """One row a user: user, target, rank, route, flops."""
+    """One row a user: user, target, rank, route, flops; no target where the run does not know it, no rank where it is missed."""
     users = store.users_table()["user"]
     frame = pl.DataFrame(
         {
             "user": users.gather(evaluation.users),
-            "target": pl.Series(store.catalog.keys).gather(evaluation.targets - 1),
-            "rank": evaluation.ranking.ranks,
+            "target": pl.Series([None, *store.catalog.keys], dtype=pl.String).gather(evaluation.targets),
+            "rank": pl.Series(evaluation.ranking.ranks).replace(MISSED, None),
             "route": pl.Series([str(route) for route in evaluation.ranking.routes]),
             "flops": evaluation.flops,
         }
@@ -168,7 +213,7 @@ def show_evaluation(result: dict[str, Any]) -> None:
             (name.upper(), *(_with_interval(metrics[f"{name}@{k}"], ci[f"{name}@{k}"]) for k in CUTOFFS))
             for name in ("hr", "ndcg", "mrr")
         ],
-        "full ranking; 95 % bootstrap intervals over users; ties count against the model",
+        "full ranking; 95 % bootstrap intervals over users; ties count against the model" + _missed(result),
     )
     for kind, values in result.get("kinds", {}).items():
         best = result["oracle"].get(kind)
@@ -185,6 +230,22 @@ def show_evaluation(result: dict[str, Any]) -> None:
         _show_blocks(result["blocks"])
     if "controls" in result:
         _show_controls(result)
+
+
+def _missed(result: dict[str, Any]) -> str:
+    """Lines about targets that are never hit."""
+    lines, unknown = "", result.get("unknown")
+    if result.get("seen_targets"):
+        lines += (
+            f"\n{result['seen_targets']:,} targets were seen before and can never be hit, since seen items are left out"
+        )
+    if unknown and unknown["targets"]:
+        lines += f"\n{unknown['targets']:.2%} of the targets are items that the run does not know: missed"
+        if unknown["metrics_of_known"]:
+            lines += "; of targets it could know: " + ", ".join(
+                f"{name.upper()} {unknown['metrics_of_known'][name]:.4f}" for name in ("hr@10", "ndcg@10", "mrr@10")
+            )
+    return lines
 
 
 SHADES = "·▁▂▃▄▅▆▇█"
@@ -269,10 +330,10 @@ def show_bench(result: dict[str, Any]) -> None:
     )
 
 
-def show_items(result: dict[str, Any]) -> None:
+def show_items(result: dict[str, Any], who: str = "") -> None:
     """One user's recommendations as a table."""
     print_table(
-        f"route {result['route']}, {result['flops_ratio']:.0%} of the full model's FLOPs",
+        f"{who}route {result['route']}, {result['flops_ratio']:.0%} of the full model's FLOPs",
         ["item", "title", "score"],
         [(item["item"], item["title"], f"{item['score']:.3f}") for item in result["items"]],
     )

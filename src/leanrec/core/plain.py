@@ -94,6 +94,21 @@ class Catalog:
 
 
 @dataclass(frozen=True, slots=True)
+class Unknown:
+    """What of a store a model does not know.
+
+    Attributes:
+        items: Items of the store.
+        events: Their events, which are skipped.
+        users: Users without any known event.
+    """
+
+    items: int
+    events: int
+    users: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """What a route costs. Counted, not measured.
 

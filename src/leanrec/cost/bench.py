@@ -87,7 +87,7 @@ class BenchResult:
 def bench(
     engines: Mapping[str, Served],
     batches: Sequence[int],
-    histories: Sequence[np.ndarray],
+    histories: Sequence[np.ndarray] | Mapping[str, Sequence[np.ndarray]],
     k: int = 10,
     seconds: float = 10.0,
     rounds: int = 1000,
@@ -99,7 +99,8 @@ def bench(
     Args:
         engines: Name of a run -> what answers for it; the first is what the others are compared with.
         batches: Users per request.
-        histories: Item ids [S] of users, oldest first; a request takes the next ones, starting over at the end.
+        histories: Item ids [S] of users, oldest first; a request takes the next ones, starting over at the end. By name of the
+            run where runs number their items differently.
         k: Items asked for per user.
         seconds: Measuring time for each batch size, all engines together.
         rounds: Most requests of each engine for each batch size.
@@ -109,11 +110,12 @@ def bench(
     Raises:
         ConfigError: No model or history, an empty history, an item a model does not know, a batch below 1, a bad k.
     """
-    _check(engines, batches, histories, k)
+    own = histories if isinstance(histories, Mapping) else dict.fromkeys(engines, histories)
+    _check(engines, batches, own, k)
     rows: list[Row] = []
     ratios: list[Ratio] = []
     for batch in batches:
-        calls = {name: _caller(engine, _requests(histories, batch), k, budget) for name, engine in engines.items()}
+        calls = {name: _caller(engine, _requests(own[name], batch), k, budget) for name, engine in engines.items()}
         timings = measure(calls, seconds, rounds, clock=clock)
         memory = rss_mb()
         rows += [Row(name, batch, t.p50_ms, t.p99_ms, t.users_per_s, memory) for name, t in timings.items()]
@@ -146,16 +148,17 @@ def _caller(engine: Served, requests: Iterator[list[np.ndarray]], k: int, budget
     return call
 
 
-def _check(engines: Mapping[str, Served], batches: Sequence[int], histories: Sequence[np.ndarray], k: int) -> None:
+def _check(
+    engines: Mapping[str, Served], batches: Sequence[int], histories: Mapping[str, Sequence[np.ndarray]], k: int
+) -> None:
     if not engines:
         raise ConfigError("expected at least one run to measure, got none")
     if not batches or min(batches) < 1:
         raise ConfigError(f"expected batch sizes of at least 1, got {list(batches)}; 1,32,256 would work")
-    if not len(histories) or min(map(len, histories)) < 1:
-        raise ConfigError("expected histories of at least one item each to measure with, got none or an empty one")
-    newest = max(int(history.max()) for history in histories)
     for name, engine in engines.items():
-        known = engine.num_items
+        if not len(histories[name]) or min(map(len, histories[name])) < 1:
+            raise ConfigError("expected histories of at least one item each to measure with, got none or an empty one")
+        newest, known = max(int(history.max()) for history in histories[name]), engine.num_items
         if newest > known:
             raise ConfigError(
                 f"expected runs over the same catalogue, got item {newest} for run {name!r} with {known} items; "

@@ -43,7 +43,7 @@ class Questions:
 
     Attributes:
         users: int64 [U].
-        position: int64 [U], indices into the store's items.
+        position: int64 [U], indices into the items of the whole store (`Store.whole`).
     """
 
     users: np.ndarray
@@ -73,7 +73,7 @@ class TrainingData:
         reads: frozenset[str] = frozenset(),
     ) -> None:
         self.items, self.columns = store.items, store.columns(reads)
-        start, end = store.offsets[:-1], split.train_end
+        start, end = store.offsets[:-1], store.place(split.train_end)
         self.users, self.start, self.end = _windows(start, end, max_length, window)
 
     def __len__(self) -> int:
@@ -158,26 +158,40 @@ def read_histories(items: np.ndarray, columns: Mapping[str, np.ndarray], start: 
 
 
 def questions(store: Store, split: Split, part: Part) -> Questions:
-    """The users of a part that have a target.
+    """The users of a part that have a target, and a known event before it.
 
     Raises:
         DataError: There is none.
     """
-    asked = Questions(*split.targets(part))
+    asked = answerable(store, Questions(*split.targets(part)))
     if not len(asked.users):
         raise DataError(f"expected users with a {part} target, got none in {store.path}; users need three events")
     return asked
 
 
-def some(asked: Questions, most: int) -> Questions:
-    """At most so many of the questions, evenly spread."""
-    rows = np.unique(np.linspace(0, len(asked.users) - 1, min(most, len(asked.users))).astype(np.int64))
+def answerable(store: Store, asked: Questions) -> Questions:
+    """Those of the questions whose users have a known event before."""
+    return _of(asked, np.flatnonzero(lengths(store, asked) > 0))
+
+
+def lengths(store: Store, asked: Questions) -> np.ndarray:
+    """int64 [U], known events before each question."""
+    return store.place(asked.position) - store.offsets[asked.users]
+
+
+def _of(asked: Questions, rows: np.ndarray) -> Questions:
     return Questions(asked.users[rows], asked.position[rows])
 
 
+def some(asked: Questions, most: int) -> Questions:
+    """At most so many of the questions, evenly spread."""
+    rows = np.unique(np.linspace(0, len(asked.users) - 1, min(most, len(asked.users))).astype(np.int64))
+    return _of(asked, rows)
+
+
 def everyone(store: Store) -> Questions:
-    """All users with their whole histories; there is no target."""
-    return Questions(np.arange(store.num_users), np.array(store.offsets[1:]))
+    """All users who have a known event, with their whole histories; there is no target."""
+    return answerable(store, Questions(np.arange(store.num_users), np.array(store.whole.offsets[1:])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,10 +259,10 @@ def ask(
         DataError: The store does not have what the model reads.
     """
     columns = store.columns(reads)
-    start = store.offsets[asked.users]
-    length = np.minimum(asked.position - start, max_length)
+    start, ends = store.offsets[asked.users], store.place(asked.position)
+    length = np.minimum(ends - start, max_length)
     for rows in length_batches(np.arange(len(asked.users)), length, limits):
-        end = asked.position[rows]
+        end = ends[rows]
         batch = replace(
             read_histories(store.items, columns, end - length[rows], end), users=torch.from_numpy(asked.users[rows])
         )
@@ -256,5 +270,13 @@ def ask(
 
 
 def targets(store: Store, asked: Questions) -> np.ndarray:
-    """int64 [U], the item at each question's position."""
-    return store.items[asked.position].astype(np.int64)
+    """int64 [U], the item at each question's position; 0 for one that is not known."""
+    return store.wanted(asked.position)
+
+
+def had_before(store: Store, asked: Questions) -> np.ndarray:
+    """bool [U], whether the item at each question's position is among the known ones before it."""
+    wanted, found = targets(store, asked), np.zeros(len(asked.users), bool)
+    for rows, items in Seen(store.items, store.offsets[asked.users], store.place(asked.position)).pieces():
+        found[rows[items == wanted[rows]]] = True
+    return found

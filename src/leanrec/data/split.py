@@ -31,7 +31,7 @@ Part = Literal["fit", "valid", "confirm", "test"]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A split of a store's events; positions are absolute indices into ``store.items``.
+    """A split of a store's events; positions are absolute indices into its items, for a view those of the whole store.
 
     Attributes:
         name: What kind of split it is, for reports.
@@ -142,6 +142,25 @@ class Split:
             raise DataError(
                 f"expected users in all three parts, got {got} at the times {valid_from} and {test_from} in "
                 f"{store.path}; its times go from {times.min()} to {times.max()}"
+            )
+        return split
+
+    @classmethod
+    def since(cls, store: Store, time: int) -> Split:
+        """Every user's first event at ``time`` or after, and after another event, is the test target; events before it train.
+
+        Raises:
+            DataError: The store has no times, or no such user.
+        """
+        times = _times(store)
+        start, end = np.array(store.offsets[:-1]), np.array(store.offsets[1:])
+        train_end = start + _count_before(store, times, time)
+        test, none = np.maximum(train_end, start + 1), np.full(store.num_users, -1)
+        split = cls(f"since {time}", train_end, none, np.where(test < end, test, -1))
+        if not (split.test >= 0).any():
+            raise DataError(
+                f"expected events since {time} of users with an earlier one, got none in {store.path}; its times go from "
+                f"{times.min()} to {times.max()}"
             )
         return split
 

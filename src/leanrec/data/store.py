@@ -29,7 +29,7 @@ from leanrec.core.errors import DataError
 from leanrec.core.folder import CheckedFolder
 from leanrec.core.forks import check_forked
 from leanrec.core.parquet import check_size, check_text
-from leanrec.core.plain import LAST_SECOND, TIME, Catalog
+from leanrec.core.plain import LAST_SECOND, TIME, Catalog, Unknown
 from leanrec.core.ranges import Whole
 from leanrec.core.writing import put, reported, scratch, written
 
@@ -105,6 +105,24 @@ class Store:
     def num_events(self) -> int:
         """Events E."""
         return self.meta.events
+
+    @property
+    def whole(self) -> Store:
+        """The store with every event, which positions of a `Split` and of questions count in; this one, unless it is a view."""
+        return self
+
+    def place(self, position: np.ndarray) -> np.ndarray:
+        """Where in ``items`` the known events begin that are not before ``position`` of the whole store, int64 as given."""
+        return position
+
+    def wanted(self, position: np.ndarray) -> np.ndarray:
+        """int64 as given, the items at positions of the whole store; 0 for one that is not known."""
+        return self.items[position].astype(np.int64)
+
+    @property
+    def unknown(self) -> Unknown | None:
+        """What a view skips; None for a store that is none."""
+        return None
 
     def columns(self, reads: Iterable[str]) -> dict[str, np.ndarray]:
         """What a model reads of the events beside items (`Backbone.reads`), int64 [E] each.

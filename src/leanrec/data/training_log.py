@@ -24,7 +24,7 @@ class TrainingLog(TrainingEvents):
     """
 
     def __init__(self, store: Store, split: Split, at_once: int = _AT_ONCE) -> None:
-        self.store, self.end, self.at_once = store, split.train_end, at_once
+        self.store, self.end, self.at_once = store, store.place(split.train_end), at_once
         self.num_items = store.num_items
         self.num_events = int((self.end - store.offsets[:-1]).sum())
         self._times = store.times

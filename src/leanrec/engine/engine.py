@@ -126,6 +126,11 @@ class Engine:
             for ids, missing, history, read in zip(known, unknown, keys, columns, strict=True)
         ]
 
+    def strangers(self, histories: Sequence[Sequence[AnyEvent]]) -> set[int]:
+        """Which of the histories have no known item, and would be refused."""
+        keys, _ = keys_and_columns(histories, self.reads)
+        return {row for row, history in enumerate(keys) if not any(key in self.keys.ids for key in history)}
+
     def answers(self, asked: Sequence[Asked]) -> list[Recommendation]:
         """Answer checked requests, those of equal terms together. Whoever else is asked for changes no answer."""
         parts = [(rows, self._answers([asked[row] for row in rows], terms)) for terms, rows in together(asked)]

@@ -12,10 +12,16 @@ import numpy as np
 CUTOFFS = (5, 10, 20)
 METRICS = tuple(f"{name}@{k}" for name in ("hr", "ndcg", "mrr") for k in CUTOFFS)
 
+MISSED = 2**31 - 1
+"""Rank of a target that is never recommended: a seen one where seen items are left out, or one that the model does not know."""
 
-def listed_ranks(ids: np.ndarray, targets: np.ndarray, missing: int) -> np.ndarray:
-    """Ranks int64 [U] of the targets [U] in lists of ids [U, k], best first; ``missing`` for a target that is not listed."""
-    found = ids == targets[:, None]
+
+def listed_ranks(ids: np.ndarray, targets: np.ndarray, missing: int = MISSED) -> np.ndarray:
+    """Ranks int64 [U] of the targets [U] in lists of ids [U, k], best first; ``missing`` for a target that is not listed.
+
+    In both, 0 is no item.
+    """
+    found = (ids == targets[:, None]) & (ids > 0)
     return np.where(found.any(1), found.argmax(1) + 1, missing)
 
 

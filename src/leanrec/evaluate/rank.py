@@ -15,6 +15,7 @@ from leanrec.core.evidence import Additions
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Route
 from leanrec.data.batches import QuestionBatch, Seen
+from leanrec.evaluate.metrics import MISSED
 
 Choose = Callable[[Batch], list[Route]]
 RANKED_AT_ONCE = 4 * 2**20
@@ -25,7 +26,7 @@ class Ranking:
     """Every evaluated user.
 
     Attributes:
-        ranks: int64 [U], 1 is best.
+        ranks: int64 [U], 1 is best; `MISSED` for a target that cannot be recommended.
         routes: The route each user took.
     """
 
@@ -45,12 +46,12 @@ def rank(
     """Rank every target among the N items.
 
     Ties count against the model. With ``exclude_seen`` the items of the whole history leave the ranking, as they would in a
-    deployed recommender; a target that was seen before cannot be recommended then and ranks last.
+    deployed recommender; a target that was seen before cannot be recommended then and is missed, as one that is not known.
 
     Args:
         model: The recommender, in eval mode.
         asked: Batches of questions.
-        targets: int64 [U], the item that each question asks for.
+        targets: int64 [U], the item that each question asks for; 0 for one that the model does not know.
         exclude_seen: Leave out the items of each user's history.
         routes: The route of every user of a batch; by default those the model chooses.
         budget: Mean cost at which the model chooses, as a share of its FLOPs; None for its usual one.
@@ -60,7 +61,7 @@ def rank(
     device = next(model.parameters()).device
     for question in asked:
         batch = question.batch.to(device)
-        wanted = torch.from_numpy(targets[question.rows]).to(device)
+        wanted = torch.from_numpy(targets[question.rows]).clamp(min=1).to(device)
         seen = question.seen if exclude_seen else None
         own = model.routes(batch, budget) if routes is None else routes(batch)
         more = model.additions(batch)
@@ -74,7 +75,7 @@ def rank(
             )
             for row, route in zip(rows.tolist(), on, strict=True):
                 taken[row] = route
-    return Ranking(ranks, taken)
+    return Ranking(np.where(targets > 0, ranks, MISSED), taken)
 
 
 def _index(some: np.ndarray | slice) -> Tensor | slice:
@@ -105,4 +106,4 @@ def _ranks(scores: Tensor, targets: Tensor, seen: Seen | None) -> Tensor:
         gone[torch.from_numpy(rows).to(gone.device), torch.from_numpy(ids).to(gone.device) - 1] = True
     ranks = (~(scores < own) & ~gone).sum(1)
     was_seen = gone.gather(1, targets[:, None] - 1).squeeze(1)
-    return torch.where(was_seen, scores.shape[1], ranks)
+    return torch.where(was_seen, MISSED, ranks)

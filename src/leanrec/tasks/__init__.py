@@ -1,7 +1,7 @@
 """The work of the commands as functions: train a run, evaluate it, measure it, recommend with it."""
 
 from leanrec.opening import Answering, open_answering
-from leanrec.tasks.answering import evaluate_export, recommend_all, run_bench
+from leanrec.tasks.answering import evaluate_export, open_data, recommend_all, recommended, run_bench
 from leanrec.tasks.controls import (
     SEARCHED_BUDGETS,
     RoutedPart,
@@ -36,8 +36,10 @@ __all__ = [
     "finished",
     "groups_of",
     "open_answering",
+    "open_data",
     "rank_part",
     "recommend_all",
+    "recommended",
     "run_bench",
     "run_training",
     "told",

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
 
 from leanrec.build import OpenRun
+from leanrec.core.errors import DataError
 from leanrec.core.types import Route
 from leanrec.cost.bench import BenchResult, bench
-from leanrec.data.batches import BatchLimits, Questions, ask, everyone, questions, targets
+from leanrec.data.batches import BatchLimits, Questions, ask, everyone, had_before, targets
+from leanrec.data.importer import import_log
 from leanrec.data.split import Part
 from leanrec.data.store import Store, write_parquet
 from leanrec.engine.engine import Engine
-from leanrec.evaluate.metrics import CUTOFFS, listed_ranks
+from leanrec.evaluate.metrics import CUTOFFS, MISSED, listed_ranks
 from leanrec.evaluate.rank import Ranking
 from leanrec.opening import Answering
-from leanrec.tasks.evaluation import Evaluation, checked_budget, with_costs
+from leanrec.tasks.evaluation import Evaluation, asked_of, checked_budget, with_costs
 from leanrec.tasks.progress import Report, silent, with_progress
 
 _SAMPLE = 4096
@@ -42,51 +46,102 @@ def run_bench(
     k: int,
     budget: float | None = None,
 ) -> BenchResult:
-    """Measure runs and exports side by side on whole histories drawn from the first one's store."""
-    store = runs[0].store(data)
-    chosen = np.random.default_rng(0).permutation(store.num_users)[:_SAMPLE]
-    histories = [store.history(int(user)).astype(np.int64) for user in chosen]
+    """Measure runs and exports side by side on whole histories drawn from the first one's store, each in its own ids."""
+    first = runs[0].store(data)
+    stores = [first, *(run.store(first.path) for run in runs[1:])]
+    known = np.logical_and.reduce([np.diff(store.offsets) > 0 for store in stores])
+    chosen = np.random.default_rng(0).permutation(np.flatnonzero(known))[:_SAMPLE]
+    histories = {
+        str(run.path): [store.history(int(user)).astype(np.int64) for user in chosen]
+        for run, store in zip(runs, stores, strict=True)
+    }
     checked_budget(budget, any(run.engine.budgets is not None for run in runs))
     return bench({str(run.path): run.engine for run in runs}, batches, histories, k, seconds, budget=budget)
 
 
+@contextmanager
+def open_data(run: Answering, data: Path, progress: Report = silent) -> Iterator[Store]:
+    """A store, or a log that is imported to a temporary place, its histories in the ids of a run or an export.
+
+    Raises:
+        DataError: It is neither, or none of its items is known.
+    """
+    if not data.is_file():
+        yield run.store(data)
+        return
+    with TemporaryDirectory(prefix="leanrec-") as folder:
+        import_log(data, Path(folder) / "store", progress=progress)
+        yield run.store(Path(folder) / "store")
+
+
+def recommended(
+    run: Answering,
+    store: Store,
+    k: int,
+    exclude_seen: bool = False,
+    budget: float | None = None,
+    progress: Report = silent,
+    users: Sequence[str] | None = None,
+) -> pl.DataFrame:
+    """The k best items of the users of a store: user, rank, item, title, score; fewer where there are not k.
+
+    Users of whom no item is known are left out.
+
+    Args:
+        run: A run or an export.
+        store: As `Answering.store` opens it.
+        k: Items wanted for each user.
+        exclude_seen: Leave out the items of each user's history.
+        budget: As in `evaluate_run`.
+        progress: Is told how many users are answered.
+        users: Keys of the only users that are asked for.
+
+    Raises:
+        DataError: The store does not have one of these users.
+    """
+    engine, asked, keys = run.engine, everyone(store), store.users_table()["user"]
+    if users is not None:
+        asked = _chosen(asked, keys, users, store.path)
+    checked_budget(budget, engine.budgets is not None)
+    k, count = min(k, engine.num_items), len(asked.users)
+    ids, scores = np.zeros((count, k), np.int64), np.zeros((count, k), np.float32)
+    for rows, best, score, _ in _answers(engine, store, asked, k, exclude_seen, budget, "recommend", progress):
+        ids[rows], scores[rows] = best, score
+    catalog = pl.DataFrame({"item": engine.catalog.keys, "title": engine.catalog.titles})
+    frame = pl.DataFrame(
+        {
+            "user": keys.gather(np.repeat(asked.users, k)),
+            "rank": np.tile(np.arange(1, k + 1), count),
+            "item": catalog["item"].gather(ids.ravel() - 1),
+            "title": catalog["title"].gather(ids.ravel() - 1),
+            "score": scores.ravel(),
+        }
+    )
+    return frame.filter(pl.col("score").is_finite())
+
+
+def _chosen(asked: Questions, keys: pl.Series, users: Sequence[str], path: Path) -> Questions:
+    wanted = pl.Series(list(dict.fromkeys(users)), dtype=pl.String)
+    missing = wanted.filter(~wanted.is_in(keys.implode()))
+    if len(missing):
+        raise DataError(f"expected users of {path}, such as {keys[0][:60]!r}, got {missing[0][:60]!r}; check --user")
+    rows = np.flatnonzero(keys.is_in(wanted.implode()).to_numpy()[asked.users])
+    return Questions(asked.users[rows], asked.position[rows])
+
+
 def recommend_all(
     run: Answering,
-    data: Path,
+    data: Path | None,
     out: Path,
     k: int,
     exclude_seen: bool = False,
     budget: float | None = None,
     progress: Report = silent,
 ) -> int:
-    """Write the k best items of every user of a store as Parquet: user, rank, item, title, score.
-
-    The store may be a newer one; it needs the run's catalogue.
-
-    Returns:
-        The number of users.
-    """
-    store, engine = run.store(data), run.engine
-    checked_budget(budget, engine.budgets is not None)
-    best_k = min(k, store.num_items)  # a k that is too large is refused with the first batch
-    ids = np.zeros((store.num_users, best_k), np.int64)
-    scores = np.zeros((store.num_users, best_k), np.float32)
-    for rows, best, score, _ in _answers(
-        engine, store, everyone(store), k, exclude_seen, budget, "recommend", progress
-    ):
-        ids[rows], scores[rows] = best, score
-    catalog = pl.DataFrame({"item": store.catalog.keys, "title": store.catalog.titles})
-    frame = pl.DataFrame(
-        {
-            "user": store.users_table()["user"].gather(np.repeat(np.arange(store.num_users), k)),
-            "rank": np.tile(np.arange(1, k + 1), store.num_users),
-            "item": catalog["item"].gather(ids.ravel() - 1),
-            "title": catalog["title"].gather(ids.ravel() - 1),
-            "score": scores.ravel(),
-        }
-    )
-    write_parquet(frame.filter(pl.col("score").is_finite()), out)
-    return store.num_users
+    """Write what is `recommended` to every user of a store as Parquet, and return how many users there are."""
+    frame = recommended(run, run.store(data), k, exclude_seen, budget, progress)
+    write_parquet(frame, out)
+    return frame["user"].n_unique()
 
 
 def evaluate_export(
@@ -97,10 +152,11 @@ def evaluate_export(
     exclude_seen: bool = False,
     budget: float | None = None,
     progress: Report = silent,
+    since: int | None = None,
 ) -> Evaluation:
-    """Evaluate what an export of the run recommends. A target that is not among the first `_LISTED` items ranks last."""
+    """As `evaluate_run`, of what an export of the run recommends; a target that its first `_LISTED` items lack ranks last."""
     checked_budget(budget, engine.budgets is not None)
-    asked = questions(store, run.split(store), part)
+    asked = asked_of(run, store, part, since)
     wanted, last = targets(store, asked), store.num_items
     ranks, routes = np.full(len(wanted), last), [Route()] * len(wanted)
     k = min(_LISTED, last)
@@ -108,6 +164,8 @@ def evaluate_export(
         ranks[rows] = listed_ranks(ids, wanted[rows], last)
         for row, route in zip(rows, taken, strict=True):
             routes[row] = route
+    never = (wanted == 0) | (had_before(store, asked) & exclude_seen)
+    ranks[never] = MISSED
     return with_costs(run, store, asked, Ranking(ranks, routes))
 
 

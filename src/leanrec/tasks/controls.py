@@ -17,7 +17,7 @@ from leanrec.core.by_route import routes_taken
 from leanrec.core.errors import ConfigError
 from leanrec.core.types import FULL, Batch, Route
 from leanrec.cost.count import flops_per_user, interpolated
-from leanrec.data.batches import ask, questions, some
+from leanrec.data.batches import ask, lengths, questions, some
 from leanrec.data.split import Part
 from leanrec.data.store import Store
 from leanrec.evaluate.controls import RouteTable, best_policy, difference, matched, one_hot
@@ -93,15 +93,13 @@ class RoutedPart:
             ranking = rank_part(run.model, store, self.asked, exclude_seen, everyone_on(route), every_route, what)
             columns.append(ranking.ranks)
         self.ranks = np.stack(columns, 1)
-        self.lengths = lengths = np.minimum(
-            self.asked.position - store.offsets[self.asked.users], run.model.backbone.max_length
-        )
+        self.lengths = steps = np.minimum(lengths(store, self.asked), run.model.backbone.max_length)
         flops = run.flops
         self.table = RouteTable(
             gains=gains(METRIC, self.ranks),
-            costs=np.stack([interpolated(partial(flops.request, route=route), lengths) for route in self.routes], 1),
-            routing=interpolated(flops.routing, lengths),
-            full=interpolated(flops.request, lengths),
+            costs=np.stack([interpolated(partial(flops.request, route=route), steps) for route in self.routes], 1),
+            routing=interpolated(flops.routing, steps),
+            full=interpolated(flops.request, steps),
         )
 
     def chosen(self, budget: float | None = None) -> np.ndarray:
@@ -239,7 +237,8 @@ def unseen(run: OpenRun, store: Store) -> Part:
     """
     part: Part = "confirm" if run.config.data.confirm else "valid"
     data, trained = run.manifest.data, run.manifest.train
-    if (store.num_users, store.num_items, store.num_events) != (data.users, data.items, data.events):
+    sizes = (store.num_users, store.num_items, store.num_events)
+    if store.whole is not store or sizes != (data.users, data.items, data.events):
         raise ConfigError(
             f"expected the store that {run.path} was trained on, since --max-loss promises on users that nothing was fitted "
             f"on, got another one in {store.path}; leave --data out, or name a --budget"

@@ -11,10 +11,10 @@ from leanrec.build import OpenRun
 from leanrec.core.errors import ConfigError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Route
-from leanrec.data.batches import BatchLimits, Questions, ask, questions, targets
-from leanrec.data.split import Part
+from leanrec.data.batches import BatchLimits, Questions, ask, lengths, questions, targets
+from leanrec.data.split import Part, Split
 from leanrec.data.store import Store
-from leanrec.evaluate.metrics import summarise
+from leanrec.evaluate.metrics import MISSED, summarise
 from leanrec.evaluate.rank import Choose, Ranking, rank
 from leanrec.tasks.progress import Report, silent, with_progress
 from leanrec.techniques import filling
@@ -32,7 +32,7 @@ class Evaluation:
 
     Attributes:
         users: int64 [U], rows of the store.
-        targets: int64 [U], item ids.
+        targets: int64 [U], item ids; 0 for an item that the run does not know.
         ranking: Ranks and routes.
         flops: int64 [U], FLOPs of each user's request, at the length of its history; routing and head included.
         flops_full: Mean FLOPs of the whole model on the same histories.
@@ -58,6 +58,21 @@ class Evaluation:
         """Mean FLOPs of a request, as a share of the whole model's."""
         return float(self.flops.mean()) / self.flops_full
 
+    @property
+    def known(self) -> np.ndarray:
+        """Whether the run knows the target, bool [U]; targets that it does not know are missed."""
+        return self.targets > 0
+
+    @property
+    def seen(self) -> int:
+        """Known targets that can never be recommended, since their users had them before."""
+        return int((self.known & (self.ranking.ranks == MISSED)).sum())
+
+    def rank(self, row: int) -> int | None:
+        """The rank of one target; None if it can never be recommended."""
+        found = int(self.ranking.ranks[row])
+        return None if found == MISSED else found
+
     def blocks_kept(self, blocks: int) -> np.ndarray:
         """Which of the L blocks ran for each user, bool [U, L]."""
         masks = {
@@ -80,9 +95,21 @@ def evaluate_run(
     budget: float | None = None,
     progress: Report = silent,
     route: Route | None = None,
+    since: int | None = None,
 ) -> Evaluation:
-    """Rank all users of a part and count what each request cost; with a ``route``, all of them on it."""
-    asked = questions(store, run.split(store), part)
+    """Rank all users of a part and count what each request cost.
+
+    Args:
+        run: A finished run.
+        store: Its store, or a view of another one (`data.mapped`).
+        part: Of the run's split.
+        exclude_seen: Leave out the items of each user's history.
+        budget: Mean cost at which routes are chosen; see `checked_budget`.
+        progress: Is told how many users are ranked.
+        route: Put all of them on it.
+        since: As in `asked_of`.
+    """
+    asked = asked_of(run, store, part, since)
     if route is None:
         budget = checked_budget(budget, run.model.budgets() is not None)
     choose = None if route is None else everyone_on(route)
@@ -90,9 +117,19 @@ def evaluate_run(
     return with_costs(run, store, asked, ranking)
 
 
+def asked_of(run: OpenRun, store: Store, part: Part, since: int | None = None) -> Questions:
+    """The questions of a part of a run's split; with ``since`` each user's first event from that time on, in the store's unit.
+
+    Raises:
+        DataError: There is none.
+    """
+    split = run.split(store) if since is None else Split.since(store.whole, since)
+    return questions(store, split, part if since is None else "test")
+
+
 def with_costs(run: OpenRun, store: Store, asked: Questions, ranking: Ranking) -> Evaluation:
     """A ranking of a run's users with what each request cost."""
-    steps = np.minimum(asked.position - store.offsets[asked.users], run.model.backbone.max_length)
+    steps = np.minimum(lengths(store, asked), run.model.backbone.max_length)
     flops = run.flops
     routed = list(zip(steps.tolist(), ranking.routes, strict=True))
     return Evaluation(

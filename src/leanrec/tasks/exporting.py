@@ -70,10 +70,10 @@ def _lost(run: OpenRun, store: Store, folder: Path) -> Loss:
     """What an export of a run loses on validation users."""
     asked = some(questions(store, run.split(store), "valid"), _JUDGED)
     wanted = targets(store, asked)
-    histories, context = store.histories(store.offsets[asked.users], asked.position, run.model.reads)
+    histories, context = store.histories(store.offsets[asked.users], store.place(asked.position), run.model.reads)
     engine, _ = open_export(folder, trust=True)  # it has just been written
     k = min(10, store.num_items)
     exact, found = (answers.recommend_ids(histories, k, context=context)[0] for answers in (run.engine(), engine))
-    ndcg, ndcg_int8 = (float(gains("ndcg@10", listed_ranks(ids, wanted, k + 1)).mean()) for ids in (exact, found))
+    ndcg, ndcg_int8 = (float(gains("ndcg@10", listed_ranks(ids, wanted)).mean()) for ids in (exact, found))
     overlap = np.mean([len({*a} & {*b}) / k for a, b in zip(exact.tolist(), found.tolist(), strict=True)])
     return Loss(len(wanted), ndcg, ndcg_int8, float(overlap))

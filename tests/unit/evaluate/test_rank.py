@@ -16,7 +16,7 @@ from leanrec.data.batches import BatchLimits, QuestionBatch, Seen, ask, question
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.evaluate import rank as module
-from leanrec.evaluate.metrics import summarise
+from leanrec.evaluate.metrics import MISSED, listed_ranks, summarise
 from leanrec.evaluate.rank import rank, ranks_of
 from leanrec.items.tables import PlainTable
 from toys import random_batch, randomise
@@ -34,7 +34,7 @@ def table_of(scores: Tensor) -> tuple[PlainTable, Tensor]:
 def brute_force(scores: list[float], target: int, seen: set[int]) -> int:
     """Walk down the ranking, the target behind everything that scores the same."""
     if target in seen:
-        return len(scores)
+        return MISSED
     rivals = [item for item in range(1, len(scores) + 1) if item != target and item not in seen]
     return 1 + sum(scores[item - 1] >= scores[target - 1] for item in rivals)
 
@@ -63,9 +63,9 @@ def test_equals_brute_force_with_ties(data: st.DataObject, users: int, items: in
     ]
 
 
-def test_a_target_that_was_seen_ranks_last() -> None:
+def test_a_target_that_was_seen_is_missed() -> None:
     table, states = table_of(torch.tensor([[5.0, 4.0, 3.0, 2.0]]))
-    assert ranks_of(table, states, torch.tensor([1]), seen_of([[1, 2, 1]])).tolist() == [4]
+    assert ranks_of(table, states, torch.tensor([1]), seen_of([[1, 2, 1]])).tolist() == [MISSED]
     assert ranks_of(table, states, torch.tensor([3]), seen_of([[1, 2, 1]])).tolist() == [1]
 
 
@@ -144,3 +144,16 @@ def test_no_gradients_are_kept() -> None:
     question = QuestionBatch(Batch(batch.items, batch.lengths, users=torch.tensor([0])), batch.items, np.array([0]))
     rank(model, [question], np.array([2]))
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_target_that_is_not_known_is_missed(tiny_store: Store) -> None:
+    asked = questions(tiny_store, Split.leave_one_out(tiny_store), "test")
+    wanted = targets(tiny_store, asked)
+    wanted[::2] = 0
+    found = rank(make(tiny_store.num_items), ask(tiny_store, asked, 6, BatchLimits(7, 1000)), wanted)
+    assert (found.ranks[::2] == MISSED).all() and (found.ranks[1::2] <= tiny_store.num_items).all()
+    assert summarise(np.array([MISSED, 1]))["hr@20"] == summarise(np.array([MISSED, 1]))["mrr@5"] == 0.5
+
+
+def test_no_item_is_not_listed() -> None:
+    assert listed_ranks(np.array([[3, 1, 0], [2, 0, 0]]), np.array([1, 0])).tolist() == [2, MISSED]

@@ -241,7 +241,7 @@ def _examples(run: OpenRun, store: Store, evaluation: Evaluation, exclude_seen: 
     found: list[dict[str, Any]] = []
     for row in rows[:_SHOWN]:
         user = int(evaluation.users[row])
-        start, end = np.array([store.offsets[user]]), np.array([positions[user]])
+        start, end = np.array([store.offsets[user]]), store.place(np.array([positions[user]]))
         (history,), context = store.histories(start, end, engine.reads)
         most = min(_BEST, store.num_items)
         best, scores, _ = engine.recommend_ids([history], most, [history] if exclude_seen else None, context=context)
@@ -252,8 +252,8 @@ def _examples(run: OpenRun, store: Store, evaluation: Evaluation, exclude_seen: 
                 "share": float(evaluation.flops[row]),
                 "events": len(history),
                 "history": [titles[item - 1] for item in history[-_NEWEST:]],
-                "next": titles[evaluation.targets[row] - 1],
-                "rank": int(evaluation.ranking.ranks[row]),
+                "next": titles[evaluation.targets[row] - 1] if evaluation.known[row] else "an item that is not known",
+                "rank": evaluation.rank(row),
                 "best": [titles[item - 1] for item in best[0][scores[0] > -np.inf]],
             }
         )

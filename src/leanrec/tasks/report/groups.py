@@ -41,7 +41,7 @@ def groupings(evaluation: Evaluation, ndcg: np.ndarray, whole: np.ndarray, store
         store: The interactions.
     """
     length = np.diff(store.offsets)[evaluation.users]
-    count = np.asarray(store.catalog.counts)[evaluation.targets - 1]
+    count = np.array([0, *store.catalog.counts])[evaluation.targets]
     found = {
         "history length": [(_span(length[rows], "events"), rows) for rows in quarters(length)],
         "popularity of the next item": [(_span(count[rows], "sales"), rows) for rows in quarters(count)],

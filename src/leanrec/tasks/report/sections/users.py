@@ -65,7 +65,12 @@ def examples_section(run: RunFacts, base: RunFacts) -> list[Child]:
                 bar,
                 el("p", f"the newest of {user['events']} events"),
                 el("ol", *(el("li", title) for title in user["history"])),
-                el("p", "next came ", el("strong", user["next"]), f", at rank {user['rank']}"),
+                el(
+                    "p",
+                    "next came ",
+                    el("strong", user["next"]),
+                    f", at rank {user['rank']}" if user["rank"] else ", which cannot be recommended",
+                ),
                 el("p", "recommended: " + "; ".join(user["best"])),
                 class_="user",
             )
