@@ -3,6 +3,7 @@
     export.json          Exported; written last
     weights.safetensors  every weight once, whichever parts use it
     catalog.json         keys and titles in id order
+    evidence.safetensors what is added to the scores of few items, if anything is; evidence.NUMBER.safetensors after updates
     NAME.ENDING          parts: graphs that read the weights, in one of `leanrec.formats`
 
 Only plain names inside the directory are ever opened, and no file is used before its checksum fits.
@@ -22,14 +23,17 @@ from leanrec.core.errors import ArtifactError, one_line
 from leanrec.core.folder import NO_SEAL, CheckedFolder, FileRef
 from leanrec.core.plain import Catalog, Memory
 from leanrec.core.ranges import Count, Many
+from leanrec.core.training_events import Counted
 
 EXPORT_SCHEMA = 3
 EXPORT_FILE, WEIGHTS, EXPORT_CATALOG = "export.json", "weights.safetensors", "catalog.json"
+EVIDENCE = "evidence.safetensors"
 HISTORY, STEP, STATES = ("items", "lengths"), ("ids", "at"), ("states",)
 """First inputs of parts: histories [B, T] and their lengths [B]; the newest items [B] and their steps [B]; states [B, D]."""
 ROUTING = ("routing.costs", "routing.budgets", "routing.prices")
 """Weights that turn scores of routes into routes: costs [T + 1, K], budgets [G], prices [G]."""
 _PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_EVIDENCE = re.compile(r"evidence(\.[0-9]{1,9})?\.safetensors")
 _LARGEST_CATALOG = 64 * LARGEST
 """Most bytes of catalog.json."""
 
@@ -72,22 +76,16 @@ class CodedBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scales: str = ""
 
 
-class EvidenceRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table whose rows are added to scores: names of weights.
+class EvidenceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table whose rows are added to scores.
 
     Attributes:
-        ids: int32 [N + 1, R], the items of each row; 0 is none.
-        shares: float32 or int8 [N + 1, R], their weights in it.
-        window: float32 [W], the weights of the rows of the newest items, the newest first.
-        own: float32 [W], what these items have themselves.
-        gate: float32 [5], of the gain.
+        file: Where it is.
+        counted: From what; None if that is not known.
     """
 
-    ids: str
-    shares: str
-    window: str
-    own: str
-    gate: str
+    file: str
+    counted: Counted | None = None
 
 
 class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -167,7 +165,7 @@ class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     matrix: str = ""
     codes: tuple[CodedBlock, ...] = ()
     scores: str = ""
-    evidence: EvidenceRows | None = None
+    evidence: EvidenceFile | None = None
     channels: Count
     parity: tuple[Parity, ...] = ()
     limit: float
@@ -221,10 +219,12 @@ def read_export(path: Path) -> tuple[Exported, Catalog]:
 
 def _check_names(exported: Exported, path: Path) -> None:
     graphs = exported.parts()
-    named = {WEIGHTS, EXPORT_CATALOG, *graphs}
+    evidence = {exported.evidence.file} if exported.evidence is not None else set[str]()
+    named = {WEIGHTS, EXPORT_CATALOG, *graphs, *evidence}
     foreign = sorted(name for name in exported.files if name not in named)
     missing = sorted(named - set(exported.files))
     hostile = sorted(name for name in graphs if not _PART.fullmatch(name))
+    hostile += [name for name in evidence if not _EVIDENCE.fullmatch(name)]
     if foreign or missing or hostile or not exported.plan:
         got = (hostile or foreign or missing or ["no route"])[0]
         raise ArtifactError(

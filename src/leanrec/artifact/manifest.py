@@ -5,12 +5,15 @@
     catalog.parquet    columns "item", "title", "count", in id order
     log.csv            one row per epoch; for people, not checked
 
+An update of what was counted writes the weights under another name, ``model.NUMBER.safetensors``, before the manifest names it.
+
 Only these names are ever opened: a manifest that names another file is refused, so no path of a stranger is followed.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,12 +25,13 @@ from leanrec.core.errors import ArtifactError, one_line
 from leanrec.core.folder import NO_SEAL, CheckedFolder, FileRef
 from leanrec.core.plain import Cost
 from leanrec.core.ranges import Many, Whole
+from leanrec.core.training_events import Counted
 
 RUN_SCHEMA = 2
 READS = (1, 2)
 """Versions that are read; those of 1 named some weights differently, see `artifact.store`."""
 MANIFEST, MODEL, CATALOG_FILE = "manifest.json", "model.safetensors", "catalog.parquet"
-CHECKED = (MODEL, CATALOG_FILE)
+_WEIGHTS = re.compile(r"model(\.[0-9]{1,9})?\.safetensors")
 _STARTED = ("config.toml", "checkpoint.safetensors")
 LARGEST = 64 * 2**20
 """Most bytes of a manifest."""
@@ -94,6 +98,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         cost: Of the full model.
         files: The other files of the run that are checked.
         worth: What a lean model saved and cost when it was trained; None for a plain one, or with nothing to compare with.
+        counted: Which events its evidence was counted from; None without evidence, or where the log has no times.
     """
 
     schema: int = RUN_SCHEMA
@@ -107,6 +112,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     train: TrainSummary
     files: dict[str, FileRef] = {}
     worth: Worth | None = None
+    counted: Counted | None = None
+
+    @property
+    def weights(self) -> str:
+        """The file of the weights."""
+        return next(name for name in self.files if _WEIGHTS.fullmatch(name))
 
 
 def run_folder(run: Path) -> CheckedFolder:
@@ -142,13 +153,14 @@ def _check_run(run: Path) -> None:
 
 def _check_names(names: Iterable[str], run: Path) -> None:
     names = set(names)
-    foreign = sorted(names - set(CHECKED))
+    weights = {name for name in names if _WEIGHTS.fullmatch(name)}
+    foreign = sorted(names - weights - {CATALOG_FILE}) or sorted(weights)[1:]
     if foreign:
         raise ArtifactError(
-            f"expected only {' and '.join(CHECKED)} in the file list of {run / MANIFEST}, "
+            f"expected only {MODEL} and {CATALOG_FILE} in the file list of {run / MANIFEST}, "
             f"got {one_line(repr(foreign[0]))}; a run may name no other file, take it from a source you trust"
         )
-    missing = sorted(set(CHECKED) - names)
+    missing = [MODEL] * (not weights) + [CATALOG_FILE] * (CATALOG_FILE not in names)
     if missing:
         raise ArtifactError(
             f"expected {missing[0]} in the file list of {run / MANIFEST}, got none; retrain or restore it"

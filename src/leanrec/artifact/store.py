@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from leanrec.artifact.manifest import (
     CATALOG_FILE,
-    CHECKED,
     MANIFEST,
     MODEL,
     RUN_SCHEMA,
@@ -20,10 +20,11 @@ from leanrec.artifact.manifest import (
     read_manifest,
     run_folder,
 )
+from leanrec.artifact.replacing import replace_file
 from leanrec.artifact.tensors import not_finite, read_header
 from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import ArtifactError, one_line
-from leanrec.core.folder import reference, sealed
+from leanrec.core.folder import FileRef, reference, sealed
 from leanrec.core.forks import check_forked
 from leanrec.core.parquet import check_size, check_text
 from leanrec.core.types import Catalog
@@ -58,12 +59,33 @@ def save_run(out: Path, state: dict[str, Tensor], catalog: Catalog, manifest: Ma
             save_file(tensors, part / MODEL)
         with reported(out / CATALOG_FILE, also=(pl.exceptions.PolarsError,)):
             frame.write_parquet(part / CATALOG_FILE)
-        files = {name: reference(part / name) for name in CHECKED}
+        files = {name: reference(part / name) for name in (MODEL, CATALOG_FILE)}
         manifest, raw = sealed(msgspec.structs.replace(manifest, files=files))
         (part / MANIFEST).write_bytes(raw)
-        for name in (*CHECKED, MANIFEST):
+        for name in (MODEL, CATALOG_FILE, MANIFEST):
             put(part / name, out / name)
     return manifest
+
+
+def replace_weights(run: Path, state: dict[str, Tensor], manifest: Manifest) -> Manifest:
+    """Write other weights of a run, and its manifest with them: whenever this ends, the run is the old or the new one.
+
+    Args:
+        run: Its directory.
+        state: ``model.state_dict()``.
+        manifest: With the checksums of the weights that are replaced.
+
+    Raises:
+        WriteError: The disk is full or not writable, or another process writes the manifest.
+    """
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+
+    kept = {name: ref for name, ref in manifest.files.items() if name != manifest.weights}
+
+    def seal(name: str, ref: FileRef) -> tuple[Manifest, bytes]:
+        return sealed(msgspec.structs.replace(manifest, files={**kept, name: ref}))
+
+    return replace_file(run, MANIFEST, manifest.weights, partial(save_file, tensors), seal)
 
 
 def load_run(run: Path) -> tuple[Manifest, dict[str, Tensor], Catalog]:
@@ -77,21 +99,21 @@ def load_run(run: Path) -> tuple[Manifest, dict[str, Tensor], Catalog]:
     run = Path(run)
     manifest = read_manifest(run)
     folder = run_folder(run)
-    paths = {name: folder.file(name) for name in CHECKED}
+    model, catalog = (folder.file(name) for name in (manifest.weights, CATALOG_FILE))
     try:
-        _refuse_pickle(paths[MODEL], run)
-        for name in CHECKED:
-            folder.check(name, manifest.files[name])
-        state = _tensors(paths[MODEL], run)
+        _refuse_pickle(model, run)
+        for name, expected in manifest.files.items():
+            folder.check(name, expected)
+        state = _tensors(model, run)
         if manifest.schema == 1:
             state = {f"choice.{name}" if name.startswith(_MOVED) else name: weight for name, weight in state.items()}
             manifest = msgspec.structs.replace(manifest, schema=RUN_SCHEMA)
-        if manifest.data.items > manifest.files[MODEL].bytes:  # every item has a byte of weights at least
+        held = manifest.files[manifest.weights].bytes
+        if manifest.data.items > held:  # every item has a byte of weights at least
             raise ArtifactError(
-                f"expected weights of {manifest.data.items} items in {run / MODEL}, got {manifest.files[MODEL].bytes} bytes; "
-                "retrain or restore it"
+                f"expected weights of {manifest.data.items} items in {model}, got {held} bytes; retrain or restore it"
             )
-        return manifest, state, _catalog(paths[CATALOG_FILE], run, manifest)
+        return manifest, state, _catalog(catalog, run, manifest)
     except OSError as error:
         raise ArtifactError(f"cannot read the run {run}: {one_line(error)}") from error
 

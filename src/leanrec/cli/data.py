@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,12 +15,10 @@ from leanrec.data.describe import describe
 from leanrec.data.importer import import_log
 from leanrec.data.simulate import Shop, simulate
 from leanrec.data.store import Store
+from leanrec.data.times import shown_date
 from leanrec.tasks.words import human
 
 data_app = typer.Typer(help="Import, fetch, simulate and describe interaction logs.", no_args_is_help=True)
-
-_SECONDS = (10**8, 10**10)
-"""Seconds between these, from 1973 to 2286, are shown as dates."""
 
 
 class Duplicates(StrEnum):
@@ -139,7 +136,7 @@ def describe_data_command(
     else:
         histogram = facts["length"].pop("histogram")
         if facts["time"]:
-            facts["time"] = " to ".join(map(_date, facts["time"].values()))
+            facts["time"] = " to ".join(map(shown_date, facts["time"].values()))
         rows = [(key, _short(value)) for key, value in facts.items() if key != "name" and value != ""]
         print_table(facts["name"], ["", ""], rows, numbers=False)
         _draw(histogram)
@@ -176,13 +173,6 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _date(time: int) -> str:
-    """A date if the number looks like seconds since 1970, else the number."""
-    if not _SECONDS[0] <= time < _SECONDS[1]:
-        return str(time)
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _draw(histogram: list[dict[str, Any]]) -> None:

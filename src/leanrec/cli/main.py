@@ -15,6 +15,7 @@ import typer
 from leanrec.cli.data import data_app
 from leanrec.cli.demo import demo_command
 from leanrec.cli.evaluate import evaluate_command
+from leanrec.cli.memory import memory_app
 from leanrec.cli.models import (
     bench_command,
     cost_command,
@@ -42,6 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(memory_app, name="memory")
 for name, command in {
     "demo": demo_command,
     "train": train_command,

@@ -77,12 +77,18 @@ class Evidence(NamedTuple):
 class Rows(NamedTuple):
     """Evidence as numbers that need no torch: entries of the newest W items, read from a table with a row an item.
 
+    Rows may grow by events: a pair of events of a user at distance d counts 1 / d (`core.followers`). An item's share in a row is
+    its count, times its worth, over the total of the row to a power.
+
     Attributes:
         ids: int32 [N + 1, R], the items of each row; 0 is none.
         shares: float32 [N + 1, R], their weights in it.
         window: float32 [W], the weight of the row of the newest item, of the one before, and so on.
         own: float32 [W], the mass that these items have themselves.
         gate: float32 [5], constant and factors of the features of `gain`.
+        totals: float32 [N + 1], the sum of all counts of a row.
+        worth: float32 [N + 1], by which the counts of an item are multiplied in every row.
+        growth: float32 [2], the largest distance d, which is 0 for rows that do not grow, and the power.
     """
 
     ids: Tensor
@@ -90,3 +96,6 @@ class Rows(NamedTuple):
     window: Tensor
     own: Tensor
     gate: Tensor
+    totals: Tensor
+    worth: Tensor
+    growth: Tensor

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from leanrec.core.backbone import Backbone, Exits, ItemTable
 from leanrec.core.errors import CompositionError, ConfigError
 from leanrec.core.evidence import Additions, Evidence, Rows
+from leanrec.core.followers import Counts
 from leanrec.core.pricing import Pricing
 from leanrec.core.training_events import TrainingEvents
 from leanrec.core.types import FULL, Batch, Gates, Route
@@ -117,6 +118,14 @@ class SparseScores(nn.Module, ABC):
     @abstractmethod
     def rows(self) -> Rows:
         """The same as numbers, for engines without torch."""
+
+    def counted(self) -> tuple[Counts, int] | None:
+        """What was counted, as a copy, and the reach of its pairs, so that newer events can be added; None if nothing was."""
+        return None
+
+    def recount(self, counts: Counts) -> None:
+        """Take what `counted` gave, with newer events added. The network and all weights stay as they are."""
+        raise NotImplementedError
 
     @abstractmethod
     def flops(self, channels: int) -> int:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
+import msgspec
 import numpy as np
+
+from leanrec.core.ranges import Whole
 
 
 class TrainingEvents(Protocol):
@@ -33,8 +36,22 @@ class EventsPart(NamedTuple):
         items: int32 [E], item ids.
         users: int64 [E], ascending.
         times: int64 [E], in the unit of the log; None for a log without times.
+        new: bool [E], which of them are to be counted, where the others have been and are there for what came before; None for all.
     """
 
     items: np.ndarray
     users: np.ndarray
     times: np.ndarray | None
+    new: np.ndarray | None = None
+
+
+class Counted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which events were counted: those of each user until a time, without the newest ones of these.
+
+    Attributes:
+        until: Time of the newest event of the log, in its unit.
+        left_out: Newest events of each user until then that are not counted; of users who have no more than these, all are.
+    """
+
+    until: int
+    left_out: Whole = 0

@@ -41,6 +41,7 @@ class Split:
         confirm: int64 [U], position of each reserved validation target (`reserved`), -1 for none; None if none is reserved.
         fit: int64 [U], position of each validation target that is fitted on (`halved`), -1 for none; None if these are the targets
             of ``valid``.
+        left_out: Newest events that are left out of the training part of each user who has more, whatever their time.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Split:
     test: np.ndarray
     confirm: np.ndarray | None = None
     fit: np.ndarray | None = None
+    left_out: int = 0
 
     def targets(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
         """Users with a target in that part, ascending, and the targets' positions, both int64 [M]."""
@@ -102,6 +104,7 @@ class Split:
             np.where(enough, end - 2, end),
             np.where(enough, end - 2, -1),
             np.where(enough, end - 1, -1),
+            left_out=2,
         )
 
     @classmethod
@@ -124,7 +127,7 @@ class Split:
                 f"expected the validation window before the test window, got {valid_from} and {test_from}"
             )
         start, end = np.array(store.offsets[:-1]), np.array(store.offsets[1:])
-        train_end, valid_end = (start + _count_before(store, times, limit) for limit in (valid_from, test_from))
+        train_end, valid_end = (start + count_before(store, times, limit) for limit in (valid_from, test_from))
         valid, test = np.maximum(train_end, start + 1), np.maximum(valid_end, start + 1)
         split = cls(
             f"global time {valid_from} {test_from}",
@@ -184,7 +187,7 @@ def _times(store: Store) -> np.ndarray:
     return store.times
 
 
-def _count_before(store: Store, times: np.ndarray, limit: int) -> np.ndarray:
+def count_before(store: Store, times: np.ndarray, limit: int) -> np.ndarray:
     """int64 [U], events of each user before a time."""
     counts = np.zeros(store.num_users, np.int64)
     for start in range(0, len(times), TIMES_AT_ONCE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,8 @@ from leanrec.core.errors import DataError
 
 MICRO = 1_000_000
 _SECONDS_LIMIT = 9e11  # larger numbers are not seconds (the year 30000) and keep their unit
+_DATED = (10**8, 10**10)
+"""Seconds between these, from 1973 to 2286, are shown as dates."""
 _FORMATS = (
     "%Y-%m-%d %H:%M:%S%.f%#z",
     "%Y-%m-%d %H:%M:%S%.f",
@@ -72,6 +75,13 @@ class Times:
 
     def _from_fractions(self, values: pl.Series) -> pl.Series:
         return _floor(values.cast(pl.Float64, strict=False) * self.scale)
+
+
+def shown_date(time: int) -> str:
+    """A date if the number looks like seconds since 1970, else the number."""
+    if not _DATED[0] <= time < _DATED[1]:
+        return str(time)
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _floor(numbers: pl.Series) -> pl.Series:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from leanrec.core.followers import Counts
 from leanrec.core.plain import PAD
 from leanrec.engine.batches import Histories
 
@@ -43,6 +44,30 @@ class EvidenceTable(NamedTuple):
     window: np.ndarray
     own: np.ndarray
     gate: np.ndarray
+    totals: np.ndarray
+    worth: np.ndarray
+    growth: np.ndarray
+
+    @property
+    def reach(self) -> int:
+        """Largest distance of a pair of events that is counted; 0 for rows that do not grow."""
+        return int(self.growth[0])
+
+    @property
+    def power(self) -> float:
+        """Of totals."""
+        return float(self.growth[1])
+
+    def counts(self) -> Counts:
+        """What was counted, as a copy."""
+        factor = _factors(self.totals, self.power)
+        worth = self.worth[self.ids] * np.where(factor > 0, factor, 1)[:, None]
+        return Counts(np.array(self.ids), self.shares / worth, np.array(self.totals))
+
+    def recounted(self, counts: Counts) -> EvidenceTable:
+        """The same table of other counts."""
+        shares = counts.counts * self.worth[counts.ids] * _factors(counts.totals, self.power)[:, None]
+        return self._replace(ids=counts.ids, totals=counts.totals, shares=shares)
 
     def added(self, histories: Histories) -> Added:
         """What the rows of the newest items of each history add."""
@@ -82,6 +107,11 @@ class EvidenceTable(NamedTuple):
             total[start : start + few] = sums[keys].reshape(some.shape)
             sums[keys] = 0
         return total
+
+
+def _factors(totals: np.ndarray, power: float) -> np.ndarray:
+    """By what the counts of rows are multiplied, float32 as ``totals``; 0 where there are none."""
+    return np.maximum(totals, _LEAST) ** np.float32(-power) * (totals > _LEAST)
 
 
 @cache

@@ -16,7 +16,6 @@ from leanrec.artifact.exported import (
     STEP,
     WEIGHTS,
     CodedBlock,
-    EvidenceRows,
     Exported,
     RoutePlan,
 )
@@ -29,7 +28,7 @@ from leanrec.formats.base import Format, Shape, Signature
 _CENTROIDS = 256
 _WINDOWS = 2**16
 """Most rows of all windows of a user's memories."""
-_KEPT, _NEWEST, _GATE = 4096, 256, 5
+_KEPT, MOST_NEWEST, _GATE = 4096, 256, 5
 """Most items of a row of evidence, and most rows that are read for a user; numbers of the gate."""
 _STEPS: dict[str, Shape] = dict.fromkeys(STEP, (None,))
 
@@ -50,11 +49,38 @@ def check_export(folder: Path, exported: Exported, form: Format) -> None:
         header = read_header(folder / WEIGHTS)
         _check_weights(exported, header)
         _check_parts(exported, folder, form, header)
-        bad = not_finite(folder / WEIGHTS, header)
-        if bad is not None:
-            raise ValueError(f"expected finite weights in {WEIGHTS}, got others in {bad[:80]!r}")
+        _check_finite(folder / WEIGHTS, header)
     except (ValueError, OSError) as error:
-        raise ArtifactError(f"the export {folder} does not fit together: {one_line(error)}; export again") from error
+        raise _misfit(folder, error) from error
+    check_evidence(folder, exported)
+
+
+def check_evidence(folder: Path, exported: Exported) -> None:
+    """Refuse a table of evidence that does not have the shapes of its model, or holds what is no number.
+
+    Raises:
+        ArtifactError: As `check_export`.
+    """
+    if exported.evidence is None:
+        return
+    path = folder / exported.evidence.file
+    try:
+        header = read_header(path)
+        _check_scales(header)
+        _check_evidence(header, exported.data.items, path.name)
+        _check_finite(path, header)
+    except (ValueError, OSError) as error:
+        raise _misfit(folder, error) from error
+
+
+def _misfit(folder: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(f"the export {folder} does not fit together: {one_line(error)}; export again")
+
+
+def _check_finite(path: Path, header: dict[str, Stored]) -> None:
+    bad = not_finite(path, header)
+    if bad is not None:
+        raise ValueError(f"expected finite weights in {path.name}, got others in {bad[:80]!r}")
 
 
 def _check_values(exported: Exported) -> None:
@@ -84,20 +110,13 @@ def _check_values(exported: Exported) -> None:
 def _check_weights(exported: Exported, header: Mapping[str, Stored]) -> None:
     """Check that the weights of items and routing have the shapes that are declared, and int8 weights scales that fit."""
     items, channels = exported.data.items, exported.channels
-    for name, stored in header.items():
-        scales = header.get(name + SCALE)
-        if scales is not None and (stored.dtype != "I8" or scales[:2] != ("F32", stored.shape[:1])):
-            raise ValueError(
-                f"expected an int8 weight {name[:80]!r} with a float32 scale a row, got {scales.shape} scales"
-            )
+    _check_scales(header)
     if exported.matrix:
         _expect(header, exported.matrix, ("F32", "I8"), (items + 1, channels))
     if exported.codes:
         count = sum(_check_block(header, block, channels) for block in exported.codes)
         if count != items:
             raise ValueError(f"expected codes of {items} items, got {count}")
-    if exported.evidence is not None:
-        _check_evidence(header, exported.evidence, items)
     if exported.router:
         _expect(header, ROUTING[0], ("F32",), (exported.max_length + 1, len(exported.plan)))
         prices = header.get(ROUTING[2])
@@ -106,6 +125,15 @@ def _check_weights(exported: Exported, header: Mapping[str, Stored]) -> None:
             raise ValueError(f"expected the prices of two budgets at least in {ROUTING[2]}, got {solved}")
         for name in ROUTING[1:]:
             _expect(header, name, ("F32", "F64"), (solved,))
+
+
+def _check_scales(header: Mapping[str, Stored]) -> None:
+    for name, stored in header.items():
+        scales = header.get(name + SCALE)
+        if scales is not None and (stored.dtype != "I8" or scales[:2] != ("F32", stored.shape[:1])):
+            raise ValueError(
+                f"expected an int8 weight {name[:80]!r} with a float32 scale a row, got {scales.shape} scales"
+            )
 
 
 def _check_block(header: Mapping[str, Stored], block: CodedBlock, channels: int) -> int:
@@ -122,27 +150,30 @@ def _check_block(header: Mapping[str, Stored], block: CodedBlock, channels: int)
     return codes.shape[0]
 
 
-def _check_evidence(header: Mapping[str, Stored], rows: EvidenceRows, items: int) -> None:
+def _check_evidence(header: Mapping[str, Stored], items: int, file: str) -> None:
     """Check the shapes of a table of evidence; its ids are checked when they are read."""
-    ids, window = header.get(rows.ids), header.get(rows.window)
+    ids, window = header.get("ids"), header.get("window")
     kept = ids.shape[1] if ids is not None and len(ids.shape) == 2 else -1
     newest = window.shape[0] if window is not None and len(window.shape) == 1 else 0
-    if not (0 <= kept <= _KEPT and 1 <= newest <= _NEWEST):
+    if not (0 <= kept <= _KEPT and 1 <= newest <= MOST_NEWEST):
         raise ValueError(
-            f"expected evidence of at most {_KEPT} items in the rows of 1 to {_NEWEST} newest items, got {kept} of {newest}"
+            f"expected evidence of at most {_KEPT} items in the rows of 1 to {MOST_NEWEST} newest items, got {kept} of {newest}"
         )
-    _expect(header, rows.ids, ("I32",), (items + 1, kept))
-    _expect(header, rows.shares, ("F32", "I8"), (items + 1, kept))
-    for name, length in ((rows.window, newest), (rows.own, newest), (rows.gate, _GATE)):
-        _expect(header, name, ("F32",), (length,))
+    _expect(header, "ids", ("I32",), (items + 1, kept), file)
+    _expect(header, "shares", ("F32", "I8"), (items + 1, kept), file)
+    lengths = {"window": newest, "own": newest, "gate": _GATE, "totals": items + 1, "worth": items + 1, "growth": 2}
+    for name, length in lengths.items():
+        _expect(header, name, ("F32",), (length,), file)
 
 
-def _expect(header: Mapping[str, Stored], name: str, dtypes: tuple[str, ...], shape: tuple[int, ...]) -> None:
+def _expect(
+    header: Mapping[str, Stored], name: str, dtypes: tuple[str, ...], shape: tuple[int, ...], file: str = WEIGHTS
+) -> None:
     got = header.get(name)
     if got is None or got.dtype not in dtypes or got.shape != shape:
         found = "none" if got is None else f"{got.dtype} {list(got.shape)}"
         raise ValueError(
-            f"expected the weight {name[:80]!r} as {' or '.join(dtypes)} {list(shape)} in {WEIGHTS}, got {found}"
+            f"expected the weight {name[:80]!r} as {' or '.join(dtypes)} {list(shape)} in {file}, got {found}"
         )
 
 

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
-from leanrec.artifact.exported import HISTORY, ROUTING, WEIGHTS, EvidenceRows, Exported, read_export
+from leanrec.artifact.exported import HISTORY, ROUTING, WEIGHTS, Exported, read_export
 from leanrec.artifact.weights import read_weights
 from leanrec.core.errors import ArtifactError, ConfigError
 from leanrec.core.grouping import grouped
@@ -20,7 +19,7 @@ from leanrec.engine.additions import Added, EvidenceTable
 from leanrec.engine.batches import Histories
 from leanrec.engine.codes import CodedItems
 from leanrec.engine.engine import Engine
-from leanrec.engine.export_checks import check_export
+from leanrec.engine.export_checks import MOST_NEWEST, check_export
 from leanrec.engine.memories import Layout
 from leanrec.engine.runner import StepRunner
 from leanrec.engine.scoring import SCORES_HELD, Score, best_columns
@@ -68,7 +67,7 @@ class ExportRunner(StepRunner):
             self._matrix, self._coded = self._coded.matrix(), None
         self._evidence = None
         if exported.evidence is not None:
-            self._evidence = _evidence(exported.evidence, weights, self.num_items)
+            self._evidence = open_evidence(folder / exported.evidence.file, self.num_items)
         self.pricing = None
         if exported.router:
             costs, budgets, prices = (np.array(weights[name]) for name in ROUTING)
@@ -254,12 +253,17 @@ def _columns(
     return rows[order], columns[order], None if values is None else values.ravel()[at[order]]
 
 
-def _evidence(rows: EvidenceRows, weights: Mapping[str, np.ndarray], items: int) -> EvidenceTable:
-    """The table of an export that adds to scores."""
-    table = EvidenceTable(*(weights[name] for name in msgspec.structs.astuple(rows)))
+def open_evidence(path: Path, items: int) -> EvidenceTable:
+    """The table of an export that adds to scores; its header has been checked."""
+    weights = read_weights(path)
+    table = EvidenceTable(*(weights[name] for name in EvidenceTable._fields))
     if table.ids.size and not 0 <= table.ids.min() <= table.ids.max() <= items:
         raise ArtifactError(
-            f"expected items 0 to {items} in {rows.ids}, got {table.ids.min()} to {table.ids.max()}; export again"
+            f"expected items 0 to {items} in the rows of {path}, got {table.ids.min()} to {table.ids.max()}; export again"
+        )
+    if not (0 <= table.reach <= MOST_NEWEST and 0 <= table.power <= 1):
+        raise ArtifactError(
+            f"expected a distance up to {MOST_NEWEST} and a power in [0, 1] in {path}, got {table.growth.tolist()}; export again"
         )
     return table
 

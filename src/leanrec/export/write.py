@@ -14,12 +14,13 @@ import torch
 from safetensors import SafetensorError
 
 from leanrec.artifact.exported import (
+    EVIDENCE,
     EXPORT_CATALOG,
     EXPORT_FILE,
     ROUTING,
     WEIGHTS,
     CodedBlock,
-    EvidenceRows,
+    EvidenceFile,
     Exported,
     Loss,
     Parity,
@@ -31,6 +32,7 @@ from leanrec.artifact.weights import SharedWeights
 from leanrec.core import stepping
 from leanrec.core.backbone import Coded
 from leanrec.core.errors import ArtifactError
+from leanrec.core.evidence import Rows
 from leanrec.core.folder import reference, sealed
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Catalog, Route, blank_context
@@ -130,8 +132,9 @@ def _write(
     codes = tuple(_coded(weights, number, block) for number, block in enumerate(model.items.coded))
     evidence = None
     if model.sparse is not None:
-        rows = model.sparse.rows()._asdict().items()
-        evidence = EvidenceRows(**{k: weights.put(f"evidence.{k}", array.detach().numpy()) for k, array in rows})
+        evidence = EvidenceFile(EVIDENCE, source.manifest.counted)
+        _write_evidence(model.sparse.rows(), folder / EVIDENCE, judge is not None)
+    tables = [EVIDENCE] * (evidence is not None)
     pricing = model.pricing()
     if pricing is not None:
         for name, array in zip(ROUTING, (pricing.costs, pricing.budgets, pricing.prices), strict=True):
@@ -168,7 +171,7 @@ def _write(
         channels=model.items.dim,
         parity=tuple(parity),
         limit=max(found.error for found in parity) if judge else limit,
-        files={name: reference(folder / name) for name in sorted([*files, WEIGHTS, EXPORT_CATALOG])},
+        files={name: reference(folder / name) for name in sorted([*files, WEIGHTS, EXPORT_CATALOG, *tables])},
     )
     exported, raw = sealed(exported)
     (folder / EXPORT_FILE).write_bytes(raw)
@@ -177,6 +180,16 @@ def _write(
         exported, raw = sealed(msgspec.structs.replace(exported, loss=judge(folder)))
         (folder / EXPORT_FILE).write_bytes(raw)
     return exported
+
+
+def _write_evidence(rows: Rows, path: Path, int8: bool) -> None:
+    """Write a table of evidence into a file of its own, which updates replace."""
+    weights = SharedWeights()
+    for name, array in rows._asdict().items():
+        weights.keep(name, array.detach().numpy())
+    if int8:
+        weights.quantise(keep=())
+    weights.save(path)
 
 
 def write_parts(

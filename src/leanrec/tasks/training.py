@@ -22,6 +22,7 @@ from leanrec.core.errors import ConfigError, DataError
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.technique import in_order
 from leanrec.core.tied import restored, stored
+from leanrec.core.training_events import Counted
 from leanrec.core.types import Batch
 from leanrec.core.writing import claimed, written
 from leanrec.cost.count import Flops, cost, route_costs
@@ -114,6 +115,8 @@ def _trained(config: RunConfig, store: Store, out: Path, watcher: Watcher, resum
         stated=users["valid"] if users["fit"] else 0,
     )
     manifest = describe_run(model, store, config, summary)
+    if model.sparse is not None:
+        manifest = msgspec.structs.replace(manifest, counted=_counted(store, split))
     if compare and config.technique:
         lean = OpenRun(out, manifest, parse(manifest.config), store.catalog, model.to("cpu").eval())
         before = came_from(lean, config.train.teacher, config.train.init)
@@ -122,6 +125,14 @@ def _trained(config: RunConfig, store: Store, out: Path, watcher: Watcher, resum
     manifest = save_run(out, stored(model), store.catalog, manifest)
     (out / checkpoint.CHECKPOINT_FILE).unlink(missing_ok=True)
     return manifest
+
+
+def _counted(store: Store, split: Split) -> Counted | None:
+    """What counting passes over a store see; None where no time says it."""
+    if store.times is None:
+        return None
+    newest = int(store.times.max()) if split.left_out else TrainingLog(store, split).newest
+    return None if newest is None else Counted(newest, split.left_out)
 
 
 def finished(out: Path) -> bool:

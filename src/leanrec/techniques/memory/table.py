@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leanrec.core.evidence import Evidence, Rows
+from leanrec.core.followers import Counts, add_followers, events_of, no_counts
 from leanrec.core.recommender import HeldOut, Recommender, SparseScores
 from leanrec.core.training_events import TrainingEvents
 from leanrec.core.types import PAD, Batch
-from leanrec.techniques.memory.counting import count_followers
 from leanrec.techniques.memory.fit import fit_weights
 
 FEATURES = 4
@@ -89,13 +89,27 @@ class FollowerTable(SparseScores):
 
     def count(self, events: TrainingEvents) -> None:
         """Count the followers of all items anew."""
-        if self.kept:
-            found = count_followers(events, self.reach, self.kept)
-            frequent = torch.from_numpy(found.events).clamp_min(1)
+        if not self.kept:
+            return
+        if self.discount:
+            frequent = torch.from_numpy(events_of(events)).float().clamp_min(1)
             self.weight.copy_((frequent / frequent[1:].mean()).pow(-self.discount))
-            self.ids.copy_(torch.from_numpy(found.ids))
-            self.counts.copy_(torch.from_numpy(found.counts) * self.weight[self.ids.long()])
-            self.totals.copy_(torch.from_numpy(found.totals))
+        found = no_counts(self.num_items, self.kept)
+        add_followers(found, events, self.reach)
+        self.recount(found)
+
+    @torch.no_grad()
+    def counted(self) -> tuple[Counts, int] | None:
+        if not self.kept:
+            return None
+        raw = self.counts / self.weight[self.ids.long()]
+        return Counts(*(array.cpu().numpy().copy() for array in (self.ids, raw, self.totals))), self.reach
+
+    @torch.no_grad()
+    def recount(self, counts: Counts) -> None:
+        self.ids.copy_(torch.from_numpy(counts.ids))
+        self.counts.copy_(torch.from_numpy(counts.counts) * self.weight[self.ids.long()])
+        self.totals.copy_(torch.from_numpy(counts.totals))
 
     def begin(self, model: Recommender, held_out: HeldOut) -> None:
         """Fit the weights to the network that training starts from."""
@@ -172,7 +186,8 @@ class FollowerTable(SparseScores):
     def rows(self) -> Rows:
         weights = self.weights.exp()
         shares = self.counts * (self.totals.clamp_min(_LEAST).pow(-self.power) * (self.totals > _LEAST))[:, None]
-        return Rows(self.ids, shares, weights, self.own.exp() * weights, self.gate)
+        growth = torch.tensor([self.reach if self.kept else 0.0, self.power])
+        return Rows(self.ids, shares, weights, self.own.exp() * weights, self.gate, self.totals, self.weight, growth)
 
     def flops(self, channels: int) -> int:
         return 2 * self.window * (self.kept + 1) * (1 + channels)

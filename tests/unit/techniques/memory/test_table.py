@@ -27,7 +27,7 @@ from leanrec.tasks.training import run_training
 from leanrec.techniques.memory import MemoryConfig, MemoryTechnique
 from leanrec.techniques.memory.table import FollowerTable
 from toys import batch_of, catalog, chain_store, randomise, store_of
-from unit.techniques.memory.test_counting import Listed
+from unit.core.test_followers import Listed
 
 ITEMS = 6
 HISTORIES = [[1, 2, 3, 4], [2, 3, 1, 5, 6], [4, 1, 2]]

@@ -1,7 +1,10 @@
-"""Count which item follows which, in passes over the training events, in bounded memory.
+"""Count which item follows which, in passes over events, in bounded memory, and add newer events to what was counted.
 
 A pair of events at distance d counts 1 / d, for d up to a reach. Pairs are numbers, (item, follower, d), that are sorted and
 counted; a pass holds those of some items only, so many events take more passes and not more memory.
+
+Rows are cut to their strongest followers. What is cut off is forgotten: a follower that comes back later begins with nothing, so
+its count is too small by at most the least count that its row kept when it was cut. Totals stay exact.
 """
 
 from __future__ import annotations
@@ -23,41 +26,43 @@ class Counts(NamedTuple):
         ids: int32 [N + 1, R], the strongest followers of each item, strongest first; 0 where there are fewer.
         counts: float32 [N + 1, R], how much each counts.
         totals: float32 [N + 1], the sum over all followers, also those that were cut off.
-        events: float32 [N + 1], events of each item.
     """
 
     ids: np.ndarray
     counts: np.ndarray
     totals: np.ndarray
-    events: np.ndarray
+
+    def faded(self, share: float) -> Counts:
+        """The same with counts of which this share is left."""
+        return Counts(self.ids.copy(), self.counts * np.float32(share), self.totals * np.float32(share))
 
 
-def count_followers(events: TrainingEvents, reach: int, rows: int, held: int = PAIRS_HELD) -> Counts:
-    """The followers of every item.
+def no_counts(items: int, rows: int) -> Counts:
+    """Rows of R followers of N items before anything is counted."""
+    shape = (items + 1, rows)
+    return Counts(np.zeros(shape, np.int32), np.zeros(shape, np.float32), np.zeros(items + 1, np.float32))
+
+
+def add_followers(counts: Counts, events: TrainingEvents, reach: int, held: int = PAIRS_HELD) -> None:
+    """Add events to counts, which are changed.
 
     Args:
+        counts: To which they are added.
         events: What is counted.
         reach: Largest distance d of a pair.
-        rows: Followers R that are kept of an item.
         held: Pairs that are held at once, about.
     """
-    n, of_item = events.num_items, _events_of(events)
-    found = Counts(
-        np.zeros((n + 1, rows), np.int32),
-        np.zeros((n + 1, rows), np.float32),
-        np.zeros(n + 1, np.float32),
-        of_item.astype(np.float32),
-    )
-    for first, last in _ranges(of_item * reach, held):
+    n, of_item = events.num_items, events_of(events)
+    kept = np.count_nonzero(counts.ids, 1) * (of_item > 0)
+    for first, last in _ranges(of_item * reach + kept, held):
         keys = [_pairs(part, n, reach, first, last) for part in events.parts()]
         merged = np.concatenate(keys) if keys else np.zeros(0, np.int64)
         keys.clear()
         merged.sort()
-        _keep(found, merged, n, reach, rows)
-    return found
+        _keep(counts, merged, n, reach)
 
 
-def _events_of(events: TrainingEvents) -> np.ndarray:
+def events_of(events: TrainingEvents) -> np.ndarray:
     """int64 [N + 1], how many events each item has."""
     count = np.zeros(events.num_items + 1, np.int64)
     for part in events.parts():
@@ -73,7 +78,8 @@ def _ranges(pairs: np.ndarray, held: int) -> list[tuple[int, int]]:
         held: Pairs of a range.
     """
     ends = pairs.cumsum()
-    ranges, first = [], 1
+    ranges: list[tuple[int, int]] = []
+    first = 1
     while first < len(pairs):
         last = max(first + 1, int(np.searchsorted(ends, ends[first - 1] + held, side="right")))
         ranges.append((first, last))
@@ -83,27 +89,46 @@ def _ranges(pairs: np.ndarray, held: int) -> list[tuple[int, int]]:
 
 def _pairs(part: EventsPart, n: int, reach: int, first: int, last: int) -> np.ndarray:
     """Keys int64 of the pairs that begin with the items of a range: ((item (n + 1)) + follower) reach + d - 1."""
-    items, keys = part.items.astype(np.int64), []
+    items = part.items.astype(np.int64)
+    keys: list[np.ndarray] = []
     for d in range(1, min(reach, len(items) - 1) + 1):
         before, after = items[:-d], items[d:]
         inside = (part.users[:-d] == part.users[d:]) & (before >= first) & (before < last)
+        if part.new is not None:
+            inside &= part.new[d:]
         keys.append((before[inside] * (n + 1) + after[inside]) * reach + d - 1)
     return np.concatenate(keys) if keys else np.zeros(0, np.int64)
 
 
-def _keep(found: Counts, keys: np.ndarray, n: int, reach: int, rows: int) -> None:
-    """Fill in the rows of the items that sorted keys begin with."""
+def _keep(found: Counts, keys: np.ndarray, n: int, reach: int) -> None:
+    """Add the pairs of sorted keys to the rows of the items that they begin with."""
     if not len(keys):
         return
     pairs, distance = np.divmod(keys, reach)
     starts = np.flatnonzero(np.concatenate([[True], pairs[1:] != pairs[:-1]]))
-    counts = np.add.reduceat(1.0 / (1 + distance), starts)
-    item, follower = np.divmod(pairs[starts], n + 1)
-    found.totals[:] += np.bincount(item, counts, n + 1).astype(np.float32)
+    pairs, counts = pairs[starts], np.add.reduceat(1.0 / (1 + distance), starts)
+    found.totals[:] += np.bincount(pairs // (n + 1), counts, n + 1).astype(np.float32)
+    changed = np.unique(pairs // (n + 1))
+    pairs, counts = _with_kept(found, changed, pairs, counts, n)
+    item, follower = np.divmod(pairs, n + 1)
     order = np.lexsort((follower, -counts, item))
     item, follower, counts = item[order], follower[order], counts[order]
     begins = np.flatnonzero(np.concatenate([[True], item[1:] != item[:-1]]))
     rank = np.arange(len(item)) - np.repeat(begins, np.diff(np.append(begins, len(item))))
-    kept = rank < rows
+    kept = rank < found.ids.shape[1]
+    found.ids[changed], found.counts[changed] = 0, 0
     found.ids[item[kept], rank[kept]] = follower[kept]
     found.counts[item[kept], rank[kept]] = counts[kept]
+
+
+def _with_kept(
+    found: Counts, items: np.ndarray, pairs: np.ndarray, counts: np.ndarray, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs, ascending, and their counts, with those that the rows of ``items`` hold already."""
+    ids = found.ids[items]
+    at = np.nonzero(ids)
+    if not len(at[0]):
+        return pairs, counts
+    kept = items[at[0]] * (n + 1) + ids[at]
+    pairs, where = np.unique(np.concatenate([kept, pairs]), return_inverse=True)
+    return pairs, np.bincount(where, np.concatenate([found.counts[items][at], counts]))

@@ -11,27 +11,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leanrec.core.followers import Counts, add_followers, no_counts
 from leanrec.core.training_events import EventsPart
 from leanrec.data.split import Split
 from leanrec.data.training_log import TrainingLog
-from leanrec.techniques.memory.counting import count_followers
 from toys import store_of
 
 ITEMS = 6
 
 
 class Listed:
-    """Training events that are a list of histories, in parts of so many users."""
+    """Training events that are a list of histories, in parts of so many users; of each the first ``known`` are not new."""
 
-    def __init__(self, histories: Sequence[Sequence[int]], users: int) -> None:
-        self.histories, self.users, self.newest, self.num_items = histories, users, None, ITEMS
+    def __init__(self, histories: Sequence[Sequence[int]], users: int, known: int = 0) -> None:
+        self.histories, self.users, self.known, self.newest, self.num_items = histories, users, known, None, ITEMS
         self.num_events = sum(map(len, histories))
 
     def parts(self) -> Iterator[EventsPart]:
         for first in range(0, len(self.histories), self.users):
             some = self.histories[first : first + self.users]
             users = np.repeat(np.arange(first, first + len(some)), list(map(len, some)))
-            yield EventsPart(np.concatenate([np.array(one, np.int32) for one in some]), users, None)
+            new = np.concatenate([np.arange(len(one)) >= self.known for one in some])
+            yield EventsPart(np.concatenate([np.array(one, np.int32) for one in some]), users, None, new)
+
+
+def counted(events: Listed, reach: int, rows: int, held: int = 2**20) -> Counts:
+    found = no_counts(ITEMS, rows)
+    add_followers(found, events, reach, held)
+    return found
 
 
 def by_hand(histories: Sequence[Sequence[int]], reach: int) -> dict[int, dict[int, float]]:
@@ -53,7 +60,7 @@ def by_hand(histories: Sequence[Sequence[int]], reach: int) -> dict[int, dict[in
 def test_counts_in_any_number_of_passes(
     histories: list[list[int]], reach: int, rows: int, users: int, held: int
 ) -> None:
-    found = count_followers(Listed(histories, users), reach, rows, held)
+    found = counted(Listed(histories, users), reach, rows, held)
     wanted = by_hand(histories, reach)
     for item in range(1, ITEMS + 1):
         followers = sorted(wanted[item].items(), key=lambda pair: (-round(pair[1], 9), pair[0]))
@@ -63,6 +70,28 @@ def test_counts_in_any_number_of_passes(
         for place, (follower, count) in enumerate(zip(found.ids[item], found.counts[item], strict=True)):
             assert wanted[item].get(int(follower), 0.0) == pytest.approx(count), place  # of equal ones any
     assert not found.ids[0].any() and found.totals[0] == 0
+
+
+@given(
+    st.lists(st.lists(st.integers(1, ITEMS), min_size=1, max_size=8), min_size=1, max_size=8),
+    st.integers(1, 5),
+    st.integers(1, ITEMS),
+    st.integers(0, 8),
+    st.integers(1, 40),
+)
+def test_newer_events_are_added(histories: list[list[int]], reach: int, rows: int, known: int, held: int) -> None:
+    found = counted(Listed([history[:known] or [1] for history in histories], 2), reach, rows)
+    before = Counts(*(array.copy() for array in found))
+    add_followers(found, Listed(histories, 3, known), reach, held)
+    wanted, whole = by_hand(histories, reach), counted(Listed(histories, 2), reach, rows)
+    np.testing.assert_allclose(found.totals, whole.totals, rtol=1e-6)
+    for item in range(1, ITEMS + 1):
+        cut = before.counts[item, -1]  # what was cut off was no more than this
+        for follower, count in zip(found.ids[item], found.counts[item], strict=True):
+            true = wanted[item].get(int(follower), 0.0)
+            assert true - cut - 1e-6 <= count <= true + 1e-6
+        if not cut:
+            np.testing.assert_allclose(found.counts[item], whole.counts[item], rtol=1e-6)
 
 
 def test_nothing_of_validation_or_test_is_counted(tmp_path: Path) -> None:
