@@ -29,6 +29,13 @@ class Duplicates(StrEnum):
     error = "error"
 
 
+class Missing(StrEnum):
+    """What to do with events that lack something."""
+
+    error = "error"
+    drop = "drop"
+
+
 Out = Annotated[Path, typer.Option("--out", help="Directory of the store to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing store.")]
 MinUser = Annotated[int, typer.Option(help="Drop users with fewer events, until none is left.", min=1)]
@@ -48,9 +55,20 @@ def import_command(
     format_: Annotated[
         str | None,
         typer.Option(
-            "--format", help="csv, tsv, inter, parquet, jsonl, pairs, sequences, sessions; found from the content."
+            "--format",
+            help="csv, tsv, inter, parquet, arrow, jsonl, pairs, sequences, sessions; found from the content.",
         ),
     ] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option("--header/--no-header", help="Whether the first line names the columns; found from the content."),
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of a text, such as cp1251; UTF-8 or found.")] = None,
+    time_format: Annotated[str | None, typer.Option(help="Of times as text, such as '%d.%m.%Y %H:%M'.")] = None,
+    timezone: Annotated[str | None, typer.Option(help="Of times without one, such as Europe/Berlin; UTC.")] = None,
+    missing: Annotated[
+        Missing, typer.Option(help="Events without user or item: refuse, or leave out (without time, too).")
+    ] = Missing.error,
     min_user: MinUser = 1,
     min_item: MinItem = 1,
     duplicates: Annotated[Duplicates, typer.Option(help="Events of the same user, item and time.")] = Duplicates.keep,
@@ -75,6 +93,11 @@ def import_command(
             titles=titles,
             title_item=title_item,
             title_column=title_column,
+            header=header,
+            encoding=encoding,
+            time_format=time_format,
+            timezone=timezone,
+            missing=missing.value,
             min_user=min_user,
             min_item=min_item,
             duplicates=duplicates.value,

@@ -1,55 +1,46 @@
-"""The bytes of a text log in blocks of whole lines, gzip or not, without a byte order mark."""
+"""The bytes of a text log in blocks of whole lines, unpacked, in UTF-8 and without a byte order mark."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BufferedReader
 from pathlib import Path
 
 from leanrec.core.errors import DataError
+from leanrec.data.encodings import AS_IT_IS, Script
+from leanrec.data.packed import unpacked
 from leanrec.data.progress import OnProgress
 
-READ_AT_ONCE = 1 << 20  # bytes that are unpacked at a time
 BLOCK = 8 << 20  # bytes of text that are parsed at a time
 LONGEST_LINE = 64 << 20  # bytes without a line end that are taken for an unclosed quote or a binary file
-_BOM = b"\xef\xbb\xbf"
 _QUOTE = b'"'
 CUT = "was the file cut in the middle?"
 
 
-def is_gzip(path: Path) -> bool:
-    """Whether the file starts with gzip's magic bytes."""
-    with _open(path) as raw:
-        return raw.read(2) == b"\x1f\x8b"
-
-
 def head(path: Path, size: int) -> tuple[bytes, bool]:
-    """The first ``size`` bytes of the unpacked content without a byte order mark, and whether that is all of it."""
+    """The first ``size`` bytes of the unpacked content, and whether that is all of it."""
     first = b""
-    for piece in _pieces(path, None):
+    for piece in unpacked(path):
         first += piece
         if len(first) > size:
-            return first[:size].removeprefix(_BOM), False
-    return first.removeprefix(_BOM), True
+            return first[:size], False
+    return first, True
 
 
-def blocks(path: Path, *, quoted: bool = False, progress: OnProgress | None = None) -> Iterator[bytes]:
+def blocks(
+    path: Path, *, script: Script = AS_IT_IS, quoted: bool = False, progress: OnProgress | None = None
+) -> Iterator[bytes]:
     """The unpacked content in blocks that end where a line ends.
 
     Args:
+        script: How it is written.
         quoted: Line ends between two double quotes belong to a field and do not end a line.
         progress: Called with (bytes read, bytes in the file), both packed.
 
     Raises:
         DataError: The file is missing, cannot be unpacked or has no line ends.
     """
-    lines, start, waiting, size = 0, True, [], 0
-    for piece in _pieces(path, progress):
-        if start:
-            piece, start = piece.removeprefix(_BOM), False
+    lines, waiting, size = 0, [], 0
+    for piece in _read(path, script, progress):
         waiting.append(piece)
         size += len(piece)
         if size < BLOCK:
@@ -68,6 +59,18 @@ def blocks(path: Path, *, quoted: bool = False, progress: OnProgress | None = No
         size = len(waiting[0])
     if size:
         yield b"".join(waiting)
+
+
+def _read(path: Path, script: Script, progress: OnProgress | None) -> Iterator[bytes]:
+    lines = 0
+    try:
+        for piece in script.read(unpacked(path, progress)):
+            yield piece
+            lines += piece.count(b"\n")
+    except UnicodeError as error:
+        raise DataError(
+            f"expected text in {script.encoding}, got other bytes after line {lines} of {path}: {error}; name another --encoding"
+        ) from None
 
 
 def last_line_end(buffer: bytes, quoted: bool) -> int:
@@ -101,40 +104,6 @@ def decode(path: Path, block: bytes, first: int, unit: str) -> str:
         number = first + block.count(b"\n", 0, error.start)
         byte = block[error.start]
         raise DataError(
-            f"expected UTF-8, got byte 0x{byte:02x} in {unit} {number} of {path}; convert the file"
+            f"expected UTF-8, got byte 0x{byte:02x} in {unit} {number} of {path}; convert the file, or name its --encoding, "
+            "for instance cp1251"
         ) from None
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[BufferedReader]:
-    try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise DataError(f"expected a readable file, got {error.strerror!r} for {path}; check the path") from None
-    with stream:
-        yield stream
-
-
-def _pieces(path: Path, progress: OnProgress | None) -> Iterator[bytes]:
-    """Unpacked pieces of the file, as they come."""
-    packed, total, lines = is_gzip(path), path.stat().st_size, 0
-    with _open(path) as raw:
-        stream = gzip.GzipFile(fileobj=raw) if packed else raw
-        while True:
-            try:
-                piece = stream.read1(READ_AT_ONCE)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                got = "one cut in the middle" if isinstance(error, EOFError) else "a damaged one"
-                raise DataError(
-                    f"expected a whole gzip file, got {got} after line {lines} of {path}; download or pack it again"
-                ) from None
-            except OSError as error:
-                raise DataError(
-                    f"expected a readable file, got {error.strerror!r} for {path}; check the disk"
-                ) from None
-            if not piece:
-                return
-            lines += piece.count(b"\n") if packed else 0
-            if progress:
-                progress(raw.tell(), total)
-            yield piece

@@ -9,6 +9,7 @@ import polars as pl
 
 from leanrec.core.errors import DataError
 from leanrec.data.columns import resolve
+from leanrec.data.ids import Ids
 from leanrec.data.sources import open_source
 
 
@@ -53,7 +54,8 @@ def add_titles(
     known = catalog.select("item")
     parts = []
     for frame in source.frames({role: name for role, name in columns.items() if name}, lenient=True):
-        titles = frame.select(pl.col("item").cast(pl.String), pl.col("title").cast(pl.String).str.strip_chars())
+        keys = Ids("title item", str(columns["item"])).clean(frame["item"], str(path))
+        titles = frame.select(keys.alias("item"), pl.col("title").cast(pl.String).str.strip_chars())
         parts.append(titles.filter(pl.col("title") != "").join(known, on="item", how="semi", maintain_order="left"))
     found = pl.concat(parts).unique("item", keep="first", maintain_order=True) if parts else None
     if found is None or found.is_empty():

@@ -17,13 +17,12 @@ from leanrec.data.catalog import add_titles, number_items
 from leanrec.data.columns import resolve
 from leanrec.data.events import Events, NameCodes, Spool, core, group, remove, repeated, sort_by_time
 from leanrec.data.progress import OnProgress, OnStageProgress
+from leanrec.data.reading import Reader, Rules
 from leanrec.data.source import Source
 from leanrec.data.sources import open_source
 from leanrec.data.store import STORE_VERSION, Store, StoreMeta, check_target, write_store
-from leanrec.data.times import Times
 
 SHORTEST = 3  # events a user needs for a training part, a validation target and a test target
-_NO_ID = ("nan", "NaN", "null", "NULL")
 
 
 def import_log(
@@ -37,6 +36,11 @@ def import_log(
     titles: Path | str | None = None,
     title_item: str | None = None,
     title_column: str | None = None,
+    header: bool | None = None,
+    encoding: str | None = None,
+    time_format: str | None = None,
+    timezone: str | None = None,
+    missing: Literal["error", "drop"] = "error",
     min_user: int = 1,
     min_item: int = 1,
     duplicates: Literal["keep", "drop", "error"] = "keep",
@@ -52,8 +56,14 @@ def import_log(
         source: A file, or whatever a source takes (`leanrec.data.sources`).
         out: The store to write.
         format: Name of a source; found from the content if None.
-        user: Column of the users; guessed if None, and so are ``item`` and ``time`` (which may be absent). If the file
-            has no header these are positions, counted from 1.
+        user: Column of the users; guessed if None, and so are ``item`` and ``time`` (which may be absent). If all that are given
+            are numbers, they are positions, counted from 1, in a text without a header.
+        header: Whether the first line of a text names its columns; found if None.
+        encoding: Of a text; found if None.
+        time_format: Of times as text, such as "%d.%m.%Y %H:%M"; found if None, where days and months cannot be mixed up.
+        timezone: Of times without one, such as "Europe/Berlin"; UTC if None.
+        missing: What to do with events without a user or an item: "error" refuses them, "drop" leaves them out, and those
+            without a time too.
         titles: A table with the items' titles, its columns guessed or named by ``title_item`` and ``title_column``.
         min_user: Users with fewer events are dropped, items with fewer than ``min_item`` too, until none is left.
         duplicates: What to do with events of the same user, item and time.
@@ -70,25 +80,23 @@ def import_log(
     out = Path(out)
     if duplicates not in ("keep", "drop", "error"):
         raise DataError(f"expected duplicates to be keep, drop or error, got {duplicates!r}")
+    if missing not in ("error", "drop"):
+        raise DataError(f"expected missing to be error or drop, got {missing!r}")
     check_target(out, overwrite)
-    opened = open_source(source, format, (user, item, time))
-    columns = {
-        "user": resolve("user", user, opened.columns, opened.log.path),
-        "item": resolve("item", item, opened.columns, opened.log.path),
-        "time": resolve("time", time, opened.columns, opened.log.path, optional=True),
-    }
-    chosen = {role: column for role, column in columns.items() if column is not None}
+    opened = open_source(source, format, (user, item, time), header=header, encoding=encoding)
+    chosen = _columns(opened, {"user": user, "item": item, "time": time})
+    reader = Reader(opened, chosen, Rules(missing, time_format, timezone))
     report = progress or (lambda stage, done, total: None)
     file = opened.log.path.name
     with scratch(out) as folder:
-        log = _collect(opened, chosen, folder, report)
+        log = _collect(reader, folder, report)
         events, dropped, notes = _clean(log, duplicates, min_user, min_item, report)
         kept = np.diff(events.offsets) > 0
         _check_enough(events, log.source, (min_user, min_item) != (1, 1))
         catalog, ids = number_items(log.items.names(), _item_counts(events, log.items.size))
         if titles is not None:
-            catalog, missing = add_titles(catalog, Path(titles), item=title_item, title=title_column)
-            notes += [f"{missing} items without a title are called by their key"] if missing else []
+            catalog, untitled = add_titles(catalog, Path(titles), item=title_item, title=title_column)
+            notes += [f"{untitled} items without a title are called by their key"] if untitled else []
         return write_store(
             out,
             items=_renumber(events, ids, log.scale, partial(report, "write")),
@@ -105,12 +113,21 @@ def import_log(
                 has_times=False,
                 source=file,
                 source_sha256=opened.sha256(),
-                dropped=dropped,
-                notes=(*opened.notes(chosen), *notes),
+                dropped={**reader.dropped, **dropped},
+                notes=(*opened.notes(chosen), *reader.notes(), *notes),
             ),
             overwrite=overwrite,
             part=folder,
         )
+
+
+def _columns(source: Source, given: dict[str, str | None]) -> dict[str, str]:
+    """The columns of users and items, and of times if there is one."""
+    found = {
+        role: resolve(role, name, source.columns, source.place, optional=role == "time", advice=source.advice)
+        for role, name in given.items()
+    }
+    return {role: column for role, column in found.items() if column is not None}
 
 
 @dataclass
@@ -124,39 +141,25 @@ class _Log:
     scale: int
 
 
-def _collect(source: Source, columns: dict[str, str], folder: Path, report: OnStageProgress) -> _Log:
+def _collect(reader: Reader, folder: Path, report: OnStageProgress) -> _Log:
     """Read everything once, turning names into numbers."""
-    users, items, spool = NameCodes(), NameCodes(), Spool(folder, "time" in columns)
-    times = Times(source.log.name, columns["time"], source.unit) if "time" in columns else None
+    source = reader.source
+    users, items, spool = NameCodes(), NameCodes(), Spool(folder, reader.times is not None)
     try:
-        for frame in source.frames(columns, partial(report, "read")):
-            ids = [_ids(frame, role, columns[role], source) for role in ("user", "item")]
-            ticks = [times.ticks(frame["time"], frame["row"])] if times else []
-            spool.append(users.codes(ids[0]), items.codes(ids[1]), *ticks)
+        for user, item, ticks in reader.events(partial(report, "read")):
+            spool.append(users.codes(user), items.codes(item), *(() if ticks is None else (ticks,)))
     finally:
         spool.close()
     if not spool.events:
-        raise DataError(f"expected an interaction log, got a header and no {source.unit}s in {source.log.name}")
+        raise DataError(f"expected an interaction log, got {_nothing(reader)} in {source.log.name}")
     source.check_users(users.size)
-    return _Log(source.log.name, spool, users, items, times.scale if times else 1)
+    return _Log(source.log.name, spool, users, items, reader.scale)
 
 
-def _ids(frame: pl.DataFrame, role: str, column: str, source: Source) -> pl.Series:
-    """The user or item ids of a frame as text, none of them missing."""
-    values, where = frame[role], f"column {column!r} of {source.log.name}"
-    textual = (pl.String, pl.Categorical, pl.Enum)
-    if not (values.dtype.is_integer() or values.dtype.is_float() or values.dtype in textual):
-        raise DataError(f"expected text or numbers as {role} ids, got {values.dtype} in {where}")
-    ids = values.cast(pl.String)
-    missing = ids.is_null() | (ids.str.strip_chars() == "") | ids.is_in(_NO_ID)
-    if missing.any():
-        place = int(missing.arg_true()[0])
-        got = "nothing" if ids[place] is None else repr(ids[place])
-        raise DataError(
-            f"expected {'an item' if role == 'item' else 'a user'} id, got {got} in {source.unit} {frame['row'][place]}, "
-            f"{where}; drop the {source.unit} or name the id"
-        )
-    return ids
+def _nothing(reader: Reader) -> str:
+    if not reader.dropped:
+        return f"a header and no {reader.source.unit}s"
+    return "no event that was kept, dropped " + ", ".join(f"{count} ({why})" for why, count in reader.dropped.items())
 
 
 def _clean(

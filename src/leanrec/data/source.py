@@ -7,18 +7,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 import polars as pl
 
 from leanrec.core.digest import file_digest
 from leanrec.core.errors import DataError
 from leanrec.data.blocks import head
+from leanrec.data.encodings import AS_IT_IS, Script, find_script
+from leanrec.data.looks import binary, no_log, not_surely_words
 from leanrec.data.progress import OnProgress
 
 SAMPLE = 1 << 20
 """Bytes of text from which the form of a log is found."""
-PARQUET = b"PAR1"
+PARQUET, ARROW = b"PAR1", b"ARROW1"
 _LISTED = 5
 """Most files of a directory that an error names."""
 
@@ -31,11 +33,15 @@ class Named:
         name: As the user wrote it.
         form: Name of the source that shall read it; None to find one.
         wanted: Names of columns that the user has given.
+        header: Whether the first line of a text names its columns; None to find out.
+        encoding: Of a text; None to find out.
     """
 
     name: str
     form: str | None = None
     wanted: tuple[str, ...] = ()
+    header: bool | None = None
+    encoding: str | None = None
 
     @property
     def path(self) -> Path:
@@ -48,14 +54,37 @@ class Named:
         return self._head[0]
 
     @cached_property
+    def script(self) -> Script:
+        """How the file is written, if it is a text.
+
+        Raises:
+            DataError: It is not of the encoding that the user has named.
+        """
+        first, whole = self._head
+        return AS_IT_IS if binary(first) else find_script(first, whole, self.encoding)
+
+    @cached_property
     def lines(self) -> list[str]:
         """The first lines of the file that are not blank; none if it is no text."""
         first, whole = self._head
-        if first.startswith(PARQUET) or b"\0" in first:
+        if binary(first):
             return []
-        lines = first.decode("utf-8", "replace").split("\n")
+        text = b"".join(self.script.read([first], whole))
+        if b"\0" in text:
+            return []
+        lines = text.decode("utf-8", "replace").split("\n")
         lines = [line.rstrip("\r") for line in (lines if whole or len(lines) == 1 else lines[:-1])]
         return [line for line in lines if line.strip()]
+
+    @cached_property
+    def foreign(self) -> str:
+        """What the text is if it is no log of events, and what to do; else empty."""
+        return no_log(self.lines)
+
+    @cached_property
+    def unsure(self) -> str:
+        """What lines of words may be instead of events, and what to do; empty if they are certainly events."""
+        return self.foreign or not_surely_words(self.lines)
 
     @cached_property
     def _head(self) -> tuple[bytes, bool]:
@@ -73,25 +102,37 @@ class Named:
             raise DataError(f"expected a log, got a directory at {self.name}; {advice}")
         if not self.path.is_file():
             raise DataError(f"expected a log, got no file at {self.name}; check the path")
-        if not self.start.strip():
+        if not binary(self.start) and not self.start.strip(b" \t\r\n\xef\xbb\xbf"):
             raise DataError(f"expected an interaction log, got the empty file {self.name}")
 
     def text(self) -> list[str]:
         """`lines` of a file that has some.
 
         Raises:
-            DataError: It is no file of text.
+            DataError: It is no file of text; or, where no form was named, it is of none.
         """
         self.check_file()
-        if self.start.startswith(PARQUET):
+        kind = binary(self.start)
+        if self.form and kind in ("a Parquet file", "an Arrow file"):
             raise DataError(
-                f"expected the format {self.form!r}, got a Parquet file at {self.name}; leave the format to be found"
+                f"expected the format {self.form!r}, got {kind} at {self.name}; leave the format to be found"
             )
-        if b"\0" in self.start:
+        if kind or not self.lines:
             raise DataError(
-                f"expected text in UTF-8 or a Parquet file, got binary data in {self.name}; unpack or convert it"
+                f"expected text or a Parquet or Arrow file, got {kind or 'binary data'} in {self.name}; unpack or convert it"
             )
-        return self.lines or [""]
+        if self.form is None and self.foreign:
+            raise DataError(f"expected a log of events, got {self.foreign.format(at=self.name)}")
+        return self.lines
+
+    def refuse(self) -> NoReturn:
+        """Say why no source reads it.
+
+        Raises:
+            DataError: Always.
+        """
+        self.text()
+        raise DataError(f"expected a log of events, got {self.unsure.format(at=self.name)}")
 
 
 class Source(ABC):
@@ -108,15 +149,21 @@ class Source(ABC):
         unit: What messages count: "row" or "line".
         has_names: Whether the log names its columns. The others have the columns "user" and "item".
         columns: Names of the columns, known after `open`.
+        advice: How a user can name a column that was not found, known after `open`; empty for the usual.
+        place: What messages name: the file that the last frame was from.
+        file_form: Whether it reads one file, so that a folder can be read file by file.
     """
 
     form: str = ""
-    unit: ClassVar[str] = "row"
-    has_names: ClassVar[bool] = True
+    unit: str = "row"
+    has_names: bool = True
+    file_form: ClassVar[bool] = False
+    advice: str = ""
 
     def __init__(self, log: Named) -> None:
         self.log = log
         self.columns: tuple[str, ...] = ("user", "item")
+        self.place = log.name
 
     def sure(self) -> int:
         """How sure the log has this form, from 0 (not at all) to 100; the surest source reads it. Opens nothing but files."""
@@ -136,7 +183,8 @@ class Source(ABC):
     ) -> Iterator[pl.DataFrame]:
         """Rows in the order of the log: the asked columns under new names, and "row" (int64, from 1), its number for messages.
 
-        Ids are text or numbers, times are text, numbers or dates; null where there is none. A frame has to fit into memory.
+        Ids are text or numbers, times are text, numbers or dates; null where there is none. Lists are of the events of one user.
+        A frame has to fit into memory.
 
         Args:
             columns: New name -> name in the log, for instance {"user": "userId"}.

@@ -61,7 +61,7 @@ def open_text(tmp_path: Path, text: str, **options: Any) -> Source:
         ('"user id","item id"\n1,2\n', "csv", ",", ("user id", "item id")),
         ("a,b\n1,2\n", "csv", ",", ("a", "b")),
         ("a\tb\tc\n1\t2\t3\n", "tsv", "\t", ("a", "b", "c")),
-        ("1::2::3\n4::5::6\n", "csv", ",", ("1::2::3",)),
+        ("1::2::3\n4::5::6\n", "csv", "::", ("1", "2", "3")),
     ],
 )
 def test_tables(tmp_path: Path, text: str, form: str, separator: str, columns: tuple[str, ...]) -> None:
@@ -89,7 +89,7 @@ def test_quotes_in_tsv_count_only_if_they_wrap_fields(tmp_path: Path) -> None:
 
 
 def test_words_are_explained_and_an_override_is_not(tmp_path: Path) -> None:
-    text = "1 1 2\n2 4 5\n"
+    text = "1 1 2\n2 4 5 6\n"
     assert "if it is an item, import with the format 'sessions'" in open_text(tmp_path, text).notes({})[0]
     assert open_text(tmp_path, text, form="sessions").notes({}) == ()
 
@@ -107,9 +107,13 @@ def test_a_line_with_a_single_word_makes_sessions(tmp_path: Path) -> None:
         (
             b"PK\x03\x04\0\0",
             None,
-            r"expected text in UTF-8 or a Parquet file, got binary data in .*; unpack or convert",
+            r"expected a whole zip file, got a damaged one after line 0 of .*; download or pack it again",
         ),
-        ("user,item\n".encode("utf-16"), None, r"expected text in UTF-8 or a Parquet file, got binary data"),
+        (
+            b"a\0b\0\0c\n",
+            None,
+            r"expected text or a Parquet or Arrow file, got binary data in .*; unpack or convert it",
+        ),
         (b"a b\n", "parquet", r"expected a Parquet file, got text in .*log; leave the format to be found"),
         (b"PAR1", "csv", r"expected the format 'csv', got a Parquet file at .*; leave the format to be found"),
         (b"PAR1....", None, r"expected a whole Parquet file, got one cut in the middle .* at .*log; copy it again"),
@@ -118,7 +122,7 @@ def test_a_line_with_a_single_word_makes_sessions(tmp_path: Path) -> None:
             None,
             r"expected a plain Parquet file, got a gzip-compressed one at .*; unpack it first",
         ),
-        (b'[{"user": 1}]', None, r"expected one JSON object a line, got a JSON array in .*; write one object a line"),
+        (b'[{"user": 1}]', None, r"expected a log of events, got a JSON array in .*; write one object a line"),
         (b"a b\n", "inter", r"expected a header such as 'user_id:token<tab>item_id:token', got 'a b' in"),
         (
             gzip.compress(b"a b\n" * 9, mtime=0)[:-8],
@@ -148,7 +152,7 @@ def test_missing_files_and_directories(tmp_path: Path) -> None:
 
 def test_a_form_that_no_source_reads(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"expected a log format, got 'cvs'; did you mean 'csv'\? known: csv, inter, jsonl"
+        ConfigError, match=r"expected a log format, got 'cvs'; did you mean 'csv'\? known: arrow, csv, inter, jsonl"
     ):
         open_text(tmp_path, "a b\n", form="cvs")
 

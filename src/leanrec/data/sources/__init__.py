@@ -14,26 +14,35 @@ from leanrec.data.source import Named, Source
 sources: Registry[Source] = Registry("log format", "leanrec.data.sources", "leanrec.sources")
 
 
-def open_source(log: str | Path, form: str | None = None, wanted: Sequence[str | None] = ()) -> Source:
+def open_source(
+    log: str | Path,
+    form: str | None = None,
+    wanted: Sequence[str | None] = (),
+    *,
+    header: bool | None = None,
+    encoding: str | None = None,
+) -> Source:
     """Find the source that reads a log, and open it.
 
     Args:
         log: A file, or whatever a source takes.
         form: Name of the source; found from the content if None.
-        wanted: Column names that the caller will ask for. If all are numbers that the first line of a table does not have, the
-            table has no header and they are positions, counted from 1.
+        wanted: Column names that the caller will ask for. If all are numbers, a table of text has no header and they are
+            positions, counted from 1.
+        header: Whether the first line of a text names its columns; numbers are positions only where it has no such names then.
+        encoding: Of a text; UTF-8, what a byte order mark says, or what fits if None.
 
     Raises:
         ConfigError: There is no source of that name.
         DataError: The log is missing, empty, or of no known form.
     """
-    named = Named(str(log), form, tuple(name for name in wanted if name is not None))
+    named = Named(str(log), form, tuple(name for name in wanted if name is not None), header, encoding)
     if form is not None:
         source = _built(form, named)
     else:
         source = max((_built(name, named) for name in sources.names()), key=lambda source: source.sure())
         if not source.sure():
-            named.text()  # says what is wrong with the file
+            named.refuse()
     source.open()
     return source
 

@@ -9,11 +9,14 @@ import polars as pl
 
 from leanrec.core.errors import DataError
 from leanrec.data.blocks import CUT, blocks, decode
+from leanrec.data.looks import is_header
 from leanrec.data.progress import OnProgress
 from leanrec.data.source import Source
 from leanrec.data.sources import sources
 
 _WORD = r"[^ \t\r]+"
+_SAMPLE = 100
+"""Lines that are compared with the first, whether it is a header."""
 
 
 class _Words(Source):
@@ -25,31 +28,46 @@ class _Words(Source):
 
     unit = "line"
     has_names = False
+    file_form = True
     saw: str
 
     def open(self) -> None:
-        self.log.text()
+        lines = self.log.text()
+        rows = [line.split() for line in lines[: _SAMPLE + 1]]
+        header = self.log.header
+        self.header = is_header(rows[0], rows[1:]) if header is None else header
+        self.first = lines[0]
 
     def frames(
         self, columns: Mapping[str, str], progress: OnProgress | None = None, *, lenient: bool = False
     ) -> Iterator[pl.DataFrame]:
-        line = 1
-        for block in blocks(self.log.path, progress=progress):
+        line, skip = 1, self.header
+        for block in blocks(self.log.path, script=self.log.script, progress=progress):
             lines = decode(self.log.path, block, line, "line").split("\n")
             numbers = pl.int_range(line, line + len(lines), dtype=pl.Int64).alias("row")
             frame = pl.DataFrame({"words": lines}).select(pl.col("words").str.extract_all(_WORD), numbers)
-            events = self.events(frame.filter(pl.col("words").list.len() > 0))
+            frame = frame.filter(pl.col("words").list.len() > 0)
+            if skip and frame.height:
+                frame, skip = frame[1:], False
+            events = self.events(frame)
             yield events.select(*(pl.col(name).alias(role) for role, name in columns.items()), "row")
             line += block.count(b"\n")
+
+    def _words_only(self) -> bool:
+        """Whether the file has lines of words that are certainly ids."""
+        return bool(self.log.lines) and not self.log.unsure
 
     @abstractmethod
     def events(self, lines: pl.DataFrame) -> pl.DataFrame:
         """From lines ("words", "row") to events ("user", "item", "row")."""
 
     def notes(self, columns: Mapping[str, str]) -> tuple[str, ...]:
+        found = self.log.script.notes
+        if self.header and self.log.header is None:
+            found += (f"the first line, {self.first[:80]!r}, was taken for a header; say --no-header if it is not",)
         if self.log.form is not None:
-            return ()
-        return (f"format {self.form} found from {len(self.log.lines)} lines: {self.saw}",)
+            return found
+        return (f"format {self.form} found from {len(self.log.lines)} lines: {self.saw}", *found)
 
     def refuse(self, lines: pl.DataFrame, wrong: pl.Expr, expected: str) -> None:
         """Refuse the first of the lines that are wrong."""
@@ -67,7 +85,7 @@ class PairLines(_Words):
     saw = "two words on every line were taken for 'user item' in time order"
 
     def sure(self) -> int:
-        return 60 if self.log.lines and all(len(line.split()) == 2 for line in self.log.lines) else 0
+        return 60 if self._words_only() and all(len(line.split()) == 2 for line in self.log.lines) else 0
 
     def events(self, lines: pl.DataFrame) -> pl.DataFrame:
         words = pl.col("words").list
@@ -86,8 +104,12 @@ class SequenceLines(_Words):
     read = 0
 
     def sure(self) -> int:
-        words = [line.split() for line in self.log.lines]
-        return 40 if len({line[0] for line in words}) == len(words) and all(len(line) > 1 for line in words) else 0
+        words = [line.split() for line in self.log.lines if self._words_only()]
+        return (
+            40
+            if words and len({line[0] for line in words}) == len(words) and all(len(line) > 1 for line in words)
+            else 0
+        )
 
     def events(self, lines: pl.DataFrame) -> pl.DataFrame:
         words = pl.col("words").list
@@ -113,7 +135,7 @@ class SessionLines(_Words):
     )
 
     def sure(self) -> int:
-        return 30 if self.log.lines else 0
+        return 30 if self._words_only() else 0
 
     def events(self, lines: pl.DataFrame) -> pl.DataFrame:
         return lines.select(pl.col("row").cast(pl.String).alias("user"), pl.col("words").alias("item"), "row").explode(

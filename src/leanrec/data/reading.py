@@ -1,0 +1,146 @@
+"""From the frames of a source to events: ids as text, times as ticks, what is missing dropped or refused, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+import polars as pl
+
+from leanrec.core.errors import DataError
+from leanrec.data.columns import guess
+from leanrec.data.ids import Ids
+from leanrec.data.progress import OnProgress
+from leanrec.data.source import Source
+from leanrec.data.times import Times
+
+_USER, _ITEM, _TIME = "user", "item", "time"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What to read of a log.
+
+    Attributes:
+        missing: "error" refuses an event without user, item or time, "drop" leaves it out.
+        time_format: Of times as text, as strftime writes it; None to find out.
+        timezone: Of times without one; None for UTC.
+    """
+
+    missing: str = "error"
+    time_format: str | None = None
+    timezone: str | None = None
+
+
+class Reader:
+    """Reads the events of a source once.
+
+    Args:
+        columns: "user", "item" and perhaps "time" -> column of the source.
+
+    Attributes:
+        dropped: Reason -> events left out.
+    """
+
+    def __init__(self, source: Source, columns: Mapping[str, str], rules: Rules) -> None:
+        self.source, self.columns, self.rules = source, columns, rules
+        self.ids = {role: Ids(role, columns[role]) for role in (_USER, _ITEM)}
+        self.times: Times | None = None
+        if _TIME in columns:
+            self.times = Times(source.place, columns[_TIME], source.unit, rules.time_format, rules.timezone)
+        self.dropped: dict[str, int] = {}
+        self.lists = False
+
+    @property
+    def scale(self) -> int:
+        """Ticks per unit of the store."""
+        return self.times.scale if self.times else 1
+
+    def events(self, progress: OnProgress | None = None) -> Iterator[tuple[pl.Series, pl.Series, np.ndarray | None]]:
+        """User ids and item ids (text, none missing) and ticks (int64, None for a log without times), chunk by chunk.
+
+        Raises:
+            DataError: An event has no user, item or time, or one that cannot be read.
+        """
+        for frame in self.source.frames(self.columns, progress):
+            rows = frame.height
+            frame = _exploded(frame, self.source, self.columns)
+            self.lists |= frame.height != rows
+            known = [self.ids[role].clean(frame[role], self.source.place) for role in (_USER, _ITEM)]
+            gaps = [(role, ids.is_null()) for role, ids in zip((_USER, _ITEM), known, strict=True) if ids.null_count()]
+            if self.times:
+                self.times.source = self.source.place
+                lacks = self.times.missing(frame[_TIME])
+                gaps += [(_TIME, lacks)] if lacks.any() and self.rules.missing == "drop" else []
+            if gaps:
+                keep = self._keep(frame, gaps)
+                frame, known = frame.filter(keep), [ids.filter(keep) for ids in known]
+            yield known[0], known[1], self.times.ticks(frame[_TIME], frame["row"]) if self.times else None
+
+    def _keep(self, frame: pl.DataFrame, gaps: list[tuple[str, pl.Series]]) -> pl.Series:
+        """bool, which events have a user, an item and a time."""
+        keep = pl.Series([True]).new_from_index(0, frame.height)
+        for role, lacks in gaps:
+            if self.rules.missing != "drop":
+                self._refuse(frame, role, int(lacks.arg_true()[0]))
+            self._count(f"missing {role}", int((lacks & keep).sum()))
+            keep &= ~lacks
+        return keep
+
+    def _refuse(self, frame: pl.DataFrame, role: str, place: int) -> NoReturn:
+        value = frame[role].cast(pl.String, strict=False)[place]
+        unit = self.source.unit
+        raise DataError(
+            f"expected {'an item' if role == _ITEM else 'a user'} id, got {'nothing' if value is None else repr(value)} in {unit} "
+            f"{frame['row'][place]}, column {self.columns[role]!r} of {self.source.place}; drop the {unit} or name the id, or "
+            "leave such events out with --missing drop"
+        )
+
+    def _count(self, reason: str, events: int) -> None:
+        if events:
+            self.dropped[reason] = self.dropped.get(reason, 0) + events
+
+    def notes(self) -> list[str]:
+        """What was changed and what can hardly be right, a line each."""
+        kind = guess("kind", self.source.columns)
+        kinds = (
+            []
+            if kind is None or kind in self.columns.values()
+            else [f"column {kind!r} seems to hold kinds of events; all kinds were kept"]
+        )
+        spans = self.times.span.notes() if self.times else []
+        lists = [f"a {self.source.unit} holds a list of items of one user, the oldest first"] if self.lists else []
+        return [*lists, *self.ids[_USER].notes(), *self.ids[_ITEM].notes(), *spans, *kinds]
+
+
+def _exploded(frame: pl.DataFrame, source: Source, columns: Mapping[str, str]) -> pl.DataFrame:
+    """One event a row, where a row has lists of items, and perhaps of times, of one user."""
+    lists = [role for role in columns if isinstance(frame[role].dtype, pl.List | pl.Array)]
+    if not lists:
+        return frame
+    frame = frame.with_columns(pl.col(role).cast(pl.List(_inner(frame[role].dtype))) for role in lists)
+    where = f"of {source.place}"
+    if _USER in lists or _ITEM not in lists:
+        role = _USER if _USER in lists else lists[0]
+        raise DataError(
+            f"expected lists of items, or none, got {frame[role].dtype} in column {columns[role]!r}, the {role}s, {where}; "
+            "name other columns, or write one event a row"
+        )
+    lengths = [frame[role].list.len().fill_null(0) for role in lists]
+    uneven = pl.Series([False]).new_from_index(0, frame.height)
+    for other in lengths[1:]:
+        uneven |= other != lengths[0]
+    if uneven.any():
+        place = int(uneven.arg_true()[0])
+        raise DataError(
+            f"expected as many times as items, got {lengths[1][place]} and {lengths[0][place]} in {source.unit} "
+            f"{frame['row'][place]} {where}; correct it or drop the {source.unit}"
+        )
+    return frame.filter(lengths[0] > 0).explode(lists)
+
+
+def _inner(kind: pl.DataType) -> pl.DataType:
+    inner = kind.inner if isinstance(kind, pl.List | pl.Array) else kind
+    return inner() if isinstance(inner, type) else inner

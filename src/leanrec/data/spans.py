@@ -1,0 +1,96 @@
+"""What the times of a log are like: their units, and those that can hardly be right."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import numpy as np
+
+UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+"""Units of whole numbers -> how many are a second."""
+_ABOVE = 10**11
+"""A number of seconds since 1970 is below this until the year 5138, one of milliseconds above since 1973."""
+_BOUNDS = [_ABOVE * size for size in list(UNITS.values())[:-1]]
+_1990 = 631_152_000
+_DAY = 86_400
+_MICRO = 1_000_000
+
+
+def unit_of(number: float) -> str:
+    """The unit in which a number is a time since 1970 that is neither far off nor close to 1970."""
+    return next((unit for unit, size in UNITS.items() if number < _ABOVE * size), "nanoseconds")
+
+
+class Span:
+    """Counts of times, added chunk by chunk.
+
+    Attributes:
+        units: Unit -> events whose time looks like it.
+        early: Events before 1990.
+        late: Events after now.
+        first: The earliest tick, and ``last`` the latest; None before there are any.
+    """
+
+    def __init__(self) -> None:
+        self.units = dict.fromkeys(UNITS, 0)
+        self.early = self.late = 0
+        self.first: int | None = None
+        self.last: int | None = None
+        self._dates = False
+        self._now = int(time.time()) + _DAY
+        self._latest = 0
+
+    def add(self, ticks: np.ndarray, scale: int) -> None:
+        """Count some more.
+
+        Args:
+            ticks: int64.
+            scale: How many make a second, if it is not 1.
+        """
+        if not len(ticks):
+            return
+        lowest, highest = int(ticks.min()), int(ticks.max())
+        self.first = lowest if self.first is None else min(self.first, lowest)
+        self.last = highest if self.last is None else max(self.last, highest)
+        self._dates |= scale == _MICRO
+        if scale == _MICRO:
+            self._count(ticks, "seconds", _MICRO, lowest, highest)
+            return
+        one = unit_of(abs(lowest)) == unit_of(abs(highest))
+        units = None if one else np.digitize(np.abs(ticks), _BOUNDS)
+        for place, (unit, size) in enumerate(UNITS.items()):
+            some = ticks[units == place] if units is not None else ticks if unit_of(abs(highest)) == unit else ticks[:0]
+            if len(some):
+                self._count(some, unit, size, int(some.min()), int(some.max()))
+
+    def _count(self, ticks: np.ndarray, unit: str, second: int, lowest: int, highest: int) -> None:
+        self.units[unit] += len(ticks)
+        if lowest < _1990 * second:
+            self.early += int((ticks < _1990 * second).sum())
+        if highest > self._now * second:
+            self.late += int((ticks > self._now * second).sum())
+            self._latest = max(self._latest, highest // second)
+
+    def notes(self) -> list[str]:
+        """What can hardly be right, a line each."""
+        found = []
+        total = sum(self.units.values())
+        several = {unit: count for unit, count in self.units.items() if count}
+        if len(several) > 1:
+            each = ", ".join(f"{count} look like {unit}" for unit, count in several.items())
+            found.append(f"times are in several units: {each}; bring them to one, or their order is wrong")
+        if self.early and (self._dates or self.early < total):
+            found.append(f"{self.early} events have a time before 1990")
+        if self.late:
+            found.append(f"{self.late} events have a time after now, the latest {_date(self._latest)}")
+        if total > 1 and self.first == self.last:
+            found.append("all events have one time, so the order of the log is the order of events")
+        return found
+
+
+def _date(seconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds} seconds after 1970"
