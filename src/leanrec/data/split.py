@@ -157,7 +157,7 @@ class Split:
         """
         times = _times(store)
         start, end = np.array(store.offsets[:-1]), np.array(store.offsets[1:])
-        train_end = start + _count_before(store, times, time)
+        train_end = start + count_before(store, times, time)
         test, none = np.maximum(train_end, start + 1), np.full(store.num_users, -1)
         split = cls(f"since {time}", train_end, none, np.where(test < end, test, -1))
         if not (split.test >= 0).any():

@@ -14,7 +14,7 @@ from leanrec.data.packed import packer
 from leanrec.data.progress import OnProgress
 from leanrec.data.source import ARROW, PARQUET, Source
 from leanrec.data.sources import sources
-from leanrec.data.tables import ROWS_AT_ONCE, at, with_rows, paths
+from leanrec.data.tables import ROWS_AT_ONCE, at, paths, with_rows
 
 
 class _Typed(Source):
