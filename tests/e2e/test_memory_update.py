@@ -44,11 +44,21 @@ def test_a_run_and_its_export_learn_what_follows(logs: tuple[Path, Path], run: P
     assert best(run) == best(tmp_path / "export") == "item-8"
     told = leanrec("memory", "update", tmp_path / "export", "--data", logs[1], "--json").json
     assert best(tmp_path / "export") == "item-20"
+    assert refused(tmp_path, "evaluate", run, "--export", tmp_path / "export") == (
+        f"expected an export that has counted what {run} has, got one with newer events in {tmp_path / 'export'}; update the run, "
+        "too, and export it again"
+    )
     assert told["run"] == str(tmp_path / "export") and told["events"] == 59 + 240 and told["skipped"] == 1
     assert told["until"] == START + 5060 and told["before"] < START + 5000
     shown = leanrec("memory", "update", run, "--data", logs[1], "--half-life", 30, "--out", tmp_path / "new")
     assert best(run) == "item-8" and best(tmp_path / "new") == "item-20"
     assert "2020-09-13 13:51:00" in shown.out and "evaluate on newer ones" in shown.err
+    assert leanrec("data", "import", logs[1], "--out", tmp_path / "data").code == 0
+    asked = ("evaluate", tmp_path / "new", "--data", tmp_path / "data")
+    assert refused(tmp_path, *asked) == (
+        f"expected events that {tmp_path / 'new'} has not counted, got 120 of 120 that it has, until 2020-09-13 13:51:00; ask for "
+        "newer ones with --since, or evaluate the run as it was trained"
+    )
     again = leanrec("memory", "update", tmp_path / "new", "--data", logs[0])
     assert again.code == 0 and "nothing new, nothing has changed" in again.err
 

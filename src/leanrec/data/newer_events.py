@@ -6,13 +6,13 @@ Shape letters: U users, E events of a part.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
 from leanrec.core.errors import DataError
 from leanrec.core.plain import Catalog
 from leanrec.core.training_events import Counted, EventsPart, TrainingEvents
+from leanrec.data.mapped import mapped
 from leanrec.data.split import count_before
 from leanrec.data.store import Store
 
@@ -36,7 +36,7 @@ class NewerEvents(TrainingEvents):
         newest: Time of the newest event.
 
     Raises:
-        DataError: The store has no times.
+        DataError: The store has no times, or no known item.
     """
 
     def __init__(self, store: Store, catalog: Catalog, counted: Counted, since: int | None = None) -> None:
@@ -46,7 +46,8 @@ class NewerEvents(TrainingEvents):
             )
         self.newest, self.num_items = int(store.times.max()), len(catalog)
         later = counted.until + 1 if since is None else max(since, counted.until + 1)
-        self.store, self.skipped = _known(store, catalog, later)
+        self.store = mapped(store, catalog)
+        self.skipped = _since(store, later) - _since(self.store, later)
         self.begin = first_new(self.store, counted)
         if since is not None:
             self.begin = np.maximum(self.begin, _before(self.store, since))
@@ -75,19 +76,6 @@ def _before(store: Store, limit: int) -> np.ndarray:
     return store.offsets[:-1] + count_before(store, store.times, limit)
 
 
-def _known(store: Store, catalog: Catalog, later: int) -> tuple[Store, int]:
-    """A store with the known items alone, in the model's ids, and how many events of others are not before a time."""
-    assert store.times is not None
-    if store.catalog.keys == catalog.keys:
-        return store, 0
-    known = {key: row for row, key in enumerate(catalog.keys, start=1)}
-    items = np.array([0, *(known.get(key, 0) for key in store.catalog.keys)], np.int32)[store.items]
-    inside = items > 0
-    if not inside.any():
-        raise DataError(
-            f"expected items that the model knows, such as {catalog.keys[0][:60]!r}, got only others, such as "
-            f"{store.catalog.keys[0][:60]!r}, in {store.path}; is it the right log?"
-        )
-    offsets = np.concatenate([[0], np.cumsum(inside)])[store.offsets]
-    skipped = int(np.count_nonzero(store.times[~inside] >= later))
-    return replace(store, items=items[inside], offsets=offsets, times=store.times[inside]), skipped
+def _since(store: Store, limit: int) -> int:
+    """How many events of a store are not before a time."""
+    return int((store.offsets[1:] - _before(store, limit)).sum())

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from leanrec.build import OpenRun
-from leanrec.core.errors import ConfigError
+from leanrec.core.errors import ConfigError, DataError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Route
 from leanrec.data.batches import BatchLimits, Questions, ask, lengths, questions, targets
+from leanrec.data.newer_events import first_new
 from leanrec.data.split import Part, Split
 from leanrec.data.store import Store
+from leanrec.data.times import shown_date
 from leanrec.evaluate.metrics import MISSED, summarise
 from leanrec.evaluate.rank import Choose, Ranking, rank
 from leanrec.tasks.progress import Report, silent, with_progress
@@ -121,10 +123,19 @@ def asked_of(run: OpenRun, store: Store, part: Part, since: int | None = None) -
     """The questions of a part of a run's split; with ``since`` each user's first event from that time on, in the store's unit.
 
     Raises:
-        DataError: There is none.
+        DataError: There is none, or the run has counted some of the events that are asked for.
     """
     split = run.split(store) if since is None else Split.since(store.whole, since)
-    return questions(store, split, part if since is None else "test")
+    asked = questions(store, split, part if since is None else "test")
+    counted = run.manifest.counted
+    if counted is not None and store.whole.times is not None:
+        known = int((asked.position < first_new(store.whole, counted)[asked.users]).sum())
+        if known:
+            raise DataError(
+                f"expected events that {run.path} has not counted, got {known} of {len(asked.users)} that it has, until "
+                f"{shown_date(counted.until)}; ask for newer ones with --since, or evaluate the run as it was trained"
+            )
+    return asked
 
 
 def with_costs(run: OpenRun, store: Store, asked: Questions, ranking: Ranking) -> Evaluation:

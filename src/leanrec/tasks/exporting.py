@@ -63,6 +63,11 @@ def export_of(run: OpenRun, path: Path, trust: bool = False) -> tuple[Engine, Ex
     engine, exported = open_export(path, trust=trust)
     if exported.source != run.manifest.sha256:
         raise ArtifactError(f"expected an export of {run.path}, got one of another run in {path}; export the run again")
+    if exported.evidence is not None and exported.evidence.counted != run.manifest.counted:
+        raise ArtifactError(
+            f"expected an export that has counted what {run.path} has, got one with newer events in {path}; update the run, too, "
+            "and export it again"
+        )
     return engine, exported
 
 
