@@ -22,7 +22,7 @@ import tomli_w
 
 from leanrec.backbones import backbones
 from leanrec.core.errors import ConfigError, one_line
-from leanrec.core.ranges import Share
+from leanrec.core.ranges import Share, Whole
 from leanrec.core.registry import Registry, did_you_mean
 from leanrec.objectives import objectives
 from leanrec.techniques import techniques
@@ -44,6 +44,7 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             default. "auto" leaves them out where no user has an item twice; what it came to is filled in when a run starts.
         confirm: Share of the validation users that training leaves alone, so that a choice can be confirmed on them.
         catalog_sha256: Checksum of the items of the store; filled in when a run starts, so that it resumes on no other.
+        events: Events of the store; filled in likewise.
     """
 
     split: Literal["leave-one-out", "time"] = "leave-one-out"
@@ -52,6 +53,7 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     exclude_seen: bool | Literal["auto"] = "auto"
     confirm: Share = 0.0
     catalog_sha256: str = ""
+    events: Whole = 0
 
 
 class Choice(msgspec.Struct, frozen=True):

@@ -7,6 +7,8 @@ from pathlib import Path
 from e2e.command import leanrec
 from e2e.conftest import TINY, write_log
 from leanrec.artifact.manifest import read_manifest
+from leanrec.artifact.store import load_run
+from leanrec.data.store import Store
 
 
 def test_weights_are_taken(run: Path, store: Path, tmp_path: Path) -> None:
@@ -46,5 +48,23 @@ def test_other_items_are_refused(run: Path, tmp_path: Path) -> None:
     assert leanrec("data", "import", log, "--out", tmp_path / "data").code == 0
     error = refused(tmp_path / "data", tmp_path / "out", *TINY, f"train.init={run}")
     assert error == (
-        f"expected train.init to be a run on the items of {tmp_path / 'data'}, got one with other items in {run}"
+        f"expected train.init to be a run that knows items of {tmp_path / 'data'}, got one with other items in {run}"
+    )
+
+
+def test_a_run_of_yesterday_is_a_start_for_today(log: Path, run: Path, tmp_path: Path) -> None:
+    """Same items, same users, more events, and another order of popularity."""
+    more = "".join(f"user {user},item-{user % 3},1700000000\n" for user in range(120))
+    (tmp_path / "log.csv").write_text(log.read_text(encoding="utf-8") + more, encoding="utf-8")
+    assert leanrec("data", "import", tmp_path / "log.csv", "--out", tmp_path / "data").code == 0
+    keys = [load_run(run)[2].keys, Store.open(tmp_path / "data").catalog.keys]
+    assert keys[0] != keys[1] and set(keys[0]) == set(keys[1])
+    ended = leanrec("train", tmp_path / "data", "--init", run, "train.epochs=1", "--out", tmp_path / "next", "--json")
+    assert ended.json["epochs"] == 1
+    assert load_run(tmp_path / "next")[2].keys == keys[1]
+    error = leanrec("train", tmp_path / "data", "--resume", "--out", run).error
+    assert error == (
+        f"expected the store shop of 120 users and {read_manifest(run).data.events:,} events that {run} was trained on, got log of "
+        f"120 and {read_manifest(tmp_path / 'next').data.events:,} in {tmp_path / 'data'}; train on it with --init {run} and "
+        "another --out"
     )

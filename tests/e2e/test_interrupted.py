@@ -15,6 +15,7 @@ from e2e.command import leanrec
 from e2e.conftest import TINY
 from e2e.processes import Ended, program
 from leanrec.artifact.manifest import read_manifest
+from leanrec.data.store import Store
 
 SETTINGS = (*TINY, "train.epochs=6", "train.batch_users=16", "train.patience=0")
 
@@ -224,6 +225,10 @@ def test_another_store_is_not_resumed_on(store: Path, tmp_path: Path) -> None:
     out = started(tmp_path / "run", 'catalog_sha256 = "0123"')
     error = leanrec("train", store, "--out", out, "--resume").error
     assert error == f"expected the store that {out} was started on, got one with other items in {store}"
+    out = started(tmp_path / "longer", "events = 3")
+    error = leanrec("train", store, "--out", out, "--resume").error
+    events = f"{Store.open(store).num_events:,}"
+    assert error == f"expected the store of 3 events that {out} was started on, got one of {events} in {store}"
 
 
 def test_a_device_that_is_not_there(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

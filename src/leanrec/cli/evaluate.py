@@ -170,8 +170,10 @@ def _alone(
     """The full and the small model trained alone: runs that were given, the run's own start, or new ones inside the run."""
     found = dict(given)
     start = run.config.train.init
-    if start and "full" not in found and not open_run(start).config.technique:
-        found["full"] = open_run(start)
+    if start and "full" not in found:
+        before = open_run(start)
+        if not before.config.technique and before.manifest.data.catalog_sha256 == store.meta.catalog_sha256:
+            found["full"] = before
     for name in ("full", "small"):
         if name not in found:
             config = tasks.alone_config(run, name, valid, evaluation.flops_ratio)

@@ -57,7 +57,8 @@ def train_command(
     init: Annotated[
         Path | None,
         typer.Option(
-            help="A run whose weights to start from; its configuration too, unless a backbone or recipe is named."
+            help="A run whose weights to start from, of this or another store; its configuration too, unless a backbone or recipe "
+            "is named."
         ),
     ] = None,
     teacher: Annotated[
@@ -82,10 +83,11 @@ def train_command(
     config = (
         saved_config(out) if resume else parse(_tree(settings or [], backbone, technique or [], recipe, init, teacher))
     )
-    if resume and tasks.finished(out):
-        note(f"{out} is finished, nothing is left to train")
+    ended = resume and tasks.finished(out)
     with Bar() as bar:
         manifest = tasks.run_training(config, data, out, Several([CsvLog(out), bar]), resume)
+    if ended:
+        note(f"{out} is finished, nothing is left to train")
     result = results.train_result(out, manifest) | results.worth_result(manifest, manifest.worth)
     results.tell_worth(result)
     if config.technique and manifest.worth is None:

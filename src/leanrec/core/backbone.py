@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVa
 
 from leanrec.core.context import Context, Steps
 from leanrec.core.dropout import dropout
-from leanrec.core.errors import CompositionError
+from leanrec.core.errors import CompositionError, ConfigError
 from leanrec.core.evidence import Evidence
 from leanrec.core.types import FULL, PAD, Batch, Gates, Hidden, Memory, Route
 
@@ -65,6 +65,21 @@ class ItemTable(nn.Module, ABC):
     def coded(self) -> Sequence[Coded]:
         """Blocks of items 1 to N as quantised codes, one after the other; none for other tables."""
         return ()
+
+    def take(self, other: ItemTable, move: Callable[[Tensor], Tensor]) -> None:
+        """Start from a table of the same kind with other items.
+
+        Args:
+            other: The table, of O items.
+            move: Puts vectors [O, D] in the order of this table's items, and finds some for those that are new: [N, D].
+
+        Raises:
+            ConfigError: This kind of table cannot.
+        """
+        raise ConfigError(
+            f"expected an item table that can take over those of other items, got {type(self).__name__}; train on the new log "
+            "without --init"
+        )
 
     @abstractmethod
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:

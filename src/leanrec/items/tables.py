@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,6 +35,10 @@ class PlainTable(ItemTable):
     @property
     def matrix(self) -> Tensor:
         return self.weight
+
+    @torch.no_grad()
+    def take(self, other: ItemTable, move: Callable[[Tensor], Tensor]) -> None:
+        self.weight[1:] = move(other.embed(torch.arange(1, other.num_items + 1)))
 
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:
         """Vectors [..., w] of item ids [...]."""

@@ -29,10 +29,12 @@ from leanrec.cost.count import Flops, cost, route_costs
 from leanrec.cost.machine import machine
 from leanrec.data.batches import Questions, TrainingData, ask, questions, some, targets
 from leanrec.data.describe import never_twice
+from leanrec.data.mapped import item_ids
 from leanrec.data.split import Part, Split
 from leanrec.data.store import Store
 from leanrec.data.training_log import TrainingLog
 from leanrec.evaluate.metrics import summarise
+from leanrec.tasks.carrying import carried
 from leanrec.tasks.evaluation import CALIBRATED, SCORING, rank_part
 from leanrec.tasks.worth import came_from, weigh
 from leanrec.train import checkpoint
@@ -67,10 +69,13 @@ def run_training(
     """
     out = Path(out)
     with claimed(out):
+        store = Store.open(data)
         if resume and finished(out):
+            manifest = manifests.read_manifest(out)
+            _check_trained(manifest.data, store, out)
             (out / checkpoint.CHECKPOINT_FILE).unlink(missing_ok=True)  # killed just before it was removed
-            return manifests.read_manifest(out)
-        return _trained(config, Store.open(data), out, watcher or CsvLog(out), resume, compare)
+            return manifest
+        return _trained(config, store, out, watcher or CsvLog(out), resume, compare)
 
 
 def _trained(config: RunConfig, store: Store, out: Path, watcher: Watcher, resume: bool, compare: bool) -> Manifest:
@@ -85,7 +90,7 @@ def _trained(config: RunConfig, store: Store, out: Path, watcher: Watcher, resum
     _teach(model, config, store)
     fresh = not (out / checkpoint.CHECKPOINT_FILE).exists()  # also where nothing was kept before an interruption
     if config.train.init and fresh:
-        _take_weights(model, config, store)
+        _take_weights(model, config, store, split)
     if fresh:
         model.count(TrainingLog(store, split))
     if not resume:
@@ -250,6 +255,22 @@ def _data_notes(asked: RunConfig, taken: RunConfig, store: Store, windows: Train
 def _check_same(store: Store, config: RunConfig, out: Path) -> None:
     if config.data.catalog_sha256 not in ("", store.meta.catalog_sha256):
         raise DataError(f"expected the store that {out} was started on, got one with other items in {store.path}")
+    if config.data.events not in (0, store.num_events):
+        raise DataError(
+            f"expected the store of {config.data.events:,} events that {out} was started on, got one of {store.num_events:,} in "
+            f"{store.path}"
+        )
+
+
+def _check_trained(trained: DataRef, store: Store, out: Path) -> None:
+    """Refuse to go on with a finished run on another store than its own."""
+    had = (trained.catalog_sha256, trained.users, trained.items, trained.events)
+    if had != (store.meta.catalog_sha256, store.num_users, store.num_items, store.num_events):
+        raise DataError(
+            f"expected the store {trained.name} of {trained.users:,} users and {trained.events:,} events that {out} was trained "
+            f"on, got {store.meta.name} of {store.num_users:,} and {store.num_events:,} in {store.path}; train on it with "
+            f"--init {out} and another --out"
+        )
 
 
 def _as_built(model: Recommender, config: RunConfig) -> RunConfig:
@@ -292,20 +313,24 @@ def _teach(model: Recommender, config: RunConfig, store: Store) -> None:
     model.learn_from(teacher.model)
 
 
-def _take_weights(model: Recommender, config: RunConfig, store: Store) -> None:
+def _take_weights(model: Recommender, config: RunConfig, store: Store, split: Split) -> None:
     """Start from the weights of a finished run; techniques that the run lacks, or has with other settings, adapt or drop them.
+
+    Of a run on other items they are carried over by key; see `tasks.carrying`.
 
     Raises:
         ArtifactError: It is not a finished run.
-        DataError: It has other items.
+        DataError: It knows none of the items.
         ConfigError: Its weights have another shape.
     """
     run = Path(config.train.init)
-    manifest, state, _ = load_run(run)
+    manifest, state, catalog = load_run(run)
     if manifest.data.catalog_sha256 != store.meta.catalog_sha256:
-        raise DataError(
-            f"expected train.init to be a run on the items of {store.path}, got one with other items in {run}"
-        )
+        if not item_ids(store.catalog.keys, catalog.keys).any():
+            raise DataError(
+                f"expected train.init to be a run that knows items of {store.path}, got one with other items in {run}"
+            )
+        state = carried(open_run(run), store.catalog, TrainingLog(store, split))
     had = parse(manifest.config).technique
     alike = {choice.name for choice in config.technique if choice in had}
     state = restored(model, state)
@@ -331,7 +356,11 @@ def _start(config: RunConfig, out: Path, model: Recommender, store: Store) -> Ru
     loss, encoder = resolved(config.train, model)
     tree = config.tree()
     tree["train"] |= {"loss_precision": loss, "encoder_precision": encoder}
-    tree["data"] |= {"catalog_sha256": store.meta.catalog_sha256, "exclude_seen": leaves_out(config, store)}
+    tree["data"] |= {
+        "catalog_sha256": store.meta.catalog_sha256,
+        "events": store.num_events,
+        "exclude_seen": leaves_out(config, store),
+    }
     config = parse(tree)
     with written(out / CONFIG) as made:
         made.write_text(config.toml(), encoding="utf-8")

@@ -11,7 +11,7 @@ for dimensions on both sides.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -109,6 +109,14 @@ class BlockTable(ItemTable):
             self.output = Factors(*((ends, dims) if parts in ("both", "softmax") else whole), std, int8)
         tails = len(self.output.maps)
         self.tokens = nn.Parameter(torch.randn(tails, self.dim) * std) if tails else None
+
+    @torch.no_grad()
+    def take(self, other: ItemTable, move: Callable[[Tensor], Tensor]) -> None:
+        assert isinstance(other, BlockTable)
+        for here, there in ((self.input, other.input), (self.output, other.output)):
+            here.approximate(move(there.dense(other.dim)))
+        if self.tokens is not None and other.tokens is not None:
+            self.tokens.copy_(other.tokens)
 
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:
         return self.input.vectors(ids, width or self.dim)

@@ -7,7 +7,7 @@ vectors; from scratch they are random (RecJPQ's ablation; its SVD codes need the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,10 @@ class CodeTable(ItemTable):
     @property
     def coded(self) -> Sequence[Coded]:
         return [Coded(block.codes, *block.centroids.stored()) for block in self.blocks]
+
+    @torch.no_grad()
+    def take(self, other: ItemTable, move: Callable[[Tensor], Tensor]) -> None:
+        self.approximate(move(other.embed(torch.arange(1, other.num_items + 1))))
 
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:
         channels = width or self.dim

@@ -8,7 +8,7 @@ alone (Baevski and Auli, 2019, tie them in the same way under an adaptive softma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -39,6 +39,10 @@ class LowRankTable(ItemTable):
         super().__init__()
         self.num_items, self.dim = num_items, dims[0]
         self.factors = Factors(ends, dims, std, int8)
+
+    @torch.no_grad()
+    def take(self, other: ItemTable, move: Callable[[Tensor], Tensor]) -> None:
+        self.approximate(move(other.embed(torch.arange(1, other.num_items + 1))))
 
     def embed(self, ids: Tensor, width: int | None = None) -> Tensor:
         return self.factors.vectors(ids, width or self.dim)
