@@ -14,7 +14,7 @@ import msgspec
 from leanrec.artifact.exported import is_export, read_export
 from leanrec.artifact.exported_evidence import replace_evidence
 from leanrec.core.errors import ArtifactError, ConfigError, DataError
-from leanrec.core.followers import Counts, add_followers
+from leanrec.core.followers import Counts, Pairs, add_followers
 from leanrec.core.plain import LAST_SECOND, Catalog
 from leanrec.core.training_events import Counted
 from leanrec.core.writing import claimed, put, scratch
@@ -54,7 +54,7 @@ class _Counted:
     catalog: Catalog
     until: Counted | None
     counts: Counts
-    reach: int
+    pairs: Pairs
     save: Callable[[Counts, Counted], None]
 
 
@@ -119,7 +119,7 @@ def _update(path: Path, store: Store, since: int | None, half_life: float | None
                 f"expected times in seconds since 1970 with --half-life, got {until} in {store.path}; divide the times of the log"
             )
         counts = counts.faded(0.5 ** ((until - before) / _DAY / half_life))
-    add_followers(counts, events, found.reach)
+    add_followers(counts, events, found.pairs)
     found.save(counts, Counted(until))
     return Update(events.num_events, events.num_users, events.skipped, before, until)
 
@@ -147,13 +147,13 @@ def _of_export(path: Path) -> _Counted | None:
         return None
     check_evidence(path, exported)
     table = open_evidence(path / exported.evidence.file, len(catalog))
-    if not table.reach:
+    if not table.pairs.reach:
         return None
 
     def save(counts: Counts, until: Counted) -> None:
         replace_evidence(path, exported, table.recounted(counts)._asdict(), until)
 
-    return _Counted(catalog, exported.evidence.counted, table.counts(), table.reach, save)
+    return _Counted(catalog, exported.evidence.counted, table.counts(), table.pairs, save)
 
 
 def _of_run(path: Path) -> _Counted | None:
@@ -166,13 +166,13 @@ def _of_run(path: Path) -> _Counted | None:
     counted = None if sparse is None else sparse.counted()
     if sparse is None or counted is None:
         return None
-    counts, reach = counted
+    counts, pairs = counted
 
     def save(counts: Counts, until: Counted) -> None:
         sparse.recount(counts)
         replace_weights(path, stored(run.model), msgspec.structs.replace(run.manifest, counted=until))
 
-    return _Counted(run.catalog, run.manifest.counted, counts, reach, save)
+    return _Counted(run.catalog, run.manifest.counted, counts, pairs, save)
 
 
 @contextmanager

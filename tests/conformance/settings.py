@@ -206,6 +206,7 @@ TECHNIQUES: dict[str, Setting] = {
         {
             "window": 2,
             "reach": 2,
+            "backward": 0.6,
             "rows": 6,
             "power": 0.0,
             "discount": 1.0,

@@ -12,7 +12,7 @@ from leanrec.artifact.exported import read_export
 from leanrec.build import open_run
 from leanrec.config import parse
 from leanrec.core.errors import ArtifactError, ConfigError, DataError
-from leanrec.core.followers import Counts, add_followers, no_counts
+from leanrec.core.followers import Counts, Pairs, add_followers, no_counts
 from leanrec.core.training_events import Counted, EventsPart
 from leanrec.data.newer_events import NewerEvents
 from leanrec.data.store import Store
@@ -22,7 +22,8 @@ from leanrec.tasks import export_run, run_training
 from leanrec.updating import update_counts
 from toys import store_of
 
-ITEMS, USERS, REACH, DAY = 12, 40, 3, 86_400
+ITEMS, USERS, DAY = 12, 40, 86_400
+PAIRS = Pairs(3, 0.25)
 CUT = 1_600_000_000 + 20 * DAY
 
 
@@ -49,7 +50,7 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def trained(store: Store, out: Path, split: str = "leave_one_out", **fields: object) -> Path:
-    table = {"window": 3, "reach": REACH, "rows": ITEMS, **fields}
+    table = {"window": 3, **PAIRS._asdict(), "rows": ITEMS, **fields}
     data = {"split": split, "valid_from": 0.6, "test_from": 0.8} if split == "time" else {}
     tree = {"backbone": {"name": "popular"}, "technique": {"memory": table}, "data": data, "train": {"epochs": 0}}
     run_training(parse(tree), store.path, out)
@@ -83,7 +84,7 @@ class Everything:
 
 def at_once(store: Store) -> Counts:
     found = no_counts(ITEMS, ITEMS)
-    add_followers(found, Everything(store), REACH)  # pyright: ignore[reportArgumentType]
+    add_followers(found, Everything(store), PAIRS)  # pyright: ignore[reportArgumentType]
     return found
 
 
@@ -207,7 +208,7 @@ def test_old_counts_fade(old: Store, whole: Store, run: Path, tmp_path: Path) ->
     before, gained = table_of(run), no_counts(ITEMS, ITEMS)
     counted = open_run(run).manifest.counted
     assert counted is not None
-    add_followers(gained, NewerEvents(whole, open_run(run).catalog, counted), REACH)
+    add_followers(gained, NewerEvents(whole, open_run(run).catalog, counted), PAIRS)
     found = table_of(tmp_path / "new")
     np.testing.assert_allclose(dense(found), dense(before) * share + dense(gained), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found.totals, before.totals * share + gained.totals, rtol=1e-5)
@@ -283,4 +284,4 @@ def test_what_cannot_be_updated(old: Store, whole: Store, run: Path, tmp_path: P
         update_counts(run, whole.path, out=old.path)
     table = open_run(run).model.sparse
     assert table is not None
-    assert EvidenceTable(*(array.detach().numpy() for array in table.rows())).reach == REACH
+    assert EvidenceTable(*(array.detach().numpy() for array in table.rows())).pairs == PAIRS

@@ -88,7 +88,7 @@ class Rows(NamedTuple):
         gate: float32 [5], constant and factors of the features of `gain`.
         totals: float32 [N + 1], the sum of all counts of a row.
         worth: float32 [N + 1], by which the counts of an item are multiplied in every row.
-        growth: float32 [2], the largest distance d, which is 0 for rows that do not grow, and the power.
+        growth: float32 [3], the largest distance d, which is 0 for rows that do not grow, the power, and the share `backward`.
     """
 
     ids: Tensor

@@ -1,7 +1,8 @@
 """Count which item follows which, in passes over events, in bounded memory, and add newer events to what was counted.
 
-A pair of events at distance d counts 1 / d, for d up to a reach. Pairs are numbers, (item, follower, d), that are sorted and
-counted; a pass holds those of some items only, so many events take more passes and not more memory.
+A pair of events at distance d counts 1 / d, for d up to a reach: in the row of the earlier item for the later one, and a share of
+it the other way round. Pairs are numbers, (item, follower, kind), that are sorted and counted; a pass holds those of some items
+only, so many events take more passes and not more memory.
 
 Rows are cut to their strongest followers. What is cut off is forgotten: a follower that comes back later begins with nothing, so
 its count is too small by at most the least count that its row kept when it was cut. Totals stay exact.
@@ -17,6 +18,23 @@ from leanrec.core.training_events import EventsPart, TrainingEvents
 
 PAIRS_HELD = 2**26
 """Pairs that are held at once, 8 bytes each, and as much again while they are sorted."""
+
+
+class Pairs(NamedTuple):
+    """Which pairs of events count, and how much.
+
+    Attributes:
+        reach: Largest distance d.
+        backward: What a pair counts in the row of its later item, as a share of what it counts in the row of the earlier one.
+    """
+
+    reach: int
+    backward: float = 0.0
+
+    def kinds(self) -> np.ndarray:
+        """What a pair counts by its kind: one over its distance, and the same the other way round where that counts."""
+        forward = 1.0 / np.arange(1, self.reach + 1)
+        return np.concatenate([forward, self.backward * forward]) if self.backward else forward
 
 
 class Counts(NamedTuple):
@@ -43,23 +61,23 @@ def no_counts(items: int, rows: int) -> Counts:
     return Counts(np.zeros(shape, np.int32), np.zeros(shape, np.float32), np.zeros(items + 1, np.float32))
 
 
-def add_followers(counts: Counts, events: TrainingEvents, reach: int, held: int = PAIRS_HELD) -> None:
+def add_followers(counts: Counts, events: TrainingEvents, pairs: Pairs, held: int = PAIRS_HELD) -> None:
     """Add events to counts, which are changed.
 
     Args:
         counts: To which they are added.
         events: What is counted.
-        reach: Largest distance d of a pair.
+        pairs: Which of them.
         held: Pairs that are held at once, about.
     """
     n, of_item = events.num_items, events_of(events)
-    kept = np.count_nonzero(counts.ids, 1) * (of_item > 0)
-    for first, last in _ranges(of_item * reach + kept, held):
-        keys = [_pairs(part, n, reach, first, last) for part in events.parts()]
+    kinds, kept = pairs.kinds(), np.count_nonzero(counts.ids, 1) * (of_item > 0)
+    for first, last in _ranges(of_item * len(kinds) + kept, held):
+        keys = [_keys(part, n, pairs.reach, len(kinds), first, last) for part in events.parts()]
         merged = np.concatenate(keys) if keys else np.zeros(0, np.int64)
         keys.clear()
         merged.sort()
-        _keep(counts, merged, n, reach)
+        _keep(counts, merged, n, kinds)
 
 
 def events_of(events: TrainingEvents) -> np.ndarray:
@@ -87,26 +105,28 @@ def _ranges(pairs: np.ndarray, held: int) -> list[tuple[int, int]]:
     return ranges
 
 
-def _pairs(part: EventsPart, n: int, reach: int, first: int, last: int) -> np.ndarray:
-    """Keys int64 of the pairs that begin with the items of a range: ((item (n + 1)) + follower) reach + d - 1."""
+def _keys(part: EventsPart, n: int, reach: int, kinds: int, first: int, last: int) -> np.ndarray:
+    """int64, the pairs in the rows of a range of items: ((item (n + 1)) + follower) kinds + kind."""
     items = part.items.astype(np.int64)
     keys: list[np.ndarray] = []
     for d in range(1, min(reach, len(items) - 1) + 1):
-        before, after = items[:-d], items[d:]
-        inside = (part.users[:-d] == part.users[d:]) & (before >= first) & (before < last)
+        counts = part.users[:-d] == part.users[d:]
         if part.new is not None:
-            inside &= part.new[d:]
-        keys.append((before[inside] * (n + 1) + after[inside]) * reach + d - 1)
+            counts &= part.new[d:]
+        ways = [(items[:-d], items[d:], d - 1), (items[d:], items[:-d], reach + d - 1)]
+        for item, follower, kind in ways[: kinds // reach]:
+            inside = counts & (item >= first) & (item < last)
+            keys.append((item[inside] * (n + 1) + follower[inside]) * kinds + kind)
     return np.concatenate(keys) if keys else np.zeros(0, np.int64)
 
 
-def _keep(found: Counts, keys: np.ndarray, n: int, reach: int) -> None:
+def _keep(found: Counts, keys: np.ndarray, n: int, kinds: np.ndarray) -> None:
     """Add the pairs of sorted keys to the rows of the items that they begin with."""
     if not len(keys):
         return
-    pairs, distance = np.divmod(keys, reach)
+    pairs, kind = np.divmod(keys, len(kinds))
     starts = np.flatnonzero(np.concatenate([[True], pairs[1:] != pairs[:-1]]))
-    pairs, counts = pairs[starts], np.add.reduceat(1.0 / (1 + distance), starts)
+    pairs, counts = pairs[starts], np.add.reduceat(kinds[kind], starts)
     found.totals[:] += np.bincount(pairs // (n + 1), counts, n + 1).astype(np.float32)
     changed = np.unique(pairs // (n + 1))
     pairs, counts = _with_kept(found, changed, pairs, counts, n)

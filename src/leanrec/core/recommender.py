@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from leanrec.core.backbone import Backbone, Exits, ItemTable
 from leanrec.core.errors import CompositionError, ConfigError
 from leanrec.core.evidence import Additions, Evidence, Rows
-from leanrec.core.followers import Counts
+from leanrec.core.followers import Counts, Pairs
 from leanrec.core.pricing import Pricing
 from leanrec.core.training_events import TrainingEvents
 from leanrec.core.types import FULL, Batch, Gates, Route
@@ -51,6 +51,7 @@ class HeldOut:
         flops: FLOPs of a request by a history's length and the route, head included, routing left out.
         routing: FLOPs of choosing a route, by a history's length.
         users: How many users there are.
+        exclude_seen: Whether users' own items are left out when epochs are compared.
         report: Told what takes long, how much of it is done, and how much there is.
     """
 
@@ -59,6 +60,7 @@ class HeldOut:
     flops: Callable[[int, Route], int]
     routing: Callable[[int], int]
     users: int = 0
+    exclude_seen: bool = False
     report: Callable[[str, int, int], None] = lambda what, done, total: None
 
 
@@ -119,8 +121,8 @@ class SparseScores(nn.Module, ABC):
     def rows(self) -> Rows:
         """The same as numbers, for engines without torch."""
 
-    def counted(self) -> tuple[Counts, int] | None:
-        """What was counted, as a copy, and the reach of its pairs, so that newer events can be added; None if nothing was."""
+    def counted(self) -> tuple[Counts, Pairs] | None:
+        """What was counted, as a copy, and which pairs count, so that newer events can be added; None if nothing was."""
         return None
 
     def recount(self, counts: Counts) -> None:

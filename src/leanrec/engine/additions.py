@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from leanrec.core.followers import Counts
+from leanrec.core.followers import Counts, Pairs
 from leanrec.core.plain import PAD
 from leanrec.engine.batches import Histories
 
@@ -49,9 +49,9 @@ class EvidenceTable(NamedTuple):
     growth: np.ndarray
 
     @property
-    def reach(self) -> int:
-        """Largest distance of a pair of events that is counted; 0 for rows that do not grow."""
-        return int(self.growth[0])
+    def pairs(self) -> Pairs:
+        """Which pairs of events count; of reach 0 for rows that do not grow."""
+        return Pairs(int(self.growth[0]), float(self.growth[2]))
 
     @property
     def power(self) -> float:

@@ -161,7 +161,7 @@ def _check_evidence(header: Mapping[str, Stored], items: int, file: str) -> None
         )
     _expect(header, "ids", ("I32",), (items + 1, kept), file)
     _expect(header, "shares", ("F32", "I8"), (items + 1, kept), file)
-    lengths = {"window": newest, "own": newest, "gate": _GATE, "totals": items + 1, "worth": items + 1, "growth": 2}
+    lengths = {"window": newest, "own": newest, "gate": _GATE, "totals": items + 1, "worth": items + 1, "growth": 3}
     for name, length in lengths.items():
         _expect(header, name, ("F32",), (length,), file)
 

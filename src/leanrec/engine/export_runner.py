@@ -261,9 +261,10 @@ def open_evidence(path: Path, items: int) -> EvidenceTable:
         raise ArtifactError(
             f"expected items 0 to {items} in the rows of {path}, got {table.ids.min()} to {table.ids.max()}; export again"
         )
-    if not (0 <= table.reach <= MOST_NEWEST and 0 <= table.power <= 1):
+    if not (0 <= table.pairs.reach <= MOST_NEWEST and 0 <= table.power <= 1 and 0 <= table.pairs.backward <= 1):
         raise ArtifactError(
-            f"expected a distance up to {MOST_NEWEST} and a power in [0, 1] in {path}, got {table.growth.tolist()}; export again"
+            f"expected a distance up to {MOST_NEWEST}, and a power and a share in [0, 1], in {path}, got {table.growth.tolist()}; "
+            "export again"
         )
     return table
 

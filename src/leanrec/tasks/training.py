@@ -100,13 +100,13 @@ def _trained(config: RunConfig, store: Store, out: Path, watcher: Watcher, resum
         precision_says = precision_notes(asked.train, config.train) if config.train.epochs else []
         for text in [*precision_says, *data_says, *techniques_say]:
             watcher.note(text)
-    if fresh:
-        model.begin(held_out(model, store, split, watcher.calibrate))
-    model.items.loss_dtype = getattr(torch, config.train.loss_precision)
     exclude_seen = config.data.exclude_seen is True
+    if fresh:
+        model.begin(held_out(model, store, split, exclude_seen, watcher.calibrate))
+    model.items.loss_dtype = getattr(torch, config.train.loss_precision)
     validate = partial(validation, store=store, split=split, exclude_seen=exclude_seen)
     progress = train_stages(model, stages, windows, config.train, out, validate, watcher, resume)
-    model.calibrate(held_out(model, store, split, watcher.calibrate))
+    model.calibrate(held_out(model, store, split, exclude_seen, watcher.calibrate))
     users = split.users()
     summary = TrainSummary(
         epochs=progress.epoch,
@@ -168,12 +168,14 @@ def held_out(
     model: Recommender,
     store: Store,
     split: Split,
+    exclude_seen: bool = False,
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
     most: int = CALIBRATED,
 ) -> HeldOut:
     """The validation users a model is calibrated on: those of the part "fit", or ``most`` evenly spread ones of them.
 
     Args:
+        exclude_seen: Whether users' own items are left out when epochs are compared.
         report: Is told what takes long, how much of it is done, and how much there is.
         most: Users.
     """
@@ -191,7 +193,7 @@ def held_out(
         return (question.batch for question in ask(store, grown, model.backbone.max_length, SCORING, model.reads))
 
     flops = Flops(model)
-    return HeldOut(batches, current, flops.request, flops.routing, len(asked.users), report)
+    return HeldOut(batches, current, flops.request, flops.routing, len(asked.users), exclude_seen, report)
 
 
 def describe_run(model: Recommender, store: Store, config: RunConfig, summary: TrainSummary) -> Manifest:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leanrec.core.followers import Counts, add_followers, no_counts
+from leanrec.core.followers import Counts, Pairs, add_followers, no_counts
 from leanrec.core.training_events import EventsPart
 from leanrec.data.split import Split
 from leanrec.data.training_log import TrainingLog
@@ -35,33 +35,35 @@ class Listed:
             yield EventsPart(np.concatenate([np.array(one, np.int32) for one in some]), users, None, new)
 
 
-def counted(events: Listed, reach: int, rows: int, held: int = 2**20) -> Counts:
+def counted(events: Listed, pairs: Pairs, rows: int, held: int = 2**20) -> Counts:
     found = no_counts(ITEMS, rows)
-    add_followers(found, events, reach, held)
+    add_followers(found, events, pairs, held)
     return found
 
 
-def by_hand(histories: Sequence[Sequence[int]], reach: int) -> dict[int, dict[int, float]]:
+def by_hand(histories: Sequence[Sequence[int]], reach: int, backward: float = 0.0) -> dict[int, dict[int, float]]:
     found: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
     for history in histories:
         for at, item in enumerate(history):
             for d, follower in enumerate(history[at + 1 : at + 1 + reach], start=1):
                 found[item][follower] += 1 / d
+                found[follower][item] += backward / d
     return found
 
 
 @given(
     st.lists(st.lists(st.integers(1, ITEMS), min_size=1, max_size=8), min_size=1, max_size=8),
     st.integers(1, 5),
+    st.sampled_from([0.0, 0.25, 1.0]),
     st.integers(1, 4),
     st.integers(1, 3),
     st.integers(1, 40),
 )
 def test_counts_in_any_number_of_passes(
-    histories: list[list[int]], reach: int, rows: int, users: int, held: int
+    histories: list[list[int]], reach: int, backward: float, rows: int, users: int, held: int
 ) -> None:
-    found = counted(Listed(histories, users), reach, rows, held)
-    wanted = by_hand(histories, reach)
+    found = counted(Listed(histories, users), Pairs(reach, backward), rows, held)
+    wanted = by_hand(histories, reach, backward)
     for item in range(1, ITEMS + 1):
         followers = sorted(wanted[item].items(), key=lambda pair: (-round(pair[1], 9), pair[0]))
         assert found.totals[item] == pytest.approx(sum(wanted[item].values()))
@@ -75,15 +77,19 @@ def test_counts_in_any_number_of_passes(
 @given(
     st.lists(st.lists(st.integers(1, ITEMS), min_size=1, max_size=8), min_size=1, max_size=8),
     st.integers(1, 5),
+    st.sampled_from([0.0, 0.25]),
     st.integers(1, ITEMS),
     st.integers(0, 8),
     st.integers(1, 40),
 )
-def test_newer_events_are_added(histories: list[list[int]], reach: int, rows: int, known: int, held: int) -> None:
-    found = counted(Listed([history[:known] or [1] for history in histories], 2), reach, rows)
+def test_newer_events_are_added(
+    histories: list[list[int]], reach: int, backward: float, rows: int, known: int, held: int
+) -> None:
+    pairs = Pairs(reach, backward)
+    found = counted(Listed([history[:known] or [1] for history in histories], 2), pairs, rows)
     before = Counts(*(array.copy() for array in found))
-    add_followers(found, Listed(histories, 3, known), reach, held)
-    wanted, whole = by_hand(histories, reach), counted(Listed(histories, 2), reach, rows)
+    add_followers(found, Listed(histories, 3, known), pairs, held)
+    wanted, whole = by_hand(histories, reach, backward), counted(Listed(histories, 2), pairs, rows)
     np.testing.assert_allclose(found.totals, whole.totals, rtol=1e-6)
     for item in range(1, ITEMS + 1):
         cut = before.counts[item, -1]  # what was cut off was no more than this

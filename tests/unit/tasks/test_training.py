@@ -74,7 +74,7 @@ def test_too_many_users_are_thinned_evenly(tiny_store: Store, most: int) -> None
 def test_reading_every_route_tells_how_far_it_is(tiny_store: Store, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     model = model_for(tiny_store)
-    sample = held_out(model, tiny_store, Split.leave_one_out(tiny_store), lambda *what: told.append(what))
+    sample = held_out(model, tiny_store, Split.leave_one_out(tiny_store), report=lambda *what: told.append(what))
     batches = list(sample.batches())
     assert sample.users == 60 and not told
     read_sample(model, SharedRouter(model.backbone.items.dim, 1), sample)

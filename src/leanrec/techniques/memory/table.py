@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leanrec.core.evidence import Evidence, Rows
-from leanrec.core.followers import Counts, add_followers, events_of, no_counts
+from leanrec.core.followers import Counts, Pairs, add_followers, events_of, no_counts
 from leanrec.core.recommender import HeldOut, Recommender, SparseScores
 from leanrec.core.training_events import TrainingEvents
 from leanrec.core.types import PAD, Batch
@@ -31,14 +31,16 @@ class FollowerTable(SparseScores):
         m(u, i) = sum_j w_j (C(x_j, i) / (C(x_j)^power n_i^discount) + r [x_j = i])      x_1 the newest item, x_2 the one before
         log a(u) = b + g . (share of the window that is filled, share of repeats in it, log(1 + m(u)), largest entry of m(u))
 
-    C(x, i) counts how often i follows x, C(x) is the sum of its row. In training, the pairs that the user's own later events make
-    with the window are taken out of C: at that moment they had not happened, and a table that has seen the answer is trusted far
-    too much. Exact where the items of a history differ; of an item that comes twice only the window's occurrence is taken out.
+    C(x, i) counts how often i follows x, and a share of how often it comes before; C(x) is the sum of its row. In training, the
+    pairs that the user's own later events make with the window are taken out of C: at that moment they had not happened, and a
+    table that has seen the answer is trusted far too much. Exact where the items of a history differ; of an item that comes twice
+    only the window's occurrence is taken out.
 
     Args:
         num_items: N.
         window: Newest items W whose rows are read.
         reach: Largest distance D of a pair that is counted.
+        backward: What a pair counts in the row of its later item, as a share.
         rows: Followers R that are kept of an item; 0 for none.
         power: Of C(x); 0 counts, 1 gives shares.
         discount: Of n_i, the events of a follower over the mean of all items; 1 lets a frequent item count no more than a rare one.
@@ -58,6 +60,7 @@ class FollowerTable(SparseScores):
         num_items: int,
         window: int,
         reach: int,
+        backward: float,
         rows: int,
         power: float,
         discount: float,
@@ -68,7 +71,7 @@ class FollowerTable(SparseScores):
     ) -> None:
         super().__init__()
         self.num_items, self.window, self.reach, self.kept, self.power = num_items, window, reach, rows, power
-        self.discount = discount
+        self.backward, self.discount = backward, discount
         self.causal, self.fit = causal, fit
         self.register_buffer("ids", torch.zeros(num_items + 1, rows, dtype=torch.int32))
         self.register_buffer("counts", torch.zeros(num_items + 1, rows))
@@ -82,11 +85,6 @@ class FollowerTable(SparseScores):
         scale, own = self.start
         return [scale - torch.arange(1, self.window + 1).log(), torch.tensor(own), torch.zeros(1 + FEATURES)]
 
-    @staticmethod
-    def surer(weights: list[Tensor], more: Tensor) -> None:
-        """Add to the logarithm of the gain among weights in the order of `parameters`."""
-        weights[2][0] += more.detach()
-
     def count(self, events: TrainingEvents) -> None:
         """Count the followers of all items anew."""
         if not self.kept:
@@ -95,15 +93,17 @@ class FollowerTable(SparseScores):
             frequent = torch.from_numpy(events_of(events)).float().clamp_min(1)
             self.weight.copy_((frequent / frequent[1:].mean()).pow(-self.discount))
         found = no_counts(self.num_items, self.kept)
-        add_followers(found, events, self.reach)
+        add_followers(found, events, Pairs(self.reach, self.backward))
         self.recount(found)
 
     @torch.no_grad()
-    def counted(self) -> tuple[Counts, int] | None:
+    def counted(self) -> tuple[Counts, Pairs] | None:
         if not self.kept:
             return None
         raw = self.counts / self.weight[self.ids.long()]
-        return Counts(*(array.cpu().numpy().copy() for array in (self.ids, raw, self.totals))), self.reach
+        return Counts(*(array.cpu().numpy().copy() for array in (self.ids, raw, self.totals))), Pairs(
+            self.reach, self.backward
+        )
 
     @torch.no_grad()
     def recount(self, counts: Counts) -> None:
@@ -111,15 +111,10 @@ class FollowerTable(SparseScores):
         self.counts.copy_(torch.from_numpy(counts.counts) * self.weight[self.ids.long()])
         self.totals.copy_(torch.from_numpy(counts.totals))
 
-    def begin(self, model: Recommender, held_out: HeldOut) -> None:
-        """Fit the weights to the network that training starts from."""
-        if self.fit:
-            fit_weights(model, self, held_out, trained=False)
-
     def calibrate(self, model: Recommender, held_out: HeldOut) -> None:
         """Fit the weights to the network that training ends with."""
         if self.fit:
-            fit_weights(model, self, held_out, trained=True)
+            fit_weights(model, self, held_out)
 
     def evidence(self, batch: Batch, scored: Tensor | None = None) -> Evidence:
         return self.of(self.windows(batch)) if scored is None else self.of(*self._examples(batch, scored))
@@ -186,7 +181,7 @@ class FollowerTable(SparseScores):
     def rows(self) -> Rows:
         weights = self.weights.exp()
         shares = self.counts * (self.totals.clamp_min(_LEAST).pow(-self.power) * (self.totals > _LEAST))[:, None]
-        growth = torch.tensor([self.reach if self.kept else 0.0, self.power])
+        growth = torch.tensor([self.reach if self.kept else 0.0, self.power, self.backward])
         return Rows(self.ids, shares, weights, self.own.exp() * weights, self.gate, self.totals, self.weight, growth)
 
     def flops(self, channels: int) -> int:

@@ -7,8 +7,7 @@ The sum of a network and a table is old: FPMC (Rendle et al., WWW 2010) factoris
 GRU4Rec and session kNN, and language models look up neighbours (Khandelwal et al., ICLR 2020). What is ours is to train the network
 beside the table, without the answer in it: `FollowerTable` says how.
 
-- From scratch: weights of the table are fitted to validation users before the first step, trained with the network, and fitted
-  again at the end.
+- From scratch: the weights of the table are trained with the network, and fitted to validation users at the end.
 - From a run (``train.init``) with ``train.epochs = 0``: they are fitted to the network as it is.
 - Without a network (backbone `popular`): the table alone, which is the baseline to beat.
 """
@@ -36,16 +35,18 @@ class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     Attributes:
         window: Newest items whose rows are read.
         reach: Largest distance of two events that are counted as a pair; a pair counts one over its distance.
+        backward: What a pair counts in the row of its later item, as a share of what it counts in the row of the earlier one.
         rows: Followers that are kept of an item; 0 keeps none, so that only the items of the window are recommended again.
         power: Counts are divided by the sum of their row to this power.
         discount: Counts are divided by the events of the follower, over the mean of all items, to this power.
         scale: Counts are multiplied by it at the start.
         own: How much an item of the window counts itself at the start, beside the counts of followers.
-        fit: Whether the weights are fitted to validation users, before the first step and after the last.
+        fit: Whether the weights are fitted to validation users after the last step.
     """
 
     window: Newest = 5
     reach: Newest = 5
+    backward: Share = 0.3
     rows: Kept = 64
     power: Share = 0.5
     discount: Amount = 0.0
@@ -76,6 +77,7 @@ class MemoryTechnique(Technique):
             model.items.num_items,
             min(config.window, model.backbone.max_length),
             config.reach,
+            config.backward,
             config.rows,
             config.power,
             config.discount,

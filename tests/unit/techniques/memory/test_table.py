@@ -16,7 +16,7 @@ from leanrec.backbones.sasrec import SASRec, SASRecConfig
 from leanrec.build import open_run
 from leanrec.config import parse
 from leanrec.core.evidence import Evidence
-from leanrec.core.recommender import Recommender
+from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.types import Batch
 from leanrec.engine.additions import EvidenceTable
 from leanrec.engine.batches import Histories
@@ -25,6 +25,7 @@ from leanrec.engine.torch_runner import TorchRunner
 from leanrec.objectives.softmax import Softmax, build_softmax
 from leanrec.tasks.training import run_training
 from leanrec.techniques.memory import MemoryConfig, MemoryTechnique
+from leanrec.techniques.memory.fit import lists_of, ndcg_of_lists
 from leanrec.techniques.memory.table import FollowerTable
 from toys import batch_of, catalog, chain_store, randomise, store_of
 from unit.core.test_followers import Listed
@@ -37,6 +38,7 @@ def table(histories: list[list[int]] = HISTORIES, **fields: Any) -> FollowerTabl
     given = {
         "window": 3,
         "reach": 2,
+        "backward": 0.25,
         "rows": 6,
         "power": 0.5,
         "discount": 0.5,
@@ -59,7 +61,9 @@ def totals_of(histories: list[list[int]]) -> Tensor:
     totals = torch.zeros(ITEMS + 1)
     for history in histories:
         for at, item in enumerate(history):
-            totals[item] += sum(1 / d for d, _ in enumerate(history[at + 1 : at + 3], start=1))
+            for d, follower in enumerate(history[at + 1 : at + 3], start=1):
+                totals[item] += 1 / d
+                totals[follower] += 0.25 / d
     return totals
 
 
@@ -70,6 +74,7 @@ def followed(histories: list[list[int]], newest: list[int]) -> Tensor:
         for at, item in enumerate(history):
             for d, follower in enumerate(history[at + 1 : at + 3], start=1):
                 counts[item, follower] += 1 / d
+                counts[follower, item] += 0.25 / d
     events = torch.zeros(ITEMS + 1)
     for item in (item for history in HISTORIES for item in history):
         events[item] += 1
@@ -218,3 +223,39 @@ def test_a_chain_is_learned_and_a_run_opens_as_it_was(tmp_path: Path) -> None:
     state = load_run(tmp_path / "run")[1]
     assert state["sparse.ids"].dtype == torch.int32 and state["sparse.ids"].shape == (31, 8)
     assert torch.equal(open_run(tmp_path / "run").model.state_dict()["sparse.counts"], state["sparse.counts"])
+
+
+def test_weights_are_fitted_to_the_lists_that_users_get() -> None:
+    """The few scores that are kept give the NDCG of ranking all, and the fit raises it."""
+    model = beside(items=20, window=2)
+    table = model.sparse
+    assert isinstance(table, FollowerTable)
+    rng = np.random.default_rng(0)
+    histories = [rng.integers(1, 21, rng.integers(1, 9)).tolist() for _ in range(60)]
+    batch = batch_of(histories)
+    wanted = torch.from_numpy(rng.integers(1, 21, 60))
+    asked = replace(batch, targets=torch.zeros_like(batch.items).scatter(1, batch.last[:, None], wanted[:, None]))
+    for exclude_seen in (False, True):
+        held_out = HeldOut(
+            lambda: [asked], list, lambda steps, route: 1, lambda steps: 0, users=60, exclude_seen=exclude_seen
+        )
+        with torch.no_grad():
+            found = ndcg_of_lists(table, lists_of(model, table, held_out))
+            scores = model.score(batch)
+            ranks = ranks_of_dense(scores, wanted, histories if exclude_seen else None)
+            assert found == pytest.approx(float(np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0).mean()))
+        model.sparse.calibrate(model, held_out)
+        with torch.no_grad():
+            assert ndcg_of_lists(table, lists_of(model, table, held_out)) > found
+            for weight, value in zip(table.parameters(), table.neutral(), strict=True):
+                weight.copy_(value)
+
+
+def ranks_of_dense(scores: Tensor, wanted: Tensor, seen: list[list[int]] | None) -> np.ndarray:
+    """Ranks [U]; an item that was seen ranks behind all where seen ones are left out."""
+    own = scores.gather(1, wanted[:, None] - 1)
+    out = torch.zeros_like(scores, dtype=torch.bool)
+    for row, history in zip(out, seen or [], strict=False):
+        row[torch.tensor(history) - 1] = True
+    ranks = ((scores >= own) & ~out).sum(1)
+    return torch.where(out.gather(1, wanted[:, None] - 1)[:, 0], scores.shape[1], ranks).numpy()
