@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+import polars as pl
+
 ROOT = Path(__file__).parents[2]
 HOW_TOS = tuple(sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/how-to/*.md")))
 GUIDES = ("README.md", "docs/which-technique.md", *HOW_TOS)
@@ -44,8 +46,19 @@ def wander(draw: random.Random, at: int, count: int) -> Iterator[int]:
         at = at + 1 if draw.random() < 0.7 else draw.randrange(count)
 
 
+def write_parts(folder: Path, rows: list[tuple[str, str, int]]) -> None:
+    """The log in two files, in two partitions, and with dates in another encoding."""
+    frame = pl.DataFrame(rows, ["user", "item", "time"], orient="row")
+    for name, day, part in (("monday", 28, frame[::2]), ("tuesday", 29, frame[1::2])):
+        part.write_csv(folder / f"{name}.csv")
+        (folder / "logs" / f"day=2026-11-{day}").mkdir(parents=True)
+        part.write_parquet(folder / "logs" / f"day=2026-11-{day}" / "part.parquet")
+    dated = frame.with_columns(pl.from_epoch("time").dt.strftime("%d.%m.%Y %H:%M"), pl.lit("\u0416").alias("name"))
+    (folder / "dates.csv").write_bytes(dated.write_csv().encode("cp1251"))
+
+
 def write(folder: Path, kind: str) -> None:
-    """``ratings.csv`` and ``ratings.csv.gz`` in a folder, the same as RecBole's file and as sequences, and titles of some items.
+    """``ratings.csv`` and ``ratings.csv.gz`` in a folder, the same in other forms and in parts, and titles of some items.
 
     "repeats": 40 items, taken again and again, histories of up to 300 events. "wide": 48 users who take no item twice, of 3,300, in
     a file that has times only where the document names their column (``ratings.csv``).
@@ -70,6 +83,7 @@ def write(folder: Path, kind: str) -> None:
             writer.writerow(("user", "item", "time")[: 3 if timed else 2])
             writer.writerows(row[: 3 if timed else 2] for row in rows)
     named = "user_id:token\titem_id:token\ttimestamp:float\n"
+    write_parts(folder, rows)
     (folder / "history.inter").write_text(named + "".join(f"{user}\t{item}\t{time}\n" for user, item, time in rows))
     words: dict[str, list[str]] = {}
     for user, item, _ in rows:

@@ -65,14 +65,18 @@ def test_import(log: Path, tmp_path: Path) -> None:
         "name": "shop",
         "users": 120,
         "items": 40,
+        "read": events,
         "events": events,
         "dropped": {},
+        "time": {"first": 1600000000, "last": 1600000660},
         "notes": ["csv: user from 'user', item from 'item', time from 'time'"],
     }
     assert result.err == ""
-    shown = leanrec("data", "import", log, "--out", tmp_path / "data", "--overwrite", "--min-item", 15)
+    shown = leanrec("data", "import", log, "--out", tmp_path / "data", "--overwrite")
     assert "note: csv: user from 'user'" in shown.err
     assert "120" in shown.out and "dropped" in shown.out
+    assert f"read {events:,} events, kept {events:,}, dropped 0" in shown.err
+    assert "time 2020-09-13 12:26:40 to 2020-09-13 12:3" in shown.err
 
 
 def test_describe(store: Path) -> None:

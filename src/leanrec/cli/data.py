@@ -11,7 +11,7 @@ import typer
 
 from leanrec.cli.output import Json, emit, note, print_table, stages
 from leanrec.data.datasets import fetch, find
-from leanrec.data.describe import describe
+from leanrec.data.describe import describe, describe_times
 from leanrec.data.importer import import_log
 from leanrec.data.simulate import Shop, simulate
 from leanrec.data.store import Store
@@ -44,7 +44,9 @@ MinItem = Annotated[int, typer.Option(help="Drop items with fewer events, until 
 
 @data_app.command("import")
 def import_command(
-    file: Annotated[str, typer.Argument(help="The log: a file, or what a source of a plug-in takes.")],
+    log: Annotated[
+        list[str], typer.Argument(help="The log: files, folders, patterns, or what a plug-in's source takes.")
+    ],
     out: Out,
     user: Annotated[str | None, typer.Option(help="Column of the users; guessed from its name.")] = None,
     item: Annotated[str | None, typer.Option(help="Column of the items; guessed from its name.")] = None,
@@ -69,6 +71,14 @@ def import_command(
     missing: Annotated[
         Missing, typer.Option(help="Events without user or item: refuse, or leave out (without time, too).")
     ] = Missing.error,
+    where: Annotated[
+        str | None, typer.Option(help="Keep rows for which this SQL is true: \"rating >= 4 AND event = 'buy'\".")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Leave out events before this date, or number of the log.")] = None,
+    until: Annotated[str | None, typer.Option(help="Leave out events of this time and later.")] = None,
+    collapse: Annotated[
+        bool, typer.Option("--collapse", help="Keep one of a user's events in a row with the same item.")
+    ] = False,
     min_user: MinUser = 1,
     min_item: MinItem = 1,
     duplicates: Annotated[Duplicates, typer.Option(help="Events of the same user, item and time.")] = Duplicates.keep,
@@ -78,13 +88,18 @@ def import_command(
 ) -> None:
     """Read an interaction log of any size into a store.
 
-    CSV, TSV, Parquet, JSON-lines, RecBole .inter, "user item" pairs, "user item item ..." lines and session lines, gzipped or not.
+    CSV, TSV, Parquet, Arrow, JSON-lines, RecBole .inter, "user item" pairs, "user item item ..." lines and session lines; packed
+    with gzip, bzip2, xz, zstd or zip, or not; one file, or all of a folder or pattern, with the columns of its partitions.
 
     Example: leanrec data import ratings.csv.gz --out data --user user_id --item item_id --time timestamp
+
+    Example: leanrec data import 'logs/day=2026-11-*' --out data --where "rating >= 4" --since 2026-11-15 --missing drop
+
+    Example: leanrec data import u.data --out data --user 1 --item 2 --time 4
     """
     with stages(as_json) as progress:
         store = import_log(
-            file,
+            log,
             out,
             format=format_,
             user=user,
@@ -98,6 +113,10 @@ def import_command(
             time_format=time_format,
             timezone=timezone,
             missing=missing.value,
+            where=where,
+            since=since,
+            until=until,
+            collapse=collapse,
             min_user=min_user,
             min_item=min_item,
             duplicates=duplicates.value,
@@ -167,13 +186,16 @@ def describe_data_command(
 
 def _report(store: Store, as_json: bool) -> None:
     meta = store.meta
+    dropped = sum(meta.dropped.values())
     result: dict[str, Any] = {
         "data": str(store.path),
         "name": meta.name,
         "users": meta.users,
         "items": meta.items,
+        "read": meta.events + dropped,
         "events": meta.events,
         "dropped": meta.dropped,
+        "time": describe_times(store),
         "notes": list(meta.notes),
     }
     if as_json:
@@ -182,8 +204,12 @@ def _report(store: Store, as_json: bool) -> None:
     print_table(
         f"{meta.name} in {store.path}",
         ["users", "items", "events", "dropped"],
-        [(f"{meta.users:,}", f"{meta.items:,}", f"{meta.events:,}", f"{sum(meta.dropped.values()):,}")],
+        [(f"{meta.users:,}", f"{meta.items:,}", f"{meta.events:,}", f"{dropped:,}")],
     )
+    why = ", ".join(f"{events:,} {reason}" for reason, events in meta.dropped.items())
+    note(f"read {result['read']:,} events, kept {meta.events:,}, dropped {dropped:,}" + (f": {why}" if why else ""))
+    if result["time"]:
+        note("time " + " to ".join(map(shown_date, result["time"].values())))
     for line in meta.notes:
         note(f"note: {line}")
 

@@ -26,7 +26,6 @@ def describe(store: Store) -> dict[str, Any]:
     """
     lengths = np.diff(store.offsets)
     pairs, immediate = _repeats(store)
-    times = store.times
     return {
         "name": store.meta.name,
         "source": store.meta.source,
@@ -43,13 +42,19 @@ def describe(store: Store) -> dict[str, Any]:
         },
         "short_users": int((lengths < 3).sum()),
         "popularity": _popularity(store),
-        "time": None if times is None else {"first": int(times.min()), "last": int(times.max())},
+        "time": describe_times(store),
         "repeat_share": 1 - pairs / store.num_events,
         "advice": NEVER_TWICE if pairs == store.num_events else "",
         "immediate_repeat_share": immediate / max(store.num_events - store.num_users, 1),
         "dropped": dict(store.meta.dropped),
         "notes": list(store.meta.notes),
     }
+
+
+def describe_times(store: Store) -> dict[str, int] | None:
+    """The first and the last time, in the store's unit; None if it has none."""
+    times = store.times
+    return None if times is None else {"first": int(times.min()), "last": int(times.max())}
 
 
 def never_twice(store: Store) -> bool:

@@ -165,6 +165,12 @@ def repeated(events: Events, where: slice, users: np.ndarray) -> np.ndarray:
     return twice
 
 
+def again(events: Events, where: slice, users: np.ndarray) -> np.ndarray:
+    """bool per event of a chunk, whether the user's event before it is of the same item."""
+    items = np.array(events.items[where])
+    return np.append(False, (np.diff(items) == 0) & (np.diff(users) == 0))[: len(items)]
+
+
 def remove(events: Events, keep: Callable[[slice, np.ndarray], np.ndarray], progress: OnProgress) -> Events:
     """Close the gaps, in place, that the events to drop leave.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from leanrec.core.forks import check_forked
 from leanrec.core.writing import scratch
 from leanrec.data.catalog import add_titles, number_items
 from leanrec.data.columns import resolve
-from leanrec.data.events import Events, NameCodes, Spool, core, group, remove, repeated, sort_by_time
+from leanrec.data.events import Events, NameCodes, Spool, again, core, group, remove, repeated, sort_by_time
 from leanrec.data.progress import OnProgress, OnStageProgress
 from leanrec.data.reading import Reader, Rules
 from leanrec.data.source import Source
@@ -26,7 +27,7 @@ SHORTEST = 3  # events a user needs for a training part, a validation target and
 
 
 def import_log(
-    source: Path | str,
+    source: Path | str | Sequence[Path | str],
     out: Path | str,
     *,
     format: str | None = None,
@@ -41,6 +42,10 @@ def import_log(
     time_format: str | None = None,
     timezone: str | None = None,
     missing: Literal["error", "drop"] = "error",
+    where: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    collapse: bool = False,
     min_user: int = 1,
     min_item: int = 1,
     duplicates: Literal["keep", "drop", "error"] = "keep",
@@ -53,7 +58,8 @@ def import_log(
     Memory does not grow with the number of events. Without times the order of the log is the order of the events.
 
     Args:
-        source: A file, or whatever a source takes (`leanrec.data.sources`).
+        source: A file, a folder, a pattern such as "logs/*.csv", or whatever a source takes (`leanrec.data.sources`); or a list
+            of such. Folders such as "day=2026-11-28" give a column more.
         out: The store to write.
         format: Name of a source; found from the content if None.
         user: Column of the users; guessed if None, and so are ``item`` and ``time`` (which may be absent). If all that are given
@@ -64,6 +70,10 @@ def import_log(
         timezone: Of times without one, such as "Europe/Berlin"; UTC if None.
         missing: What to do with events without a user or an item: "error" refuses them, "drop" leaves them out, and those
             without a time too.
+        where: Keep rows for which this is true, a condition of SQL on any columns: "rating >= 4 AND event = 'buy'".
+        since: Leave out events before this time, a date or a number in the log's unit.
+        until: Leave out events of this time and later.
+        collapse: Keep one of several events of a user in a row with the same item, the first.
         titles: A table with the items' titles, its columns guessed or named by ``title_item`` and ``title_column``.
         min_user: Users with fewer events are dropped, items with fewer than ``min_item`` too, until none is left.
         duplicates: What to do with events of the same user, item and time.
@@ -85,12 +95,12 @@ def import_log(
     check_target(out, overwrite)
     opened = open_source(source, format, (user, item, time), header=header, encoding=encoding)
     chosen = _columns(opened, {"user": user, "item": item, "time": time})
-    reader = Reader(opened, chosen, Rules(missing, time_format, timezone))
+    reader = Reader(opened, chosen, Rules(missing, time_format, timezone, where, since, until))
     report = progress or (lambda stage, done, total: None)
-    file = opened.log.path.name
+    file = opened.log.title
     with scratch(out) as folder:
         log = _collect(reader, folder, report)
-        events, dropped, notes = _clean(log, duplicates, min_user, min_item, report)
+        events, dropped, notes = _clean(log, duplicates, collapse, min_user, min_item, report)
         kept = np.diff(events.offsets) > 0
         _check_enough(events, log.source, (min_user, min_item) != (1, 1))
         catalog, ids = number_items(log.items.names(), _item_counts(events, log.items.size))
@@ -163,7 +173,7 @@ def _nothing(reader: Reader) -> str:
 
 
 def _clean(
-    log: _Log, repeats: str, min_user: int, min_item: int, report: OnStageProgress
+    log: _Log, repeats: str, collapse: bool, min_user: int, min_item: int, report: OnStageProgress
 ) -> tuple[Events, dict[str, int], list[str]]:
     """Order and filter the events; what was dropped by reason, and what was found."""
     notes, dropped = [], {}
@@ -180,6 +190,10 @@ def _clean(
         events = remove(events, lambda where, users: ~repeated(all_events, where, users), partial(report, "sort"))
     elif twice:
         notes.append(f"{twice} events repeat an earlier one of the same user, item and time and were kept")
+    if collapse:
+        every, before = events, len(events.items)
+        events = remove(every, lambda where, users: ~again(every, where, users), partial(report, "sort"))
+        dropped.update({"immediate repeats": before - len(events.items)} if before > len(events.items) else {})
     if min_user > 1 or min_item > 1:
         users_in, items_in, rare = core(events, log.items.size, min_user, min_item)
         dropped.update(rare)

@@ -15,6 +15,7 @@ from leanrec.data.ids import Ids
 from leanrec.data.progress import OnProgress
 from leanrec.data.source import Source
 from leanrec.data.times import Times
+from leanrec.data.where import Where
 
 _USER, _ITEM, _TIME = "user", "item", "time"
 
@@ -27,11 +28,16 @@ class Rules:
         missing: "error" refuses an event without user, item or time, "drop" leaves it out.
         time_format: Of times as text, as strftime writes it; None to find out.
         timezone: Of times without one; None for UTC.
+        where: A condition on columns, as SQL; None to keep all.
+        since: Events before this time are left out, those of this time and later if it is ``until``.
     """
 
     missing: str = "error"
     time_format: str | None = None
     timezone: str | None = None
+    where: str | None = None
+    since: str | None = None
+    until: str | None = None
 
 
 class Reader:
@@ -50,6 +56,11 @@ class Reader:
         self.times: Times | None = None
         if _TIME in columns:
             self.times = Times(source.place, columns[_TIME], source.unit, rules.time_format, rules.timezone)
+        elif rules.since is not None or rules.until is not None:
+            raise DataError(
+                f"expected a time column for since and until, got none in {source.place}; name it with --time"
+            )
+        self.where = Where(rules.where, source.columns, source.place) if rules.where is not None else None
         self.dropped: dict[str, int] = {}
         self.lists = False
 
@@ -64,10 +75,14 @@ class Reader:
         Raises:
             DataError: An event has no user, item or time, or one that cannot be read.
         """
-        for frame in self.source.frames(self.columns, progress):
+        for frame in self.source.frames({**self.columns, **(self.where.columns if self.where else {})}, progress):
             rows = frame.height
             frame = _exploded(frame, self.source, self.columns)
             self.lists |= frame.height != rows
+            if self.where:
+                chosen = self.where.keep(frame, self.source.place)
+                self._count("outside where", int((~chosen).sum()))
+                frame = frame.filter(chosen)
             known = [self.ids[role].clean(frame[role], self.source.place) for role in (_USER, _ITEM)]
             gaps = [(role, ids.is_null()) for role, ids in zip((_USER, _ITEM), known, strict=True) if ids.null_count()]
             if self.times:
@@ -77,7 +92,24 @@ class Reader:
             if gaps:
                 keep = self._keep(frame, gaps)
                 frame, known = frame.filter(keep), [ids.filter(keep) for ids in known]
-            yield known[0], known[1], self.times.ticks(frame[_TIME], frame["row"]) if self.times else None
+            ticks = self.times.ticks(frame[_TIME], frame["row"]) if self.times else None
+            yield self._within(known[0], known[1], ticks)
+
+    def _within(
+        self, users: pl.Series, items: pl.Series, ticks: np.ndarray | None
+    ) -> tuple[pl.Series, pl.Series, np.ndarray | None]:
+        """The events between since and until."""
+        if self.times is None or ticks is None or not len(ticks):
+            return users, items, ticks
+        keep = np.ones(len(ticks), bool)
+        if self.rules.since is not None:
+            keep &= ticks >= self.times.bound(self.rules.since)
+            self._count("before since", int((~keep).sum()))
+        if self.rules.until is not None:
+            late = ticks >= self.times.bound(self.rules.until)
+            self._count("until and later", int((late & keep).sum()))
+            keep &= ~late
+        return (users, items, ticks) if keep.all() else (users.filter(keep), items.filter(keep), ticks[keep])
 
     def _keep(self, frame: pl.DataFrame, gaps: list[tuple[str, pl.Series]]) -> pl.Series:
         """bool, which events have a user, an item and a time."""
@@ -107,8 +139,8 @@ class Reader:
         kind = guess("kind", self.source.columns)
         kinds = (
             []
-            if kind is None or kind in self.columns.values()
-            else [f"column {kind!r} seems to hold kinds of events; all kinds were kept"]
+            if kind is None or self.where or kind in self.columns.values()
+            else [f"column {kind!r} seems to hold kinds of events; all were kept, choose with --where"]
         )
         spans = self.times.span.notes() if self.times else []
         lists = [f"a {self.source.unit} holds a list of items of one user, the oldest first"] if self.lists else []

@@ -16,13 +16,12 @@ from leanrec.core.errors import DataError
 from leanrec.data.blocks import head
 from leanrec.data.encodings import AS_IT_IS, Script, find_script
 from leanrec.data.looks import binary, no_log, not_surely_words
+from leanrec.data.members import is_pattern, is_several
 from leanrec.data.progress import OnProgress
 
 SAMPLE = 1 << 20
 """Bytes of text from which the form of a log is found."""
 PARQUET, ARROW = b"PAR1", b"ARROW1"
-_LISTED = 5
-"""Most files of a directory that an error names."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ class Named:
         wanted: Names of columns that the user has given.
         header: Whether the first line of a text names its columns; None to find out.
         encoding: Of a text; None to find out.
+        parts: Names of several logs that are read as one; ``name`` stands for them in messages.
     """
 
     name: str
@@ -42,6 +42,24 @@ class Named:
     wanted: tuple[str, ...] = ()
     header: bool | None = None
     encoding: str | None = None
+    parts: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the user has named."""
+        return self.parts or (self.name,)
+
+    @cached_property
+    def several(self) -> bool:
+        """Whether several files may be meant: a folder, a pattern, or a list."""
+        return bool(self.parts) or is_several(self.name)
+
+    @property
+    def title(self) -> str:
+        """The name of the file or folder, without what is above it; of a pattern, the folder that it looks in."""
+        path = Path(self.names[0])
+        plain = next((part for part in (path, *path.parents) if not is_pattern(str(part.name))), path)
+        return plain.name or plain.resolve().name or self.names[0]
 
     @property
     def path(self) -> Path:
@@ -97,9 +115,7 @@ class Named:
             DataError: It is.
         """
         if self.path.is_dir():
-            inside = sorted(file.name for file in self.path.iterdir() if file.is_file())
-            advice = f"name one of its files: {', '.join(inside[:_LISTED])}" if inside else "check the path"
-            raise DataError(f"expected a log, got a directory at {self.name}; {advice}")
+            raise DataError(f"expected a log, got a directory without files at {self.name}; check the path")
         if not self.path.is_file():
             raise DataError(f"expected a log, got no file at {self.name}; check the path")
         if not binary(self.start) and not self.start.strip(b" \t\r\n\xef\xbb\xbf"):
@@ -152,12 +168,14 @@ class Source(ABC):
         advice: How a user can name a column that was not found, known after `open`; empty for the usual.
         place: What messages name: the file that the last frame was from.
         file_form: Whether it reads one file, so that a folder can be read file by file.
+        numbers_users: Whether users are the numbers of lines, which other files have too.
     """
 
     form: str = ""
     unit: str = "row"
     has_names: bool = True
     file_form: ClassVar[bool] = False
+    numbers_users: ClassVar[bool] = False
     advice: str = ""
 
     def __init__(self, log: Named) -> None:

@@ -51,6 +51,7 @@ class Times:
         self.scale = 1
         self.span = Span()
         self._magnitude = 1
+        self._dated = False
         self._convert: Callable[[pl.Series], pl.Series] | None = None
         _check(format, zone)
 
@@ -65,7 +66,12 @@ class Times:
         if values.dtype.is_decimal():
             values = values.cast(pl.Float64)
         if self._convert is None:
-            self._convert = self._choose(values)
+            self._convert, self._dated = self._choose(values), values.dtype.is_temporal()
+        elif values.dtype.is_temporal() != self._dated:
+            raise DataError(
+                f"expected times of one type, got {values.dtype} in column {self.column!r} of {self.source}, unlike before; "
+                "convert them"
+            )
         ticks = self._convert(values)
         if ticks.null_count():
             place = int(ticks.is_null().arg_true()[0])
@@ -143,7 +149,7 @@ class Times:
         return (_local(values, zone) if zone else values).to_physical()
 
     def _from_text(self, values: pl.Series, zone: str | None) -> pl.Series:
-        text = _bare(values).str.replace(r" ?UTC$", "Z").str.replace("T", " ", literal=True)
+        text = _bare(values.cast(pl.String)).str.replace(r" ?UTC$", "Z").str.replace("T", " ", literal=True)
         text = text.str.replace(r"^(\d{4})/(\d\d?)/", "$1-$2-")
         text = text.set(~text.str.contains(r"^\d{4}-").fill_null(False), None)
         parsed = pl.Series(values.name, [None] * len(text), pl.Datetime("us", "UTC"))

@@ -48,7 +48,7 @@ NOTED: dict[str, tuple[str | bytes | pl.DataFrame, str]] = {
     "one time": (timed(lambda n, t: T0), "all events have one time, so the order of the log is the order of events"),
     "kinds": (
         TABLE.with_columns(behavior_type=pl.lit("pv")),
-        "column 'behavior_type' seems to hold kinds of events; all kinds were kept",
+        "column 'behavior_type' seems to hold kinds of events; all were kept, choose with --where",
     ),
     "lists": (TABLE.group_by("user").agg("item"), "a row holds a list of items of one user, the oldest first"),
     "carriage returns": (CSV.replace("\n", "\r"), "lines end with a carriage return alone"),

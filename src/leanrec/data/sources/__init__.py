@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from leanrec.core.errors import DataError
 from leanrec.core.registry import Registry
 from leanrec.data.source import Named, Source
 
@@ -15,7 +16,7 @@ sources: Registry[Source] = Registry("log format", "leanrec.data.sources", "lean
 
 
 def open_source(
-    log: str | Path,
+    log: str | Path | Sequence[str | Path],
     form: str | None = None,
     wanted: Sequence[str | None] = (),
     *,
@@ -25,7 +26,7 @@ def open_source(
     """Find the source that reads a log, and open it.
 
     Args:
-        log: A file, or whatever a source takes.
+        log: A file, a folder, a pattern, or whatever a source takes; or a list of such.
         form: Name of the source; found from the content if None.
         wanted: Column names that the caller will ask for. If all are numbers, a table of text has no header and they are
             positions, counted from 1.
@@ -36,9 +37,15 @@ def open_source(
         ConfigError: There is no source of that name.
         DataError: The log is missing, empty, or of no known form.
     """
-    named = Named(str(log), form, tuple(name for name in wanted if name is not None), header, encoding)
+    parts = [str(part) for part in ([log] if isinstance(log, str | Path) else log)]
+    if not parts:
+        raise DataError("expected a log, got an empty list of them; name one")
+    several = tuple(parts) if len(parts) > 1 else ()
+    name = f"{parts[0]} and {len(parts) - 1} more" if several else parts[0]
+    named = Named(name, form, tuple(name for name in wanted if name is not None), header, encoding, several)
     if form is not None:
         source = _built(form, named)
+        source = _built("files", named) if source.file_form and named.several else source
     else:
         source = max((_built(name, named) for name in sources.names()), key=lambda source: source.sure())
         if not source.sure():

@@ -129,6 +129,8 @@ class SequenceLines(_Words):
 class SessionLines(_Words):
     """Lines 'item item ...', each a session without a user."""
 
+    numbers_users = True
+
     saw = (
         "a line was taken for a session without a user because first words repeat or stand alone; "
         "if they are users, import with the format 'sequences'"

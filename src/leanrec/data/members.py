@@ -1,0 +1,60 @@
+"""The files that a folder, a pattern or a list of names stands for, and the partitions they lie in."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote
+
+_NONE = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of several.
+
+    Attributes:
+        path: Where it is.
+        partitions: Column -> value, of folders such as "day=2026-11-28" above it; None for the value that is none.
+    """
+
+    path: Path
+    partitions: dict[str, str | None] = field(default_factory=dict)
+
+
+def is_several(name: str) -> bool:
+    """Whether a name stands for files and is none itself: a folder, or a pattern with ``*``, ``?`` or ``[``."""
+    path = Path(name)
+    return path.is_dir() or (not path.exists() and glob.has_magic(name))
+
+
+def is_pattern(name: str) -> bool:
+    """Whether it has ``*``, ``?`` or ``[``."""
+    return glob.has_magic(name)
+
+
+def members(names: Sequence[str]) -> list[Member]:
+    """All files that the names stand for, those of a name sorted; hidden ones and those with a leading ``_`` are left out."""
+    return [Member(path, _partitions(path)) for name in names for path in _files(name)]
+
+
+def _files(name: str) -> Iterator[Path]:
+    path = Path(name)
+    if path.is_dir():
+        yield from sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path)))
+    elif path.exists() or not glob.has_magic(name):
+        yield path
+    else:
+        for found in sorted(glob.glob(name, recursive=True)):  # noqa: PTH207 (of absolute patterns, too)
+            yield from _files(found)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _partitions(path: Path) -> dict[str, str | None]:
+    pairs = (part.split("=", 1) for part in path.parts[:-1] if "=" in part.strip("="))
+    return {unquote(key): None if value == _NONE else unquote(value) for key, value in pairs}
