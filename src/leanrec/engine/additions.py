@@ -86,6 +86,8 @@ class EvidenceTable(NamedTuple):
 
     def _gain(self, read: np.ndarray, mass: np.ndarray) -> np.ndarray:
         """a, [B], of windows int64 [B, W] whose entries have ``mass`` [B, J]."""
+        if not self.gate[1:].any():  # as where it was fitted and not trained
+            return np.full(len(read), np.exp(np.clip(self.gate[0], -_GATED, _GATED)), np.float32)
         window, total = read.shape[1], mass.sum(1)
         features = np.empty((len(read), 4), np.float32)
         features[:, 0] = np.count_nonzero(read, 1) / window

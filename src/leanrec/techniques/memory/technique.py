@@ -47,7 +47,7 @@ class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     window: Newest = 5
     reach: Newest = 5
     backward: Share = 0.3
-    rows: Kept = 64
+    rows: Kept = 32
     power: Share = 0.5
     discount: Amount = 0.0
     scale: Positive = 1000.0
