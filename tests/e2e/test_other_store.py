@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from e2e.command import leanrec
-from e2e.conftest import KEYS
+from e2e.conftest import KEYS, TINY
 from leanrec.artifact.store import load_run
 from leanrec.opening import open_answering
 
@@ -197,3 +197,17 @@ def test_with_few_items_a_seen_target_is_never_hit(tmp_path: Path) -> None:
     assert found["metrics"]["hr@10"] == pytest.approx(1 - seen / 40)
     shown = leanrec("evaluate", tmp_path / "run", "--exclude-seen").out
     assert f"{seen} targets were seen before and can never be hit, since seen items are left out" in shown
+
+
+def test_a_split_by_time_says_how_many_targets_were_never_trained(tmp_path: Path) -> None:
+    rows = [(f"u{user}", f"i{(user + step) % 12}", 1000 * step) for user in range(40) for step in range(8)]
+    rows += [(f"u{user}", f"late {user % 5}", 9000 + user) for user in range(40)]
+    assert leanrec("data", "import", write(tmp_path / "log.csv", rows), "--out", tmp_path / "data").code == 0
+    by_time = ("data.split=time", "data.valid_from=0.6", "data.test_from=0.9", "train.epochs=1")
+    ended = leanrec("train", tmp_path / "data", "--backbone", "sasrec", *TINY, *by_time, "--out", tmp_path / "run")
+    assert "5 of 17 items have no training event; where they are recommended, it is by chance" in ended.err
+    found = leanrec("evaluate", tmp_path / "run", "--json").json
+    assert 30 < found["untrained_targets"] == found["users"]
+    shown = leanrec("evaluate", tmp_path / "run").out.replace("\n", " ")
+    assert f"{found['untrained_targets']} of {found['users']} targets are items without a training event" in shown
+    assert "untrained_targets" not in leanrec("evaluate", tmp_path / "run", "--split", "valid", "--json").json

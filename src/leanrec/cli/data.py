@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from leanrec.cli.options import moment
 from leanrec.cli.output import Json, emit, note, print_table, stages
 from leanrec.data.datasets import fetch, find
-from leanrec.data.describe import describe, describe_times
+from leanrec.data.describe import describe, describe_times, gained
 from leanrec.data.importer import import_log
 from leanrec.data.simulate import Shop, simulate
 from leanrec.data.store import Store
@@ -127,6 +128,59 @@ def import_command(
     _report(store, as_json)
 
 
+@data_app.command("append")
+def append_command(
+    data: Annotated[Path, typer.Argument(help="A store that `leanrec data import` wrote.")],
+    log: Annotated[list[str], typer.Argument(help="The new log: files, folders or patterns, as in an import.")],
+    user: Annotated[str | None, typer.Option(help="Column of the users; guessed from its name.")] = None,
+    item: Annotated[str | None, typer.Option(help="Column of the items; guessed from its name.")] = None,
+    time: Annotated[str | None, typer.Option(help="Column of the times.")] = None,
+    titles: Annotated[Path | None, typer.Option(help="A table with titles of items.")] = None,
+    format_: Annotated[str | None, typer.Option("--format", help="As in an import.")] = None,
+    header: Annotated[bool | None, typer.Option("--header/--no-header", help="As in an import.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="As in an import.")] = None,
+    time_format: Annotated[str | None, typer.Option(help="As in an import.")] = None,
+    timezone: Annotated[str | None, typer.Option(help="As in an import.")] = None,
+    missing: Annotated[Missing, typer.Option(help="As in an import.")] = Missing.error,
+    where: Annotated[str | None, typer.Option(help="As in an import.")] = None,
+    since: Annotated[str | None, typer.Option(help="As in an import.")] = None,
+    until: Annotated[str | None, typer.Option(help="As in an import.")] = None,
+    duplicates: Annotated[
+        Duplicates,
+        typer.Option(help="Events of the same user, item and time; dropped where the store has dropped some."),
+    ] = Duplicates.keep,
+    as_json: Json = False,
+) -> None:
+    """Add a new log to a store; the result is what an import of all logs together would give.
+
+    Only the new log is read. Late events go to their place in time. A store that is killed in the middle is the old one.
+
+    Example: leanrec data append data tuesday.csv
+    """
+    with stages(as_json) as progress:
+        store = import_log(
+            log,
+            data,
+            format=format_,
+            user=user,
+            item=item,
+            time=time,
+            titles=titles,
+            header=header,
+            encoding=encoding,
+            time_format=time_format,
+            timezone=timezone,
+            missing=missing.value,
+            where=where,
+            since=since,
+            until=until,
+            duplicates=duplicates.value,
+            append=True,
+            progress=progress,
+        )
+    _report(store, as_json)
+
+
 @data_app.command("fetch")
 def fetch_command(
     name: Annotated[str, typer.Argument(help="A named set; see `leanrec list datasets`.")],
@@ -166,22 +220,36 @@ def simulate_command(
 @data_app.command("describe")
 def describe_data_command(
     data: Annotated[Path, typer.Argument(help="A store.")],
+    since: Annotated[
+        str | None, typer.Option(help="Also say what it gained since this date, such as 2026-11-28, or number.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show what a store holds.
 
-    Example: leanrec data describe data
+    Example: leanrec data describe data --since 2026-11-28
     """
-    facts = describe(Store.open(data))
+    start, store = None if since is None else moment(since), Store.open(data)
+    facts: dict[str, Any] = describe(store)
+    if start is not None:
+        facts["since"] = gained(store, start)
     if as_json:
         emit(facts)
     else:
         histogram = facts["length"].pop("histogram")
         if facts["time"]:
             facts["time"] = " to ".join(map(shown_date, facts["time"].values()))
+        if since is not None:
+            facts[f"since {since}"] = _gained(facts.pop("since"))
         rows = [(key, _short(value)) for key, value in facts.items() if key != "name" and value != ""]
         print_table(facts["name"], ["", ""], rows, numbers=False)
         _draw(histogram)
+
+
+def _gained(new: dict[str, int]) -> str:
+    return "{events:,} events, users {users:,}, of them new {new_users:,}, items {items:,}, of them new {new_items:,}".format(
+        **new
+    )
 
 
 def _report(store: Store, as_json: bool) -> None:

@@ -22,7 +22,7 @@ from leanrec.engine.events import AnyEvent, Event
 from leanrec.evaluate.metrics import CUTOFFS, MISSED, intervals, summarise
 from leanrec.evaluate.patterns import decided, information, keep_rates
 from leanrec.formats import format_names
-from leanrec.tasks import Evaluation, Part, told
+from leanrec.tasks import Evaluation, Part, never_trained, told
 from leanrec.tasks.controls import CONTROL_LABELS
 from leanrec.tasks.words import human, megabytes
 
@@ -137,6 +137,9 @@ def evaluation_result(
         },
         "routes": evaluation.route_shares(),
     } | unknown_result(store, evaluation)
+    untrained = never_trained(run, store, evaluation)
+    if untrained:
+        result["untrained_targets"] = untrained
     if exclude_seen:
         result["seen_targets"] = evaluation.seen
     kept = evaluation.blocks_kept(len(run.model.backbone.blocks))
@@ -238,6 +241,11 @@ def _missed(result: dict[str, Any]) -> str:
     if result.get("seen_targets"):
         lines += (
             f"\n{result['seen_targets']:,} targets were seen before and can never be hit, since seen items are left out"
+        )
+    if result.get("untrained_targets"):
+        lines += (
+            f"\n{result['untrained_targets']:,} of {result['users']:,} targets are items without a training event: hit by "
+            "chance alone"
         )
     if unknown and unknown["targets"]:
         lines += f"\n{unknown['targets']:.2%} of the targets are items that the run does not know: missed"

@@ -7,6 +7,7 @@ left. Links are followed: what a link points to is written, and the link stays.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import shutil
@@ -24,6 +25,9 @@ except ImportError:  # not on Windows
 ADVICE = "free some space or choose another place"
 REPLACED = "replaced"
 """In the ``.part`` of a directory, the one that is being replaced."""
+
+_HERE, _EXCHANGE = -100, 2
+"""Linux's AT_FDCWD and RENAME_EXCHANGE."""
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +126,19 @@ def put(made: Path, out: Path, overwrite: bool = False) -> None:
     for path in [made, *made.rglob("*")]:  # some libraries write for the owner only
         path.chmod(mode if path.is_dir() else mode & 0o666)
     if overwrite and out.exists():
+        if _exchanged(made, out):
+            return
         out.rename(made.parent / REPLACED)
     made.replace(out)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange the names of two paths at once, so that there is no moment without either; False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):  # not on Linux
+        return False
+    return rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
 
 
 def _followed(path: Path) -> Path:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from leanrec.core.errors import DataError
 from leanrec.data.events import Events
 from leanrec.data.store import Store
 
@@ -55,6 +56,31 @@ def describe_times(store: Store) -> dict[str, int] | None:
     """The first and the last time, in the store's unit; None if it has none."""
     times = store.times
     return None if times is None else {"first": int(times.min()), "last": int(times.max())}
+
+
+def gained(store: Store, since: int) -> dict[str, int]:
+    """What a store gained from a time on, in its unit: events, users and items of them, and how many of these were new then.
+
+    Raises:
+        DataError: It has no times.
+    """
+    if store.times is None:
+        raise DataError(f"expected a store with times to tell what it gained, got none in {store.path}")
+    was_user, was_item = np.zeros(store.num_users, bool), np.zeros(store.num_items + 1, bool)
+    has_user, has_item, events = was_user.copy(), was_item.copy(), 0
+    for where, users in Events(store.items, None, store.offsets).chunks():
+        late, items = np.asarray(store.times[where]) >= since, np.asarray(store.items[where])
+        events += int(late.sum())
+        for chosen, user, item in ((late, has_user, has_item), (~late, was_user, was_item)):
+            user[users[chosen]] = item[items[chosen]] = True
+    return {
+        "from": since,
+        "events": events,
+        "users": int(has_user.sum()),
+        "new_users": int((has_user & ~was_user).sum()),
+        "items": int(has_item.sum()),
+        "new_items": int((has_item & ~was_item).sum()),
+    }
 
 
 def never_twice(store: Store) -> bool:

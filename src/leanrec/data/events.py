@@ -109,7 +109,11 @@ class Events:
             last = int(np.searchsorted(self.offsets, self.offsets[first] + EVENTS_AT_ONCE, "right")) - 1
             last = min(max(last, first + 1), users)
             counts = np.diff(self.offsets[first : last + 1])
-            yield slice(int(self.offsets[first]), int(self.offsets[last])), np.repeat(np.arange(first, last), counts)
+            if counts.any():
+                yield (
+                    slice(int(self.offsets[first]), int(self.offsets[last])),
+                    np.repeat(np.arange(first, last), counts),
+                )
             first = last
 
 

@@ -17,6 +17,7 @@ from leanrec.core.writing import scratch
 from leanrec.data.catalog import add_titles, number_items
 from leanrec.data.columns import resolve
 from leanrec.data.events import Events, NameCodes, Spool, again, core, group, remove, repeated, sort_by_time
+from leanrec.data.growing import appended_to, check_grows, fractions_of, old_scale, put_first, repeats_rule, titled_as
 from leanrec.data.progress import OnProgress, OnStageProgress
 from leanrec.data.reading import Reader, Rules
 from leanrec.data.source import Source
@@ -51,6 +52,7 @@ def import_log(
     duplicates: Literal["keep", "drop", "error"] = "keep",
     name: str | None = None,
     overwrite: bool = False,
+    append: bool = False,
     progress: OnStageProgress | None = None,
 ) -> Store:
     """Read a log, group it by user in time order, number its items by popularity and write a store.
@@ -79,6 +81,7 @@ def import_log(
         duplicates: What to do with events of the same user, item and time.
         name: Of the data set; by default the file's name without suffixes.
         overwrite: Replace an existing store.
+        append: Add the log to the store ``out``; what results is what an import of the old and the new log together would give.
         progress: Called with (stage, done, total); the stages are "read", "group", "sort", "write".
 
     Raises:
@@ -92,43 +95,62 @@ def import_log(
         raise DataError(f"expected duplicates to be keep, drop or error, got {duplicates!r}")
     if missing not in ("error", "drop"):
         raise DataError(f"expected missing to be error or drop, got {missing!r}")
-    check_target(out, overwrite)
+    if not append:
+        check_target(out, overwrite)
     opened = open_source(source, format, (user, item, time), header=header, encoding=encoding)
     chosen = _columns(opened, {"user": user, "item": item, "time": time})
     reader = Reader(opened, chosen, Rules(missing, time_format, timezone, where, since, until))
     report = progress or (lambda stage, done, total: None)
     file = opened.log.title
     with scratch(out) as folder:
-        log = _collect(reader, folder, report)
-        events, dropped, notes = _clean(log, duplicates, collapse, min_user, min_item, report)
+        before = _before(out, opened, reader) if append else None
+        log = _collect(reader, folder, report, before)
+        repeats = duplicates if before is None else repeats_rule(before.meta, duplicates)
+        events, dropped, notes = _clean(log, repeats, collapse, min_user, min_item, report)
         kept = np.diff(events.offsets) > 0
         _check_enough(events, log.source, (min_user, min_item) != (1, 1))
         catalog, ids = number_items(log.items.names(), _item_counts(events, log.items.size))
         if titles is not None:
             catalog, untitled = add_titles(catalog, Path(titles), item=title_item, title=title_column)
             notes += [f"{untitled} items without a title are called by their key"] if untitled else []
+        catalog = catalog if before is None else titled_as(catalog, before)
+        meta = StoreMeta(
+            schema=STORE_VERSION,
+            name=name or file.lstrip(".").split(".")[0] or file,
+            users=0,
+            items=0,
+            events=0,
+            has_times=False,
+            source=file,
+            source_sha256=opened.sha256(),
+            dropped={**reader.dropped, **dropped},
+            notes=(*opened.notes(chosen), *reader.notes(), *notes),
+            min_user=min_user,
+            min_item=min_item,
+        )
         return write_store(
             out,
+            fractions=fractions_of(events, log.scale, folder),
             items=_renumber(events, ids, log.scale, partial(report, "write")),
             offsets=np.concatenate([[0], np.cumsum(np.diff(events.offsets)[kept])]),
             times=events.ticks,
             users=pl.DataFrame({"user": log.users.names()}).filter(pl.Series(kept)),
             catalog=catalog,
-            meta=StoreMeta(
-                schema=STORE_VERSION,
-                name=name or file.lstrip(".").split(".")[0] or file,
-                users=0,
-                items=0,
-                events=0,
-                has_times=False,
-                source=file,
-                source_sha256=opened.sha256(),
-                dropped={**reader.dropped, **dropped},
-                notes=(*opened.notes(chosen), *reader.notes(), *notes),
-            ),
-            overwrite=overwrite,
+            meta=meta if before is None else appended_to(before.meta, meta, before.num_events, len(events.items)),
+            overwrite=overwrite or append,
             part=folder,
         )
+
+
+def _before(out: Path, source: Source, reader: Reader) -> Store:
+    """The store that a log is added to."""
+    store = Store.open(out)
+    check_grows(store, reader.times is not None)
+    if source.numbers_users:
+        raise DataError(
+            f"expected a log with users to append, got lines without one in {source.place}; import all of them"
+        )
+    return store
 
 
 def _columns(source: Source, given: dict[str, str | None]) -> dict[str, str]:
@@ -151,19 +173,24 @@ class _Log:
     scale: int
 
 
-def _collect(reader: Reader, folder: Path, report: OnStageProgress) -> _Log:
-    """Read everything once, turning names into numbers."""
-    source = reader.source
+def _collect(reader: Reader, folder: Path, report: OnStageProgress, before: Store | None = None) -> _Log:
+    """Read everything once, turning names into numbers; the events of a store ``before`` come first."""
+    source, scale = reader.source, 1
     users, items, spool = NameCodes(), NameCodes(), Spool(folder, reader.times is not None)
     try:
         for user, item, ticks in reader.events(partial(report, "read")):
+            scale = max(reader.scale, 1 if before is None else old_scale(before))
+            if ticks is not None and scale != reader.scale:
+                ticks = ticks * scale
+            if before is not None and len(user) and not spool.events:
+                put_first(before, spool, users, items, scale, None if ticks is None else int(ticks[0]))
             spool.append(users.codes(user), items.codes(item), *(() if ticks is None else (ticks,)))
     finally:
         spool.close()
     if not spool.events:
         raise DataError(f"expected an interaction log, got {_nothing(reader)} in {source.log.name}")
     source.check_users(users.size)
-    return _Log(source.log.name, spool, users, items, reader.scale)
+    return _Log(source.log.name, spool, users, items, scale)
 
 
 def _nothing(reader: Reader) -> str:

@@ -3,6 +3,7 @@
     items.npy        int32 [E], item ids 1..N, all users' histories one after the other, oldest first
     offsets.npy      int64 [U+1], user u owns items[offsets[u]:offsets[u + 1]]
     times.npy        int64 [E], only when the log has times
+    fractions.npy    int32 [E], microseconds beside them, only when there are any; read when more is appended
     users.parquet    column "user", in user order, and any further columns
     catalog.parquet  columns "item", "title", "count", in id order: descending count, ties by key
     store.json       StoreMeta
@@ -34,7 +35,7 @@ from leanrec.core.ranges import Whole
 from leanrec.core.writing import put, reported, scratch, written
 
 STORE_VERSION = 1
-META, ITEMS, OFFSETS, TIMES = "store.json", "items.npy", "offsets.npy", "times.npy"
+META, ITEMS, OFFSETS, TIMES, FRACTIONS = "store.json", "items.npy", "offsets.npy", "times.npy", "fractions.npy"
 _CATALOG_COLUMNS = {"item": pl.String, "title": pl.String, "count": pl.Int64}
 USERS, _CATALOG = "users.parquet", "catalog.parquet"
 _FAILURES = (pl.exceptions.PolarsError,)
@@ -59,6 +60,8 @@ class StoreMeta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         notes: What the import assumed or found, one line each.
         simulation: Parameters of a simulated shop, else None.
         catalog_sha256: Over the item keys in id order; ties a run to its catalogue.
+        min_user: Least events of users at the import, and of items ``min_item``.
+        appended: How many logs were appended; ``source_sha256`` is over the checksums of all then.
     """
 
     schema: int
@@ -73,6 +76,9 @@ class StoreMeta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     notes: tuple[str, ...] = ()
     simulation: dict[str, Any] | None = None
     catalog_sha256: str = ""
+    min_user: Whole = 1
+    min_item: Whole = 1
+    appended: Whole = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,6 +238,7 @@ def write_store(
     users: pl.DataFrame,
     catalog: pl.DataFrame,
     meta: StoreMeta,
+    fractions: np.ndarray | None = None,
     overwrite: bool = False,
     part: Path | None = None,
 ) -> Store:
@@ -242,6 +249,7 @@ def write_store(
     Args:
         users: Column "user", and any further columns.
         catalog: Columns "item", "title", "count", in id order.
+        fractions: Microseconds beside the times.
         overwrite: Replace an existing store.
         part: The `scratch` of ``out``, where the caller has made it.
 
@@ -252,6 +260,7 @@ def write_store(
     """
     check_forked()
     check_target(out, overwrite)
+    parts = (fractions, np.int32)
     meta = msgspec.structs.replace(
         meta,
         schema=STORE_VERSION,
@@ -264,7 +273,7 @@ def write_store(
     with nullcontext(part) if part else scratch(out) as part, reported(out, also=_FAILURES):
         made = part / "store"
         made.mkdir()
-        arrays = {ITEMS: (items, np.int32), OFFSETS: (offsets, np.int64), TIMES: (times, np.int64)}
+        arrays = {ITEMS: (items, np.int32), OFFSETS: (offsets, np.int64), TIMES: (times, np.int64), FRACTIONS: parts}
         for name, (array, dtype) in arrays.items():
             if array is not None:
                 np.save(made / name, np.asarray(array, dtype), allow_pickle=False)

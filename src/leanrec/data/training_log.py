@@ -46,3 +46,11 @@ class TrainingLog(TrainingEvents):
         inside = np.arange(begin, end) < self.end[users]
         times = None if self._times is None else np.asarray(self._times[begin:end])[inside]
         return EventsPart(np.asarray(self.store.items[begin:end])[inside], users[inside], times)
+
+
+def trained_items(store: Store, split: Split) -> np.ndarray:
+    """bool [N + 1], whether each item has a training event; 0 is none."""
+    found = np.zeros(store.num_items + 1, bool)
+    for part in TrainingLog(store, split).parts():
+        found[part.items] = True
+    return found

@@ -12,7 +12,15 @@ from leanrec.tasks.controls import (
     groups_of,
     unseen,
 )
-from leanrec.tasks.evaluation import CALIBRATED, Evaluation, Part, checked_budget, evaluate_run, rank_part
+from leanrec.tasks.evaluation import (
+    CALIBRATED,
+    Evaluation,
+    Part,
+    checked_budget,
+    evaluate_run,
+    never_trained,
+    rank_part,
+)
 from leanrec.tasks.exporting import export_of, export_run
 from leanrec.tasks.training import finished, run_training
 from leanrec.tasks.worth import told, weigh_again, with_controls
@@ -35,6 +43,7 @@ __all__ = [
     "export_run",
     "finished",
     "groups_of",
+    "never_trained",
     "open_answering",
     "open_data",
     "rank_part",

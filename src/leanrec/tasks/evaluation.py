@@ -16,6 +16,7 @@ from leanrec.data.newer_events import first_new
 from leanrec.data.split import Part, Split
 from leanrec.data.store import Store
 from leanrec.data.times import shown_date
+from leanrec.data.training_log import trained_items
 from leanrec.evaluate.metrics import MISSED, summarise
 from leanrec.evaluate.rank import Choose, Ranking, rank
 from leanrec.tasks.progress import Report, silent, with_progress
@@ -136,6 +137,14 @@ def asked_of(run: OpenRun, store: Store, part: Part, since: int | None = None) -
                 f"{shown_date(counted.until)}; ask for newer ones with --since, or evaluate the run as it was trained"
             )
     return asked
+
+
+def never_trained(run: OpenRun, store: Store, evaluation: Evaluation) -> int | None:
+    """Known targets whose item has no event in the run's training part; None for another store than its own."""
+    data = run.manifest.data
+    if store.whole is not store or (store.num_users, store.num_events) != (data.users, data.events):
+        return None
+    return int((~trained_items(store, run.split(store))[evaluation.targets[evaluation.known]]).sum())
 
 
 def with_costs(run: OpenRun, store: Store, asked: Questions, ranking: Ranking) -> Evaluation:

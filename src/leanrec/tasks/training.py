@@ -32,7 +32,7 @@ from leanrec.data.describe import never_twice
 from leanrec.data.mapped import item_ids
 from leanrec.data.split import Part, Split
 from leanrec.data.store import Store
-from leanrec.data.training_log import TrainingLog
+from leanrec.data.training_log import TrainingLog, trained_items
 from leanrec.evaluate.metrics import summarise
 from leanrec.tasks.carrying import carried
 from leanrec.tasks.evaluation import CALIBRATED, SCORING, rank_part
@@ -244,6 +244,11 @@ def _data_notes(asked: RunConfig, taken: RunConfig, store: Store, windows: Train
         notes.append(
             "no user has an item twice, so seen items are left out when epochs are compared, and by evaluate; "
             "data.exclude_seen=false keeps them"
+        )
+    untrained = int((~trained_items(store, split)[1:]).sum())
+    if untrained:
+        notes.append(
+            f"{untrained:,} of {store.num_items:,} items have no training event; where they are recommended, it is by chance"
         )
     most = int(np.maximum(split.train_end - store.offsets[:-1] - 1, 0).sum())
     if taken.train.epochs and windows.targets < READ * most:
