@@ -26,6 +26,7 @@ from leanrec.cli.models import (
 )
 from leanrec.cli.output import Json, emit, print_table
 from leanrec.cli.recommend import recommend_command
+from leanrec.cli.refresh import refresh_command
 from leanrec.cli.report import report_command
 from leanrec.cli.slim import slim_command
 from leanrec.core.errors import LeanrecError
@@ -53,6 +54,7 @@ for name, command in {
     "recommend": recommend_command,
     "export": export_command,
     "evaluate": evaluate_command,
+    "refresh": refresh_command,
     "slim": slim_command,
     "report": report_command,
     "serve": serve,
@@ -94,7 +96,8 @@ def list_names(
 def run_cli() -> None:
     """Run the command line.
 
-    Exits with 0 when done, 2 on bad usage or input, 130 on Ctrl-C, 143 on SIGTERM, 1 on a fault of leanrec.
+    Exits with 0 when done, 2 on bad usage or input, 3 where `refresh` keeps the old run, 130 on Ctrl-C, 143 on SIGTERM, and 1 on
+    a fault of leanrec.
     """
     try:
         with _terminable():

@@ -22,6 +22,7 @@ from leanrec.tasks.evaluation import (
     rank_part,
 )
 from leanrec.tasks.exporting import export_of, export_run
+from leanrec.tasks.refreshing import refresh_run
 from leanrec.tasks.training import finished, run_training
 from leanrec.tasks.worth import told, weigh_again, with_controls
 
@@ -49,6 +50,7 @@ __all__ = [
     "rank_part",
     "recommend_all",
     "recommended",
+    "refresh_run",
     "run_bench",
     "run_training",
     "told",

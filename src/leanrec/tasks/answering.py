@@ -17,7 +17,7 @@ from leanrec.cost.bench import BenchResult, bench
 from leanrec.data.batches import BatchLimits, Questions, ask, everyone, had_before, targets
 from leanrec.data.importer import import_log
 from leanrec.data.split import Part
-from leanrec.data.store import Store, write_parquet
+from leanrec.data.store import META, Store, write_parquet
 from leanrec.engine.engine import Engine
 from leanrec.evaluate.metrics import CUTOFFS, MISSED, listed_ranks
 from leanrec.evaluate.rank import Ranking
@@ -66,7 +66,7 @@ def open_data(run: Answering, data: Path, progress: Report = silent) -> Iterator
     Raises:
         DataError: It is neither, or none of its items is known.
     """
-    if not data.is_file():
+    if data.is_dir() and (data / META).is_file():
         yield run.store(data)
         return
     with TemporaryDirectory(prefix="leanrec-") as folder:
