@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from leanrec.artifact.exported import is_export
 from leanrec.artifact.manifest import DataRef
+from leanrec.core.training_events import Counted
 from leanrec.engine.engine import Engine
 from leanrec.engine.export_runner import open_export
 
@@ -24,12 +25,14 @@ class Answering:
         digest: sha256 of its manifest.
         trained: What it was trained on.
         engine: Answers.
+        counted: Which events its evidence was counted from; None if it has none, or if that is not known.
     """
 
     path: Path
     digest: str
     trained: DataRef
     engine: Engine
+    counted: Counted | None = None
 
     def store(self, data: Path | None = None) -> Store:
         """The store it was trained on, or the one at ``data``, its histories in the ids of the engine (`data.mapped`).
@@ -56,8 +59,9 @@ def open_answering(path: Path, trust: bool = False, expand: bool = False) -> Ans
     """
     if is_export(path):
         engine, exported = open_export(path, expand=expand, trust=trust)
-        return Answering(path, exported.sha256, exported.data, engine)
+        counted = None if exported.evidence is None else exported.evidence.counted
+        return Answering(path, exported.sha256, exported.data, engine, counted)
     from leanrec.build import open_run
 
     run = open_run(path)
-    return Answering(path, run.manifest.sha256, run.manifest.data, run.engine())
+    return Answering(path, run.manifest.sha256, run.manifest.data, run.engine(), run.manifest.counted)

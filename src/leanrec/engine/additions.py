@@ -12,7 +12,7 @@ from leanrec.core.followers import Counts, Pairs
 from leanrec.core.plain import PAD
 from leanrec.engine.batches import Histories
 
-_LEAST, _GATED = 1e-4, 5.0
+LEAST_MASS, _GATED = 1e-4, 5.0
 """As where the table was trained: smaller masses are rounding, and larger logarithms of the gain are cut."""
 _SUMS_HELD = 2**22
 """Sums of mass, one for every item of every user, that are held at once."""
@@ -26,14 +26,16 @@ class Added(NamedTuple):
     Attributes:
         ids: int64 [B, J]; 0 is none.
         values: float32 [B, J], at least 0.
+        learned: int64 [B, F], items to which events have added since the model was opened (`engine.growing`); 0 is none.
     """
 
     ids: np.ndarray
     values: np.ndarray
+    learned: np.ndarray | None = None
 
     def rows(self, some: slice | np.ndarray) -> Added:
         """Those of some of the B users."""
-        return Added(self.ids[some], self.values[some])
+        return Added(self.ids[some], self.values[some], None if self.learned is None else self.learned[some])
 
 
 class EvidenceTable(NamedTuple):
@@ -71,15 +73,26 @@ class EvidenceTable(NamedTuple):
 
     def added(self, histories: Histories) -> Added:
         """What the rows of the newest items of each history add."""
-        users, window = len(histories), len(self.window)
-        newest = histories.lengths[:, None] - 1 - np.arange(window)
-        read = histories.items[np.arange(users)[:, None], np.maximum(newest, 0)] * (newest >= 0)
-        mass = np.empty((users, window, self.ids.shape[1] + 1), np.float32)
+        read = self.read(histories)
+        return self.summed(read, *self.entries(read))
+
+    def read(self, histories: Histories) -> np.ndarray:
+        """The newest items of histories, int64 [B, W], the newest first; 0 is none."""
+        newest = histories.lengths[:, None] - 1 - np.arange(len(self.window))
+        return histories.items[np.arange(len(histories))[:, None], np.maximum(newest, 0)] * (newest >= 0)
+
+    def entries(self, read: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Items int64 and their masses float32, both [B, W, R + 1], of windows [B, W]; the last one is the item that is read."""
+        mass = np.empty((*read.shape, self.ids.shape[1] + 1), np.float32)
         ids = np.empty(mass.shape, np.int64)
         np.multiply(self.shares[read], self.window[:, None], out=mass[..., :-1])
         np.multiply(read != PAD, self.own, out=mass[..., -1])
         ids[..., :-1], ids[..., -1] = self.ids[read], read
-        ids, mass = ids.reshape(users, -1), mass.reshape(users, -1)
+        return ids, mass
+
+    def summed(self, read: np.ndarray, ids: np.ndarray, mass: np.ndarray) -> Added:
+        """What entries of windows [B, W] add, of items and masses [B, W, J]."""
+        ids, mass = ids.reshape(len(read), -1), mass.reshape(len(read), -1)
         values = np.log1p(self._summed(ids, mass))
         values *= self._gain(read, mass)[:, None]
         return Added(ids, values)
@@ -93,7 +106,7 @@ class EvidenceTable(NamedTuple):
         features[:, 0] = np.count_nonzero(read, 1) / window
         equal = (read[:, :, None] == read[:, None, :]) & (read[:, None, :] != PAD)
         features[:, 1] = np.count_nonzero(equal & _later(window), (1, 2)) / window
-        features[:, 2], features[:, 3] = np.log1p(total), mass.max(1) / np.maximum(total, _LEAST)
+        features[:, 2], features[:, 3] = np.log1p(total), mass.max(1) / np.maximum(total, LEAST_MASS)
         logged = features @ self.gate[1:] + self.gate[0]
         return np.exp(np.minimum(np.maximum(logged, -_GATED), _GATED))
 
@@ -113,7 +126,7 @@ class EvidenceTable(NamedTuple):
 
 def _factors(totals: np.ndarray, power: float) -> np.ndarray:
     """By what the counts of rows are multiplied, float32 as ``totals``; 0 where there are none."""
-    return np.maximum(totals, _LEAST) ** np.float32(-power) * (totals > _LEAST)
+    return np.maximum(totals, LEAST_MASS) ** np.float32(-power) * (totals > LEAST_MASS)
 
 
 @cache

@@ -260,6 +260,8 @@ class Engine:
         fine = np.isfinite(scores) if gone is None else scores < np.inf  # what may not be returned has -inf
         if not fine.all():
             raise ArtifactError("expected finite scores, got others; weights are damaged or far too large")
+        if added is not None and self.runner.growing is not None:
+            self.runner.growing.tally(ids, added)
         return ids, scores
 
     def _answer(self, ids: list[int], scores: list[float], route: Route, unknown: list[str]) -> Recommendation:

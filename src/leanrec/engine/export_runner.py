@@ -190,7 +190,11 @@ class ExportRunner(StepRunner):
         return ids, best
 
     def added(self, histories: Histories) -> Added | None:
-        return None if self._evidence is None else self._evidence.added(histories)
+        table = self.growing or self._evidence
+        return None if table is None else table.added(histories)
+
+    def evidence(self) -> EvidenceTable | None:
+        return self._evidence
 
     def _by_scores(self, states: np.ndarray) -> np.ndarray:
         """Scores [B, N] of all items by the part that gives them, for a few states."""

@@ -15,7 +15,7 @@ from leanrec.core.by_route import by_route
 from leanrec.core.evidence import Additions
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Batch, Route
-from leanrec.engine.additions import Added
+from leanrec.engine.additions import Added, EvidenceTable
 from leanrec.engine.batches import Histories
 from leanrec.engine.memories import Layout
 from leanrec.engine.runner import StepRunner
@@ -130,17 +130,23 @@ class TorchRunner(StepRunner):
 
     @torch.inference_mode()
     def added(self, histories: Histories) -> Added | None:
+        if self.growing is not None:
+            return self.growing.added(histories)
         if self.model.sparse is None:
             return None
         found = self.model.additions(self._batch(histories))
         return None if found is None else Added(found.ids.cpu().numpy(), found.values.cpu().numpy())
+
+    def evidence(self) -> EvidenceTable | None:
+        sparse = self.model.sparse
+        return None if sparse is None else EvidenceTable(*(array.detach().cpu().numpy() for array in sparse.rows()))
 
     def _best_of_sums(
         self, states: Tensor, k: int, gone: Tensor | None, allowed: np.ndarray | None, added: Added
     ) -> tuple[Tensor, Tensor]:
         """As `best`, some users at a time."""
         few, found = max(1, _SCORED_AT_ONCE // self.num_items), []
-        more = Additions(*(torch.from_numpy(array).to(self.device) for array in added))
+        more = Additions(*(torch.from_numpy(array).to(self.device) for array in (added.ids, added.values)))
         for start in range(0, len(states), few):
             some = slice(start, start + few)
             scores = more.rows(some).onto(self.model.items.score(states[some]))

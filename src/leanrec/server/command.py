@@ -51,6 +51,13 @@ def serve(
     expand: Annotated[
         bool, typer.Option("--expand", help="Write an export's compressed item table out in memory: faster, larger.")
     ] = False,
+    learn: Annotated[
+        bool, typer.Option("--learn", help="Learn from events as they come which item follows which; not the network.")
+    ] = False,
+    learn_days: Annotated[float, typer.Option(help="Days after which an event that was learned is worth half.")] = 7.0,
+    learn_events: Annotated[int, typer.Option(help="Newest requests with events that are kept for it.")] = 100_000,
+    learn_rows: Annotated[int, typer.Option(help="Most items of which something is learned.")] = 20_000,
+    learn_entries: Annotated[int, typer.Option(help="Most new followers that are learned of an item.")] = 32,
     trust: Annotated[
         bool, typer.Option("--trust", help="Open a pt2 export, too: only one of your own, since it can run any code.")
     ] = False,
@@ -70,6 +77,8 @@ def serve(
     Example: leanrec serve run --port 8000
 
     Example: leanrec serve exported --adaptive-budget 0.3 --sessions sqlite:sessions.db
+
+    Example: leanrec serve exported --sessions sqlite:sessions.db --learn
     """
     given = locals()
     settings = Settings(**{field.name: given[field.name] for field in fields(Settings)})

@@ -13,6 +13,7 @@ from leanrec.engine.engine import Engine
 from leanrec.engine.sessions import Sessions
 from leanrec.opening import open_answering
 from leanrec.server.adaptive import AdaptiveBudget, adaptive_budget
+from leanrec.server.learning import Learning
 from leanrec.server.schemas import Answer, RouteShare
 from leanrec.server.search import TitleSearch
 from leanrec.server.selfcheck import self_check
@@ -32,6 +33,7 @@ class Live:
         sessions: What makes an event cost one step.
         search: Its titles.
         adaptive: What load makes of its budgets; None if it makes nothing.
+        learning: What adds events to its evidence; None if nothing does.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class Live:
     sessions: Sessions
     search: TitleSearch
     adaptive: AdaptiveBudget | None = None
+    learning: Learning | None = None
 
     def routes(self) -> list[RouteShare]:
         """Every route and its share of the full model's cost."""
@@ -132,7 +135,8 @@ def open_live(path: Path, settings: Settings) -> Live:
     self_check(engine, path)
     adaptive = adaptive_budget(engine, path, settings.adaptive_budget, settings.adaptive_wait_ms)
     sessions = Sessions(engine, settings.session_mb * 2**20)
-    return Live(path, opened.digest[:_DIGITS], engine, sessions, TitleSearch(engine.catalog), adaptive)
+    learning = Learning(engine, path, settings, opened.counted) if settings.learn else None
+    return Live(path, opened.digest[:_DIGITS], engine, sessions, TitleSearch(engine.catalog), adaptive, learning)
 
 
 def settle() -> None:

@@ -19,6 +19,7 @@ from leanrec.engine.sessions import BehindError
 from leanrec.server import schemas
 from leanrec.server.batcher import IN_TIME, Batcher, BatchWatcher
 from leanrec.server.kept import from_texts, to_texts
+from leanrec.server.learner import Learner
 from leanrec.server.limits import RequestLimits
 from leanrec.server.live import Follows, Live, Question, answered, open_live
 from leanrec.server.metrics import Metrics
@@ -59,10 +60,12 @@ class Service(BatchWatcher):
         self.ready = False
         self._reloading, self._reload_waits = asyncio.Lock(), False
         self._searcher, self._searches = ThreadPoolExecutor(1, "leanrec-search"), 0
-        self._seldom = Seldom()
+        self._seldom, self._learner = Seldom(), Learner(store)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._batcher: Batcher[Question, schemas.Answer] | None = None
         self.metrics.serves(live)
+        if settings.learn:
+            self._learner.measured(self.metrics, lambda: self.live)
         for name, about, read in (
             ("queue_users", "Users that wait.", lambda: self._batcher.waiting if self._batcher else 0),
             ("budget", "Mean cost at the usual budget, as load has it, as a share of the full model's.", self._budget),
@@ -82,6 +85,8 @@ class Service(BatchWatcher):
         self.tarpit = Tarpit(asyncio.get_running_loop())
         self._batcher = Batcher(answered, self, own.gather_ms / 1000, own.batch, own.queue, longest)
         self._seldom.start()
+        if own.learn:
+            await self._learner.open(lambda: self.live)
         self.ready = True
 
     @property
@@ -146,7 +151,8 @@ class Service(BatchWatcher):
         items = [key for key in body.items if _key(key) not in unknown] if unknown else body.items
         texts = to_texts(items, live.engine.reads)
         async with self._turn(body.user, due):  # events and steps of a user in one order
-            events = await self._reached(self.store.append(body.user, texts, IN_TIME * _left(due)))
+            noting = None if live.learning is None else live.learning.noting
+            events = await self._reached(self.store.append(body.user, texts, IN_TIME * _left(due), noting))
             self.metrics.events.inc(len(items))
             answer, problem = None, None
             if body.recommend:
@@ -228,6 +234,7 @@ class Service(BatchWatcher):
             _log.error("reload failed, %s is still served: %s", self.live.digest, error, exc_info=not expected)
             detail = str(error) if expected else f"a fault of leanrec at {path}; the log of the server says more"
             raise Refusal("reload-failed", f"{detail}; {self.live.digest} is still served") from error
+        await self._learner.catch_up(live)
         self.live = live
         self.metrics.reloads.labels("done").inc()
         self.metrics.serves(live)
@@ -239,6 +246,7 @@ class Service(BatchWatcher):
         if self._batcher is not None:
             self._batcher.close()
         self._searcher.shutdown(wait=False, cancel_futures=True)
+        await self._learner.close()
         await self.store.close()
         self._seldom.stop()
 

@@ -28,6 +28,11 @@ class Settings:
         connections: Most clients connected at once.
         session_mb: Megabytes for the memories of users, with which an event costs one step.
         expand: Whether the compressed item table of an ONNX export is decompressed in memory, for speed.
+        learn: Whether events are added to the model's table of what follows what, as they come.
+        learn_days: Days after which what was learned from an event is worth half.
+        learn_events: Newest requests with events that are kept to learn from, again after a restart or a reload.
+        learn_rows: Most items of which something is learned at once.
+        learn_entries: Most followers that are learned of an item beside those that the model's own table has.
         trust: Whether pt2 exports are opened, also by a reload; one can run any code in this process.
         drain_s: Seconds for which requests are still taken after a signal to stop, so that a load balancer can notice.
         api_key: Required in ``X-API-Key`` or as a bearer token on every path of /v1; empty for none.
@@ -50,6 +55,11 @@ class Settings:
     connections: int = 8192
     session_mb: int = 256
     expand: bool = False
+    learn: bool = False
+    learn_days: float = 7.0
+    learn_events: int = 100_000
+    learn_rows: int = 20_000
+    learn_entries: int = 32
     trust: bool = False
     drain_s: float = 0.0
     api_key: str = ""

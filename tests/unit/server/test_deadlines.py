@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from leanrec.engine.engine import Engine
-from leanrec.server.stores import HistoryStore, MemoryStore, Past, Unavailable, open_store
+from leanrec.server.stores import HistoryStore, MemoryStore, Noting, Past, Unavailable, open_store
 from leanrec.server.stores import writer as writing
 from leanrec.server.stores.base import MOST_CALLS
 from leanrec.server.stores.sqlite import SqliteStore
@@ -167,9 +167,9 @@ def test_writes_that_wait_share_a_transaction(tmp_path: Path) -> None:
 
 def test_events_of_one_user_wait_for_each_other_within_their_time(plain: Engine) -> None:
     class Slow(MemoryStore):
-        async def append(self, user: str, items: list[str], within: float) -> int:
+        async def append(self, user: str, items: list[str], within: float, noting: Noting | None = None) -> int:
             await asyncio.sleep(0.3)
-            return await super().append(user, items, within)
+            return await super().append(user, items, within, noting)
 
     async def what(client: Client) -> None:
         first = asyncio.create_task(client.post("/v1/events", {"user": "u", "items": ["i1"], "recommend": False}))
@@ -184,9 +184,9 @@ def test_events_of_one_user_wait_for_each_other_within_their_time(plain: Engine)
 
 def test_what_an_event_waited_for_its_store_is_not_given_again_to_its_answer(plain: Engine) -> None:
     class Slow(MemoryStore):
-        async def append(self, user: str, items: list[str], within: float) -> int:
+        async def append(self, user: str, items: list[str], within: float, noting: Noting | None = None) -> int:
             await asyncio.sleep(within)
-            return await super().append(user, items, within)
+            return await super().append(user, items, within, noting)
 
     async def what(client: Client) -> None:
         asked: list[float] = []

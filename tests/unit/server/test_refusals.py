@@ -10,7 +10,7 @@ import pytest
 
 from leanrec.engine.engine import Engine
 from leanrec.server.problems import STATUS
-from leanrec.server.stores import MemoryStore, Unavailable
+from leanrec.server.stores import MemoryStore, Noting, Unavailable
 from unit.server.conftest import Client, problem, talk
 
 LONG = "x" * 513
@@ -201,7 +201,7 @@ def test_deadlines_and_the_queue_by_http(routed: Engine, monkeypatch: pytest.Mon
 class Gone(MemoryStore):
     """A store that cannot be reached."""
 
-    async def append(self, user: str, items: list[str], within: float) -> int:
+    async def append(self, user: str, items: list[str], within: float, noting: Noting | None = None) -> int:
         raise Unavailable("no route to secret-host")
 
     async def past(self, user: str, within: float) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from unittest import mock
 import pytest
 
 from leanrec.core.errors import ConfigError
-from leanrec.server.stores import HistoryStore, MemoryStore, Past, Unavailable, open_store
-from leanrec.server.stores.base import KEPT
+from leanrec.server.stores import HistoryStore, MemoryStore, Noting, Past, Unavailable, open_store
+from leanrec.server.stores.base import KEPT, NOTED
 from redis_server import RedisServer
 
 WAIT = 30.0
@@ -68,6 +69,40 @@ def test_nothing_is_lost_between_many(address: str) -> None:
         for user in range(3):
             assert sorted((await store.past(f"m{user}", WAIT)).items) == sorted(f"i{n}" for n in range(user, 60, 3))
             await store.forget(f"m{user}", WAIT)
+
+    stored(address, what)
+
+
+def test_notes_hold_new_events_and_those_before_them(address: str) -> None:
+    async def what(store: HistoryStore) -> None:
+        known = await store.notes("", WAIT)
+        mark = known[-1][0] if known else ""
+        await store.append("n", ["a", "b"], WAIT)
+        for number, items in enumerate((["c"], AWKWARD, [str(n) for n in range(NOTED + 3)])):
+            await store.append("n", items, WAIT, Noting(2, 1000))
+            assert len(await store.notes(mark, WAIT)) == number + 1
+        notes = await store.notes(mark, WAIT)
+        assert [(note.items, note.new) for _, note in notes] == [
+            (["a", "b", "c"], 1),
+            (["b", "c", *AWKWARD], len(AWKWARD)),
+            ([str(n) for n in range(1, NOTED + 3)], NOTED),
+        ]
+        assert all(abs(note.at - time.time()) < WAIT for _, note in notes)
+        assert await store.notes(notes[0][0], WAIT) == notes[1:] and await store.notes(notes[2][0], WAIT) == []
+        assert (await store.past("n", WAIT)).events == 2 + 1 + len(AWKWARD) + NOTED + 3
+        await store.forget("n", WAIT)
+        assert len(await store.notes(mark, WAIT)) == 3
+
+    stored(address, what)
+
+
+def test_the_newest_notes_are_kept(address: str) -> None:
+    async def what(store: HistoryStore) -> None:
+        for number in range(300):
+            await store.append("k", [f"i{number}"], WAIT, Noting(1, 50))
+        notes = await store.notes("", WAIT)
+        assert 50 <= len(notes) < 300 and notes[-1][1].items == ["i298", "i299"]
+        await store.forget("k", WAIT)
 
     stored(address, what)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from leanrec.core.errors import ConfigError
-from leanrec.server.stores.base import HistoryStore, Past, Unavailable
+from leanrec.server.stores.base import HistoryStore, Note, Noting, Past, Unavailable
 from leanrec.server.stores.memory import MemoryStore
 
-__all__ = ["HistoryStore", "MemoryStore", "Past", "Unavailable", "open_store"]
+__all__ = ["HistoryStore", "MemoryStore", "Note", "Noting", "Past", "Unavailable", "open_store"]
 
 
 def open_store(address: str) -> HistoryStore:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 KEPT = 4096
 """Newest items of a user that are kept."""
 MOST_CALLS = 4096
 """Most calls that wait for a store; more are refused at once."""
+NOTED, NOTES = 256, 5000
+"""Most new items of a note, and most notes of a call."""
 UNKNOWN = "whether the events were stored is not known"
 NOTHING = "nothing was stored"
 
@@ -57,15 +60,58 @@ class Past:
     items: list[str]
 
 
+class Noting(NamedTuple):
+    """That events are also noted for those who learn from them.
+
+    Attributes:
+        before: How many of the user's items before them are noted with them.
+        kept: Newest notes that are kept.
+    """
+
+    before: int
+    kept: int
+
+    def note(self, items: list[str], new: int) -> Note:
+        """What is noted now.
+
+        Args:
+            items: Of the user, the newest ones last.
+            new: How many of these are new.
+        """
+        new = min(new, NOTED)
+        return Note(time.time(), items[-(self.before + new) :], new)
+
+
+class Note(NamedTuple):
+    """Events of a request and the items before them. Whose they are is not noted.
+
+    Attributes:
+        at: Seconds since 1970.
+        items: As text; see `server.kept`.
+        new: How many of them, the last ones, are new.
+    """
+
+    at: float
+    items: list[str]
+    new: int
+
+
 class HistoryStore(Protocol):
-    """Histories by user.
+    """Histories by user, and notes of the newest events of all.
 
     Every method but `close` takes ``within``, the seconds that it may take, and raises `Unavailable` when they are over, or where
     the store cannot be reached or holds something else.
     """
 
-    async def append(self, user: str, items: list[str], within: float) -> int:
-        """Store the newest items, all or none; return the number of all events of the user once they are stored."""
+    async def append(self, user: str, items: list[str], within: float, noting: Noting | None = None) -> int:
+        """Store the newest items, all or none; return the number of all events of the user once they are stored.
+
+        With ``noting`` they are noted in the same step.
+        """
+        ...
+
+    async def notes(self, after: str, within: float) -> list[tuple[str, Note]]:
+        """At most `NOTES` notes by their marks, the oldest first, that came after the one with a mark; "" is before all."""
         ...
 
     async def past(self, user: str, within: float) -> Past:

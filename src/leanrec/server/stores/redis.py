@@ -1,17 +1,32 @@
 """Histories in Redis, which many servers share. What survives the end of Redis depends on how Redis is set up to persist.
 
-Two keys a user, written by one script: ``leanrec:{USER}:items``, a list, and ``leanrec:{USER}:events``, a count.
+Two keys a user, written by one script: ``leanrec:{USER}:items``, a list, and ``leanrec:{USER}:events``, a count. The same script
+notes events in the stream ``leanrec:notes`` where that is asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from leanrec.core.errors import ConfigError
-from leanrec.server.stores.base import KEPT, MOST_CALLS, UNKNOWN, HistoryStore, Past, Unavailable, crowded, foreign
+from leanrec.server.stores.base import (
+    KEPT,
+    MOST_CALLS,
+    NOTED,
+    NOTES,
+    UNKNOWN,
+    HistoryStore,
+    Note,
+    Noting,
+    Past,
+    Unavailable,
+    crowded,
+    foreign,
+)
 
 _T = TypeVar("_T")
 _CONNECTIONS = 16
@@ -23,19 +38,35 @@ local function is(key, kind)
   local found = redis.call('TYPE', key).ok
   return found == kind or found == 'none'
 end
+if KEYS[3] and not is(KEYS[3], 'stream') then
+  return false
+end
 local known = is(KEYS[1], 'list') and is(KEYS[2], 'string') and (redis.call('GET', KEYS[2]) or '0')
 if not known or not string.find(known, '^%d+$') or #known > 15 then
   return false
 end
-redis.call('RPUSH', KEYS[1], unpack(ARGV, 2))
+redis.call('RPUSH', KEYS[1], unpack(ARGV, 5))
 redis.call('LTRIM', KEYS[1], {-KEPT}, -1)
 local events = redis.call('INCRBY', KEYS[2], ARGV[1])
+if KEYS[3] then
+  local new = math.min(#ARGV - 4, {NOTED})
+  local note = {{'at', ARGV[4], 'new', new}}
+  for place, item in ipairs(redis.call('LRANGE', KEYS[1], -(ARGV[2] + new), -1)) do
+    table.insert(note, place)
+    table.insert(note, item)
+  end
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*', unpack(note))
+end
 for _, key in ipairs(KEYS) do
   redis.call('EXPIRE', key, {_DAYS * 86400})
 end
 return events
 """
-"""Adds items, all or none; nothing is changed if a key holds something else than a history."""
+"""Adds items, all or none; nothing is changed if a key holds something else. With a third key they are noted there.
+
+Arguments: how many events they are, how many items are noted before them, how many notes are kept, the time, and the items.
+"""
+_NOTES = "leanrec:notes"
 
 
 class RedisStore(HistoryStore):
@@ -73,13 +104,25 @@ class RedisStore(HistoryStore):
         self._append: Any = self._client.register_script(_APPEND)
         self._asking = 0
 
-    async def append(self, user: str, items: list[str], within: float) -> int:
+    async def append(self, user: str, items: list[str], within: float, noting: Noting | None = None) -> int:
         """As `HistoryStore.append`; if the reply of Redis is lost, the error says that the events may or may not be stored."""
-        call = self._append(keys=_names(user), args=[len(items), *items[-KEPT:]])
+        keys, (before, kept) = _names(user), noting or (0, 0)
+        if noting is not None:
+            keys = (*keys, _NOTES)
+        call = self._append(keys=keys, args=[len(items), before, kept, time.time(), *items[-KEPT:]])
         events = await self._reached(call, within, f"cannot be reached; {UNKNOWN}")
         if events is None:
             raise foreign(user, "keys of other types")
         return events
+
+    async def notes(self, after: str, within: float) -> list[tuple[str, Note]]:
+        asked = self._client.xrange(_NOTES, min=f"({after}" if after else "-", count=NOTES)
+        try:
+            return [(mark.decode(), _note(fields)) for mark, fields in await self._reached(asked, within)]
+        except (KeyError, ValueError) as error:
+            raise Unavailable(
+                f"expected notes of events, got something else: {error!r}", "has no notes of events"
+            ) from error
 
     async def past(self, user: str, within: float) -> Past:
         names = _names(user)
@@ -122,5 +165,10 @@ class RedisStore(HistoryStore):
             self._asking -= 1
 
 
-def _names(user: str) -> tuple[str, str]:
+def _note(fields: dict[bytes, bytes]) -> Note:
+    items = [fields[str(place).encode()].decode() for place in range(1, len(fields) - 1)]
+    return Note(float(fields[b"at"]), items, int(fields[b"new"]))
+
+
+def _names(user: str) -> tuple[str, ...]:
     return f"leanrec:{{{user}}}:items", f"leanrec:{{{user}}}:events"

@@ -9,14 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import msgspec
 
 from leanrec.core.errors import ConfigError
-from leanrec.server.stores.base import KEPT, MOST_CALLS, HistoryStore, Past, Unavailable, crowded, foreign
+from leanrec.server.stores.base import (
+    KEPT,
+    MOST_CALLS,
+    NOTES,
+    HistoryStore,
+    Note,
+    Noting,
+    Past,
+    Unavailable,
+    crowded,
+    foreign,
+)
 from leanrec.server.stores.writer import POLL, Writer
 
+_A = TypeVar("_A")
+_T = TypeVar("_T")
 _OPENING = 5.0
 """Longest wait in seconds for another process that holds the file, while opening it."""
 _READING = 0.25
@@ -44,23 +59,32 @@ class SqliteStore(HistoryStore):
         except sqlite3.Error as error:
             raise ConfigError(f"cannot keep sessions in {path}: {error}; name another file with --sessions") from error
 
-    async def append(self, user: str, items: list[str], within: float) -> int:
+    async def append(self, user: str, items: list[str], within: float, noting: Noting | None = None) -> int:
         def write(file: sqlite3.Connection) -> int:
             before = _read(file, user)
-            after = msgspec.json.encode([*before.items, *items][-KEPT:])
+            after = [*before.items, *items][-KEPT:]
             total = before.events + len(items)
-            file.execute("REPLACE INTO users VALUES (?, ?, ?)", (user, total, after))
+            file.execute("REPLACE INTO users VALUES (?, ?, ?)", (user, total, msgspec.json.encode(after)))
+            if noting is not None:
+                _note(file, noting.note(after, len(items)), noting.kept)
             return total
 
         return await self._writer.write(write, within)
 
+    async def notes(self, after: str, within: float) -> list[tuple[str, Note]]:
+        return await self._read(_notes, int(after or 0), within)
+
     async def past(self, user: str, within: float) -> Past:
+        return await self._read(_read, user, within)
+
+    async def _read(self, read: Callable[[sqlite3.Connection, _A], _T], what: _A, within: float) -> _T:
+        """Read on the thread for that."""
         if self._reading >= MOST_CALLS:
             raise crowded()
         self._reading += 1
         try:
             async with asyncio.timeout(within):
-                return await asyncio.get_running_loop().run_in_executor(self._reader, _read, self._file, user)
+                return await asyncio.get_running_loop().run_in_executor(self._reader, read, self._file, what)
         except TimeoutError as error:
             raise Unavailable(f"the file of sessions is not read within {within:.3g} s", "takes too long") from error
         except sqlite3.Error as error:
@@ -91,6 +115,19 @@ def _read(file: sqlite3.Connection, user: str) -> Past:
     return Past(events, known[-KEPT:])
 
 
+def _note(file: sqlite3.Connection, note: Note, kept: int) -> None:
+    number = file.execute("INSERT INTO notes (note) VALUES (?)", (msgspec.json.encode(note),)).lastrowid or 0
+    file.execute("DELETE FROM notes WHERE number <= ?", (number - kept,))
+
+
+def _notes(file: sqlite3.Connection, after: int) -> list[tuple[str, Note]]:
+    found = file.execute("SELECT number, note FROM notes WHERE number > ? ORDER BY number LIMIT ?", (after, NOTES))
+    try:
+        return [(str(number), msgspec.json.decode(note, type=Note)) for number, note in found]
+    except (msgspec.MsgspecError, TypeError, UnicodeError) as error:
+        raise Unavailable(f"expected notes of events, got something else: {error}", "has no notes of events") from error
+
+
 def _connected(path: str, patience: float) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
 
@@ -104,6 +141,7 @@ def _opened(path: str) -> sqlite3.Connection:
         file.execute(
             "CREATE TABLE IF NOT EXISTS users (user TEXT PRIMARY KEY, events INTEGER, items BLOB) WITHOUT ROWID"
         )
+        file.execute("CREATE TABLE IF NOT EXISTS notes (number INTEGER PRIMARY KEY AUTOINCREMENT, note BLOB)")
         found = [(name, key) for _, name, _, _, _, key in file.execute("PRAGMA table_info(users)")]
         if found != _COLUMNS:
             raise sqlite3.DatabaseError(
