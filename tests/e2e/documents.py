@@ -6,7 +6,9 @@ import csv
 import gzip
 import random
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -47,12 +49,16 @@ def wander(draw: random.Random, at: int, count: int) -> Iterator[int]:
 
 
 def write_parts(folder: Path, rows: list[tuple[str, str, int]]) -> None:
-    """The log in two files, in two partitions, and with dates in another encoding."""
+    """The log in two files, two partitions, a database, and with dates in another encoding."""
     frame = pl.DataFrame(rows, ["user", "item", "time"], orient="row")
     for name, day, part in (("monday", 28, frame[::2]), ("tuesday", 29, frame[1::2])):
         part.write_csv(folder / f"{name}.csv")
         (folder / "logs" / f"day=2026-11-{day}").mkdir(parents=True)
         part.write_parquet(folder / "logs" / f"day=2026-11-{day}" / "part.parquet")
+    with closing(sqlite3.connect(folder / "shop.db")) as database:
+        database.execute("CREATE TABLE events (user, item, time)")
+        database.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
+        database.commit()
     dated = frame.with_columns(pl.from_epoch("time").dt.strftime("%d.%m.%Y %H:%M"), pl.lit("\u0416").alias("name"))
     (folder / "dates.csv").write_bytes(dated.write_csv().encode("cp1251"))
 

@@ -11,6 +11,7 @@ import typer
 
 from leanrec.cli.options import moment
 from leanrec.cli.output import Json, emit, note, print_table, stages
+from leanrec.core.errors import ConfigError
 from leanrec.data.datasets import fetch, find
 from leanrec.data.describe import describe, describe_times, gained
 from leanrec.data.importer import import_log
@@ -45,10 +46,14 @@ MinItem = Annotated[int, typer.Option(help="Drop items with fewer events, until 
 
 @data_app.command("import")
 def import_command(
-    log: Annotated[
-        list[str], typer.Argument(help="The log: files, folders, patterns, or what a plug-in's source takes.")
-    ],
     out: Out,
+    log: Annotated[
+        list[str] | None, typer.Argument(help="The log: files, folders, patterns, addresses, or what a plug-in takes.")
+    ] = None,
+    query: Annotated[str | None, typer.Option(help="SQL whose rows are the log, with --database.")] = None,
+    database: Annotated[
+        str | None, typer.Option(help="Address, such as sqlite:///shop.db.", envvar="LEANREC_DATABASE")
+    ] = None,
     user: Annotated[str | None, typer.Option(help="Column of the users; guessed from its name.")] = None,
     item: Annotated[str | None, typer.Option(help="Column of the items; guessed from its name.")] = None,
     time: Annotated[str | None, typer.Option(help="Column of the times; without one, file order counts.")] = None,
@@ -97,11 +102,14 @@ def import_command(
     Example: leanrec data import 'logs/day=2026-11-*' --out data --where "rating >= 4" --since 2026-11-15 --missing drop
 
     Example: leanrec data import u.data --out data --user 1 --item 2 --time 4
+
+    Example: leanrec data import --query "SELECT user, item, time FROM events" --database sqlite:///shop.db --out data
     """
     with stages(as_json) as progress:
         store = import_log(
-            log,
+            _source(log, query, database),
             out,
+            query=query,
             format=format_,
             user=user,
             item=item,
@@ -249,6 +257,17 @@ def describe_data_command(
 def _gained(new: dict[str, int]) -> str:
     return "{events:,} events, users {users:,}, of them new {new_users:,}, items {items:,}, of them new {new_items:,}".format(
         **new
+    )
+
+
+def _source(log: list[str] | None, query: str | None, database: str | None) -> list[str] | str:
+    """Where the log is: files, or the database of a query."""
+    if log and not query:
+        return log
+    if query and database and not log:
+        return database
+    raise ConfigError(
+        "expected files, or --query and --database, got " + ("both" if log else "neither") + "; give one of them"
     )
 
 

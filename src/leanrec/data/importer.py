@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -20,7 +19,7 @@ from leanrec.data.events import Events, NameCodes, Spool, again, core, group, re
 from leanrec.data.growing import appended_to, check_grows, fractions_of, old_scale, put_first, repeats_rule, titled_as
 from leanrec.data.progress import OnProgress, OnStageProgress
 from leanrec.data.reading import Reader, Rules
-from leanrec.data.source import Source
+from leanrec.data.source import Query, Source
 from leanrec.data.sources import open_source
 from leanrec.data.store import STORE_VERSION, Store, StoreMeta, check_target, write_store
 
@@ -28,9 +27,10 @@ SHORTEST = 3  # events a user needs for a training part, a validation target and
 
 
 def import_log(
-    source: Path | str | Sequence[Path | str],
+    source: Any,
     out: Path | str,
     *,
+    query: str | None = None,
     format: str | None = None,
     user: str | None = None,
     item: str | None = None,
@@ -61,8 +61,11 @@ def import_log(
 
     Args:
         source: A file, a folder, a pattern such as "logs/*.csv", or whatever a source takes (`leanrec.data.sources`); or a list
-            of such. Folders such as "day=2026-11-28" give a column more.
+            of such. Folders such as "day=2026-11-28" give a column more. Also an address such as "s3://bucket/log.parquet"; a
+            frame of Polars, pandas or Arrow, or an iterator of frames; or with ``query`` the address of a database, such as
+            "sqlite:///shop.db".
         out: The store to write.
+        query: SQL whose rows are the log.
         format: Name of a source; found from the content if None.
         user: Column of the users; guessed if None, and so are ``item`` and ``time`` (which may be absent). If all that are given
             are numbers, they are positions, counted from 1, in a text without a header.
@@ -97,6 +100,7 @@ def import_log(
         raise DataError(f"expected missing to be error or drop, got {missing!r}")
     if not append:
         check_target(out, overwrite)
+    source = source if query is None else Query(query, str(source))
     opened = open_source(source, format, (user, item, time), header=header, encoding=encoding)
     chosen = _columns(opened, {"user": user, "item": item, "time": time})
     reader = Reader(opened, chosen, Rules(missing, time_format, timezone, where, since, until))
@@ -116,7 +120,7 @@ def import_log(
         catalog = catalog if before is None else titled_as(catalog, before)
         meta = StoreMeta(
             schema=STORE_VERSION,
-            name=name or file.lstrip(".").split(".")[0] or file,
+            name=name or _short(file),
             users=0,
             items=0,
             events=0,
@@ -151,6 +155,12 @@ def _before(out: Path, source: Source, reader: Reader) -> Store:
             f"expected a log with users to append, got lines without one in {source.place}; import all of them"
         )
     return store
+
+
+def _short(source: str) -> str:
+    """A source's name without folders and suffixes."""
+    file = source.rstrip("/").rpartition("/")[2]
+    return file.lstrip(".").split(".")[0] or file
 
 
 def _columns(source: Source, given: dict[str, str | None]) -> dict[str, str]:

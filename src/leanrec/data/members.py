@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
+from leanrec.core.errors import DataError
+
 _NONE = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -43,12 +45,28 @@ def members(names: Sequence[str]) -> list[Member]:
 def _files(name: str) -> Iterator[Path]:
     path = Path(name)
     if path.is_dir():
+        _check_folder(path)
         yield from sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path)))
     elif path.exists() or not glob.has_magic(name):
         yield path
     else:
         for found in sorted(glob.glob(name, recursive=True)):  # noqa: PTH207 (of absolute patterns, too)
             yield from _files(found)
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse a folder that holds files of older versions beside the newest."""
+    versions = {
+        "a Delta table": (path / "_delta_log").is_dir(),
+        "an Iceberg table": any(path.glob("metadata/*.metadata.json")),
+    }
+    kind = next((kind for kind, found in versions.items() if found), None)
+    if kind is not None:
+        scan = "scan_delta" if "Delta" in kind else "scan_iceberg"
+        raise DataError(
+            f"expected files of a log, got {kind} at {path}, whose folder holds older versions too; give polars.{scan}(...) to "
+            "leanrec.import_log"
+        )
 
 
 def _hidden(path: Path) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import ClassVar, NamedTuple, NoReturn
+from urllib.parse import urlsplit
 
 import polars as pl
 
@@ -24,6 +26,27 @@ SAMPLE = 1 << 20
 PARQUET, ARROW = b"PAR1", b"ARROW1"
 
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+class Query(NamedTuple):
+    """Rows of a database.
+
+    Attributes:
+        sql: That asks for them.
+        database: Address, such as "sqlite:///shop.db".
+    """
+
+    sql: str
+    database: str
+
+
+def shown_address(address: str) -> str:
+    """An address without user, password, query and fragment."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 @dataclass(frozen=True)
 class Named:
     """A log as a user names it: a file, or whatever a source takes; and how it begins, if it is a file.
@@ -35,6 +58,7 @@ class Named:
         header: Whether the first line of a text names its columns; None to find out.
         encoding: Of a text; None to find out.
         parts: Names of several logs that are read as one; ``name`` stands for them in messages.
+        value: What is no name: frames, or a `Query`; ``name`` stands for it in messages.
     """
 
     name: str
@@ -43,6 +67,17 @@ class Named:
     header: bool | None = None
     encoding: str | None = None
     parts: tuple[str, ...] = ()
+    value: object = None
+
+    @property
+    def remote(self) -> bool:
+        """Whether the name is an address such as "s3://bucket/log.parquet"."""
+        return _ADDRESS.match(self.name) is not None
+
+    @property
+    def shown(self) -> str:
+        """The name without what may be secret: user, password and query of an address."""
+        return shown_address(self.name) if self.remote else self.name
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -52,11 +87,13 @@ class Named:
     @cached_property
     def several(self) -> bool:
         """Whether several files may be meant: a folder, a pattern, or a list."""
-        return bool(self.parts) or is_several(self.name)
+        return bool(self.parts) or (self.value is None and not self.remote and is_several(self.name))
 
     @property
     def title(self) -> str:
         """The name of the file or folder, without what is above it; of a pattern, the folder that it looks in."""
+        if self.value is not None or self.remote:
+            return self.shown
         path = Path(self.names[0])
         plain = next((part for part in (path, *path.parents) if not is_pattern(str(part.name))), path)
         return plain.name or plain.resolve().name or self.names[0]
@@ -227,4 +264,4 @@ class Source(ABC):
 
     def sha256(self) -> str:
         """Checksum of the log, hex; empty if it is no file."""
-        return file_digest(self.log.path) if self.log.path.is_file() else ""
+        return file_digest(self.log.path) if self.log.value is None and self.log.path.is_file() else ""

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from leanrec.core.errors import DataError
 from leanrec.core.registry import Registry
-from leanrec.data.source import Named, Source
+from leanrec.data.source import Named, Query, Source, shown_address
 
 sources: Registry[Source] = Registry("log format", "leanrec.data.sources", "leanrec.sources")
 
 
 def open_source(
-    log: str | Path | Sequence[str | Path],
+    log: Any,
     form: str | None = None,
     wanted: Sequence[str | None] = (),
     *,
@@ -26,7 +27,7 @@ def open_source(
     """Find the source that reads a log, and open it.
 
     Args:
-        log: A file, a folder, a pattern, or whatever a source takes; or a list of such.
+        log: A file, a folder, a pattern, an address, or whatever a source takes; a list of such; frames; or a `Query`.
         form: Name of the source; found from the content if None.
         wanted: Column names that the caller will ask for. If all are numbers, a table of text has no header and they are
             positions, counted from 1.
@@ -37,21 +38,31 @@ def open_source(
         ConfigError: There is no source of that name.
         DataError: The log is missing, empty, or of no known form.
     """
-    parts = [str(part) for part in ([log] if isinstance(log, str | Path) else log)]
-    if not parts:
-        raise DataError("expected a log, got an empty list of them; name one")
-    several = tuple(parts) if len(parts) > 1 else ()
-    name = f"{parts[0]} and {len(parts) - 1} more" if several else parts[0]
-    named = Named(name, form, tuple(name for name in wanted if name is not None), header, encoding, several)
+    named = _named(log, form, tuple(name for name in wanted if name is not None), header, encoding)
     if form is not None:
         source = _built(form, named)
-        source = _built("files", named) if source.file_form and named.several else source
+        if source.file_form and (named.several or named.remote or named.value is not None):
+            source = _built("files" if named.several else "remote" if named.remote else "frames", named)
     else:
         source = max((_built(name, named) for name in sources.names()), key=lambda source: source.sure())
         if not source.sure():
             named.refuse()
     source.open()
     return source
+
+
+def _named(log: Any, form: str | None, wanted: tuple[str, ...], header: bool | None, encoding: str | None) -> Named:
+    """What a user gives, with the name that messages call it by."""
+    listed = isinstance(log, list | tuple) and not isinstance(log, Query)
+    if listed and not log:
+        raise DataError("expected a log, got an empty list of them; name one")
+    if isinstance(log, Query):
+        return Named(shown_address(log.database), form, wanted, header, encoding, value=log)
+    parts = [str(part) for part in log if isinstance(part, str | Path)] if listed else [str(log)]
+    if not isinstance(log, str | Path) and not (listed and len(parts) == len(log)):
+        return Named(f"the {type(log).__name__}", form, wanted, header, encoding, value=log)
+    name = parts[0] if len(parts) == 1 else f"{parts[0]} and {len(parts) - 1} more"
+    return Named(name, form, wanted, header, encoding, tuple(parts) if len(parts) > 1 else ())
 
 
 def _built(form: str, log: Named) -> Source:

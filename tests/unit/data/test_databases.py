@@ -1,0 +1,171 @@
+"""Queries to databases, and logs at addresses. PostgreSQL and DuckDB have stand-ins here for their drivers."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from e2e.command import leanrec
+from leanrec.core.errors import ConfigError, DataError
+from leanrec.data.importer import import_log
+from unit.data.logs import CSV, EVENTS, TABLE, WHOLE, histories, read, sizes
+
+SQL = "SELECT user, item, time FROM events ORDER BY rowid"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "shop.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE events (user, item, time)")
+        connection.executemany("INSERT INTO events VALUES (?, ?, ?)", EVENTS)
+    connection.close()
+    return path
+
+
+def test_sqlite(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leanrec.data.sources.sql._ROWS", 10)
+    store = import_log(f"sqlite:///{database}", tmp_path / "store", query=SQL)
+    assert sizes(store) == WHOLE
+    assert histories(store) == histories(read(tmp_path, CSV, overwrite=True))
+    assert (store.meta.name, store.meta.source) == ("shop", f"sqlite://{database}".replace("sqlite:///", "sqlite:////"))
+
+
+def test_the_command_reads_a_query(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ("data", "import", "--query", SQL, "--out", tmp_path / "store", "--json")
+    assert leanrec(*command, "--database", f"sqlite:///{database.name}").json["events"] == 72
+    assert "expected files, or --query and --database, got neither" in leanrec("data", "import", "--out", "x").err
+    refused = leanrec("data", "import", "a.csv", "--query", SQL, "--out", "x")
+    assert refused.code == 2 and "got both; give one of them" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("sql", "address", "message"),
+    [
+        (
+            "SELECT colour FROM events",
+            "sqlite:///{}",
+            r"expected the rows of a query at .*, got: no such column: colour",
+        ),
+        ("DELETE FROM events", "sqlite:///{}", r"got: attempt to write a readonly database"),
+        (
+            "SELECT user, time FROM events",
+            "sqlite:///{}",
+            r"expected an item column, got the columns user, time in sqlite:",
+        ),
+        (SQL, "sqlite:///{}x", r"expected the rows of a query at .*, got: no file .*shop\.dbx"),
+        (SQL, "oracle://a:secret@b/c", r"expected a database such as sqlite:///shop\.db, .* got the scheme 'oracle'"),
+    ],
+)
+def test_queries_that_cannot_be_answered(tmp_path: Path, database: Path, sql: str, address: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        import_log(address.format(database), tmp_path / "store", query=sql)
+    assert "secret" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["shop.db"]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "extra"), [("postgresql", "postgres"), ("postgres", "postgres"), ("duckdb", "duckdb")]
+)
+def test_a_driver_that_is_not_there(tmp_path: Path, scheme: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("psycopg", "duckdb"):
+        monkeypatch.setitem(sys.modules, module, None)
+    message = (
+        rf"expected the package \w+ for {scheme} databases, got none; install it with pip install 'leanrec\[{extra}\]'"
+    )
+    with pytest.raises(ConfigError, match=message):
+        import_log(f"{scheme}://me:secret@host/shop", tmp_path / "store", query=SQL)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "duckdb"])
+def test_a_driver_answers_in_batches(
+    tmp_path: Path, database: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def connect(address: str, **options: Any) -> Any:
+        connection = sqlite3.connect(database)
+
+        def cursor(name: str | None = None) -> Any:
+            asked.append((address, options, name))
+            return connection.cursor()
+
+        return SimpleNamespace(cursor=cursor, close=connection.close)
+
+    driver = SimpleNamespace(connect=connect)
+    monkeypatch.setitem(sys.modules, "psycopg", driver)
+    monkeypatch.setitem(sys.modules, "duckdb", driver)
+    address = "postgresql://me:secret@host:5432/shop?sslkey=k" if scheme == "postgresql" else "duckdb:///shop.duckdb"
+    store = import_log(address, tmp_path / "store", query=SQL)
+    assert sizes(store) == WHOLE
+    expected = {"postgresql": (address, {}, "leanrec"), "duckdb": ("shop.duckdb", {"read_only": True}, None)}
+    assert asked == [expected[scheme]]
+    assert store.meta.name == "shop"
+    assert not any(
+        "secret" in path.read_text("latin-1") or "sslkey" in path.read_text("latin-1") for path in store.path.iterdir()
+    )
+
+
+def test_a_password_is_not_in_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(address: str) -> Any:
+        raise OSError(f"cannot reach {address}")
+
+    monkeypatch.setitem(sys.modules, "psycopg", SimpleNamespace(connect=connect))
+    with pytest.raises(
+        DataError, match=r"expected the rows of a query at postgresql://host/shop, got: cannot reach"
+    ) as caught:
+        import_log("postgresql://me:secret@host/shop", tmp_path / "store", query=SQL)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "csv.gz", "ndjson", "arrow", "log"])
+def test_addresses(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"log.{form}"
+    if form == "parquet":
+        TABLE.write_parquet(path)
+    elif form == "arrow":
+        TABLE.write_ipc(path)
+    elif form == "ndjson":
+        TABLE.write_ndjson(path)
+    else:
+        TABLE.write_csv(path, compression="gzip" if form == "csv.gz" else "uncompressed")
+    store = import_log(f"file://{path}", tmp_path / "store", format="csv" if form == "log" else None)
+    assert sizes(store) == WHOLE
+    assert store.meta.name == "log"
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (
+            "s3://bucket/log",
+            r"expected a table at s3://bucket/log, got a name that does not say which; say --format parquet",
+        ),
+        (
+            "file:///nowhere/log.parquet?token=secret",
+            r"expected a table that can be read at file:///nowhere/log\.parquet, got: ",
+        ),
+    ],
+)
+def test_addresses_that_cannot_be_read(tmp_path: Path, address: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        import_log(address, tmp_path / "store")
+    assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("inside", "kind"), [("_delta_log", "a Delta table"), ("metadata", "an Iceberg table")])
+def test_a_folder_with_older_versions_in_it(tmp_path: Path, inside: str, kind: str) -> None:
+    (tmp_path / "table" / inside).mkdir(parents=True)
+    (tmp_path / "table" / inside / "1.metadata.json").touch()
+    TABLE.write_parquet(tmp_path / "table" / "part.parquet")
+    with pytest.raises(
+        DataError, match=rf"expected files of a log, got {kind} at .*table, whose folder holds older versions too"
+    ):
+        import_log(tmp_path / "table", tmp_path / "store")
