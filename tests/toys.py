@@ -77,12 +77,14 @@ def random_batch(items: int, lengths: Sequence[int]) -> Batch:
 
 def scores_by_route(model: Recommender, batch: Batch, routes: Sequence[Route], worth: int = WORTH_A_GROUP) -> Tensor:
     """Scores [B, N] of every user on its own route."""
-    parts = [
-        (torch.arange(batch.size)[rows], states) for rows, _, states in by_route(model, batch, routes, worth=worth)
-    ]
-    rows, states = zip(*parts, strict=True)
-    assert sorted(torch.cat(rows).tolist()) == list(range(batch.size))
-    return torch.cat([model.items.score(some) for some in states])[torch.cat(rows).argsort()]
+    places, found = list[Tensor](), list[Tensor]()
+    for rows, taken, states in by_route(model, batch, routes, worth=worth):
+        places.append(torch.arange(batch.size)[rows])
+        more = model.additions(batch.rows(places[-1]), route=taken[0])
+        scores = model.catalogue(states)
+        found.append(scores if more is None else more.onto(scores))
+    assert sorted(torch.cat(places).tolist()) == list(range(batch.size))
+    return torch.cat(found)[torch.cat(places).argsort()]
 
 
 @torch.no_grad()

@@ -213,6 +213,8 @@ TECHNIQUES: dict[str, Setting] = {
             "scale": 10.0,
             "own": 0.1,
             "fit": False,
+            "shortcut": False,
+            "budget": 0.5,
         },
     ),
     "skiprec": Setting(

@@ -18,6 +18,7 @@ from leanrec.build import OpenRun, open_run
 from leanrec.core.errors import CompositionError
 from leanrec.core.recommender import Recommender
 from leanrec.core.tied import stored
+from leanrec.core.types import NO_NETWORK
 from leanrec.data.store import Store
 from leanrec.items.tables import PlainTable
 from leanrec.tasks.exporting import export_run
@@ -36,7 +37,9 @@ BROUGHT: dict[str, Callable[[Recommender, int], bool]] = {
         len({route.width for route in model.all_routes()}) > 1 and (model.backbone.enter is not None) == (form == 1)
     ),
     "cprec": lambda model, form: tied(model) if form == 2 else not isinstance(model.items, PlainTable),
-    "memory": lambda model, form: model.sparse is not None and int(model.sparse.rows().ids.max()) > 0,
+    "memory": lambda model, form: (
+        model.sparse is not None and int(model.sparse.rows().ids.max()) > 0 and NO_NETWORK in model.all_routes()
+    ),
     "skiprec": lambda model, form: (
         isinstance(getattr(model.choice, "router", None), Policy) and len(model.all_routes()) > 1
     ),
@@ -51,7 +54,7 @@ def routed(run: OpenRun, exported: Exported, form: int) -> bool:
 EXPORTED: dict[str, Callable[[OpenRun, Exported, int], bool]] = {
     "canet": routed,
     "cprec": lambda run, exported, form: (exported.scores != "", len(exported.codes) > 0, True)[form],
-    "memory": lambda run, exported, form: exported.evidence is not None,
+    "memory": lambda run, exported, form: exported.evidence is not None and exported.prior != "",
     "skiprec": routed,
 }
 """What it leaves in an export; weights that layers share are looked at in the file."""

@@ -22,7 +22,7 @@ from leanrec.core.digest import catalog_digest
 from leanrec.core.errors import ArtifactError, one_line
 from leanrec.core.folder import NO_SEAL, CheckedFolder, FileRef
 from leanrec.core.plain import Catalog, Memory
-from leanrec.core.ranges import Count, Many
+from leanrec.core.ranges import Count, Many, Whole
 from leanrec.core.training_events import Counted
 
 EXPORT_SCHEMA = 3
@@ -44,8 +44,8 @@ class RoutePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         route: As ``str(Route)``.
         flops: Of one request of full length.
-        part: The file of its encoder.
-        width: Channels e of its states.
+        part: The file of its encoder; empty for the route without a network.
+        width: Channels e of its states; 0 without a network.
         remember: The part that also gives the rows of memories; empty where an event is computed from the whole history.
         step: The part that takes one step from memories.
         memories: What is kept of a user, where there is a step.
@@ -55,7 +55,7 @@ class RoutePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     route: str
     flops: Many
     part: str
-    width: Count
+    width: Whole
     remember: str = ""
     step: str = ""
     memories: Annotated[tuple[Memory, ...], msgspec.Meta(max_length=4096)] = ()
@@ -140,6 +140,7 @@ class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         codes: Blocks of quantised items, one after the other, whose inner products are the scores; none for other tables.
         scores: The part from states to scores; empty where a matrix or codes give them.
         evidence: What is added to the scores of few items; None if nothing is.
+        prior: The weight float32 [N] that scores all items where no network is asked; empty without such a route.
         channels: Channels of the item table, to which ``scores`` wants states padded.
         parity: Measured when it was written.
         limit: No error of ``parity`` was above this.
@@ -166,6 +167,7 @@ class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     codes: tuple[CodedBlock, ...] = ()
     scores: str = ""
     evidence: EvidenceFile | None = None
+    prior: str = ""
     channels: Count
     parity: tuple[Parity, ...] = ()
     limit: float
@@ -175,7 +177,7 @@ class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def reads(self) -> tuple[str, ...]:
         """What the model reads of every event beside its item: further inputs [B, T] of all parts that take `HISTORY`."""
-        return self.inputs.get(self.plan[0].part, ())[len(HISTORY) :] if self.plan else ()
+        return self.inputs.get(self.plan[-1].part, ())[len(HISTORY) :] if self.plan else ()
 
     def parts(self) -> set[str]:
         """The files of all parts."""

@@ -20,7 +20,7 @@ from leanrec.core.context import Context, Steps
 from leanrec.core.dropout import dropout
 from leanrec.core.errors import CompositionError, ConfigError
 from leanrec.core.evidence import Evidence
-from leanrec.core.types import FULL, PAD, Batch, Gates, Hidden, Memory, Route
+from leanrec.core.types import FULL, NO_NETWORK, PAD, Batch, Gates, Hidden, Memory, Route
 
 _again: Callable[..., Tensor] = checkpoint  # pyright: ignore[reportUnknownVariableType]
 SCORES_AT_ONCE = 2**22
@@ -272,6 +272,9 @@ class Backbone(nn.Module, ABC):
         Returns:
             States [B, T, e], or [B, e] with ``last_only``.
         """
+        if route == NO_NETWORK:
+            shape = batch.items.shape[: 1 if last_only else 2]
+            return Hidden(torch.zeros(*shape, 0, device=batch.items.device))
         order = range(len(self.blocks)) if route.layers is None else route.layers
         if skip is not None:
             idle = skip.all(0)
@@ -320,6 +323,8 @@ class Backbone(nn.Module, ABC):
         Raises:
             CompositionError: Naming the rule that is broken and a value that would work.
         """
+        if route == NO_NETWORK:
+            return
         name = type(self).__name__
         if route.width is not None and ("width" not in self.supports and route.width != self.width):
             raise CompositionError(

@@ -89,6 +89,7 @@ class Rows(NamedTuple):
         totals: float32 [N + 1], the sum of all counts of a row.
         worth: float32 [N + 1], by which the counts of an item are multiplied in every row.
         growth: float32 [3], the largest distance d, which is 0 for rows that do not grow, the power, and the share `backward`.
+        alone: float32 [2, W], in the place of ``window`` and ``own`` where no network is asked; the gain is 1 then.
     """
 
     ids: Tensor
@@ -99,3 +100,4 @@ class Rows(NamedTuple):
     totals: Tensor
     worth: Tensor
     growth: Tensor
+    alone: Tensor

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from leanrec.core.plain import Route
+from leanrec.core.plain import NO_NETWORK, Route
 
 WORTH_A_GROUP = 16
 """Smallest mean number of users of a route for which running the users of each route together beats block by block. Measured
@@ -37,7 +37,7 @@ def grouped(routes: Sequence[Route], blocks: int | None = None, worth: int = WOR
     """Group the users of a batch.
 
     Users of one route run together as a dense slice. Where routes differ in their blocks only and few users share one, all users
-    run together, block by block.
+    run together, block by block; but for those whom the network does not answer.
 
     Args:
         routes: The B users' routes.
@@ -45,6 +45,13 @@ def grouped(routes: Sequence[Route], blocks: int | None = None, worth: int = WOR
         worth: Smallest mean number of users of a route that run as a group of their own.
     """
     distinct = dict.fromkeys(routes)
+    if NO_NETWORK in distinct and len(distinct) > 1:
+        out = np.array([route == NO_NETWORK for route in routes])
+        yield Group(np.flatnonzero(out), [NO_NETWORK] * int(out.sum()), NO_NETWORK)
+        rest = np.flatnonzero(~out)
+        for group in grouped([route for route in routes if route != NO_NETWORK], blocks, worth):
+            yield group._replace(rows=rest if group.rows is None else rest[group.rows])
+        return
     sizes = {(route.emb, route.width) for route in distinct}
     if len(distinct) == 1:
         yield Group(None, routes, routes[0])

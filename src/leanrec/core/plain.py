@@ -20,7 +20,8 @@ LAST_SECOND = 10**11
 class Route:
     """Names a sub-model: the first ``emb`` embedding channels, the first ``width`` hidden channels, some blocks.
 
-    ``None`` means "all of it", so ``Route()`` is the whole model. Hashable, so it can key a histogram or a cache.
+    ``None`` means "all of it", so ``Route()`` is the whole model; no channel and no block are `NO_NETWORK`. Hashable, so it can
+    key a histogram or a cache.
 
     Attributes:
         emb: Embedding channels read from the item table, or None for all.
@@ -33,6 +34,8 @@ class Route:
     layers: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
+        if self == NO_NETWORK:
+            return "none"
         parts = [
             f"e{self.emb}" if self.emb is not None else "",
             f"w{self.width}" if self.width is not None else "",
@@ -47,8 +50,8 @@ class Route:
         Raises:
             ConfigError: The text is not a route.
         """
-        if text == "full":
-            return cls()
+        if text in ("full", "none"):
+            return FULL if text == "full" else NO_NETWORK
         match = re.fullmatch(r"(?:e([0-9]{1,9}))?-?(?:w([0-9]{1,9}))?-?(?:l((?:[0-9]{1,9}\.?)*))?", text)
         if match is not None:
             emb, width, layers = match.groups()
@@ -60,6 +63,8 @@ class Route:
 
 
 FULL = Route()
+NO_NETWORK = Route(emb=0, layers=())
+"""The route of users who are answered without the network, by what is added to scores (`Shortcut`); its states have no channels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ from leanrec.core.errors import CompositionError, ConfigError
 from leanrec.core.evidence import Additions, Evidence, Rows
 from leanrec.core.followers import Counts, Pairs
 from leanrec.core.pricing import Pricing
+from leanrec.core.shortcut import Shortcut
 from leanrec.core.training_events import TrainingEvents
-from leanrec.core.types import FULL, Batch, Gates, Route
+from leanrec.core.types import FULL, NO_NETWORK, Batch, Gates, Route
 
-ONCE = ("choice", "criterion", "sparse")
+ONCE = ("choice", "criterion", "shortcut", "sparse")
 """Slots of a recommender that refuse to be filled while they are."""
 
 
@@ -114,6 +115,14 @@ class SparseScores(nn.Module, ABC):
         """
 
     @abstractmethod
+    def alone(self, batch: Batch) -> Evidence:
+        """Evidence for the B users' next items where no network is asked; weighed by itself, not for what a network lacks."""
+
+    @abstractmethod
+    def signs(self, batch: Batch) -> Tensor:
+        """Numbers [B, S] that tell how much is known of the B users' next items, at next to no cost; the same S for all batches."""
+
+    @abstractmethod
     def calibrate(self, model: Recommender, held_out: HeldOut) -> None:
         """Fit on validation users what is not trained with the weights."""
 
@@ -160,21 +169,24 @@ class Recommender(nn.Module):
         choice: Slot: chooses routes; None for a model with one route.
         criterion: Slot: the loss terms of a batch; None for the objective of the whole model.
         sparse: Slot: what is added to the scores of few items; None for the network's scores alone.
+        shortcut: Slot: who is answered by that alone; None where the network answers all. A choice whose users leave between blocks
+            leaves it out.
 
     Raises:
-        CompositionError: On setting `choice`, `criterion` or `sparse` while it is filled; set it to None first to replace what is
-            there.
+        CompositionError: On setting `choice`, `criterion`, `shortcut` or `sparse` while it is filled; set it to None first to
+            replace what is there.
     """
 
     choice: RouteChoice | None
     criterion: Criterion | None
+    shortcut: Shortcut | None
     sparse: SparseScores | None
 
     def __init__(self, backbone: Backbone, objective: Objective) -> None:
         super().__init__()
         self.backbone = backbone
         self.objective = objective
-        self.choice = self.criterion = self.sparse = None
+        self.choice = self.criterion = self.shortcut = self.sparse = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; a slot that is filled once is not filled again by mistake, which would drop what is there."""
@@ -266,19 +278,29 @@ class Recommender(nn.Module):
 
     def _methods(self, name: str) -> list[Callable[..., None]]:
         """This optional method of all that fills a slot and has it."""
-        parts = (self.backbone, self.objective, self.choice, self.criterion, self.sparse)
+        parts = (self.backbone, self.objective, self.choice, self.criterion, self.sparse, self.shortcut)
         return [getattr(part, name) for part in parts if hasattr(part, name)]
 
     def all_routes(self) -> tuple[Route, ...]:
         """Every route this model can answer with, once it is calibrated; the whole model is the last one."""
-        return (FULL,) if self.choice is None else self.choice.all_routes()
+        others = (FULL,) if self.choice is None else self.choice.all_routes()
+        return others if self._shorter is None else (NO_NETWORK, *others)
+
+    @property
+    def _shorter(self) -> Shortcut | None:
+        """The shortcut, where routes are chosen before the model runs."""
+        return None if hasattr(self.choice, "exits") else self.shortcut
 
     def decide(self, batch: Batch) -> Tensor | None:
         """Scores [B, K] of the routes, from which they are chosen; None if there is nothing to choose."""
+        if self._shorter is not None:
+            return self._shorter.decide(self, batch)
         return None if self.choice is None else self.choice.decide(self, batch)
 
     def pricing(self) -> Pricing | None:
         """How the scores of `decide` become routes; None if there is nothing to choose, or before `calibrate`."""
+        if self._shorter is not None:
+            return self._shorter.pricing(self)
         return None if self.choice is None else self.choice.pricing()
 
     def calibrate(self, held_out: HeldOut) -> None:
@@ -287,6 +309,8 @@ class Recommender(nn.Module):
             self.sparse.calibrate(self, held_out)
         if self.choice is not None:
             self.choice.calibrate(self, held_out)
+        if self._shorter is not None:
+            self._shorter.calibrate(self, held_out)
 
     def routes(self, batch: Batch, budget: float | None = None) -> list[Route]:
         """The route of each of the B users. Deterministic.
@@ -298,6 +322,9 @@ class Recommender(nn.Module):
         Raises:
             ConfigError: The budget is below what the cheapest route costs.
         """
+        short = None if self._shorter is None else self._shorter.routes(self, batch, budget)
+        if short is not None:
+            return short
         return [FULL] * batch.size if self.choice is None else self.choice.routes(self, batch, budget)
 
     def exits(self, budget: float | None = None) -> Exits | None:
@@ -307,6 +334,8 @@ class Recommender(nn.Module):
 
     def budgets(self) -> tuple[float, float] | None:
         """The least and the largest mean cost that can be asked for, as shares of the full model's FLOPs; None if no choice."""
+        if self._shorter is not None:
+            return self._shorter.budgets()
         return None if self.choice is None else self.choice.budgets()
 
     def represent(self, batch: Batch, route: Route = FULL) -> Tensor:
@@ -315,10 +344,18 @@ class Recommender(nn.Module):
 
     def score(self, batch: Batch, route: Route = FULL) -> Tensor:
         """Scores [B, N] of the whole catalogue; column j is item j + 1."""
-        return self.score_states(batch, self.represent(batch, route))
+        states = self.represent(batch, route)
+        scores, more = self.catalogue(states), self.additions(batch, route=route)
+        return scores if more is None else more.onto(scores)
+
+    def catalogue(self, states: Tensor) -> Tensor:
+        """Scores [M, N] of the whole catalogue for states [M, e], without what is added; for none of `NO_NETWORK` the prior."""
+        if states.shape[1] or self.shortcut is None:
+            return self.items.score(states)
+        return states.new_ones(len(states), 1) @ self.shortcut.prior[None]
 
     def score_states(self, batch: Batch, states: Tensor, scored: Tensor | None = None) -> Tensor:
-        """Scores [M, N] of the whole catalogue for states [M, e], by default of the newest steps of histories.
+        """Scores [M, N] of the whole catalogue for states [M, e] of a network, by default of the newest steps of histories.
 
         Args:
             batch: Histories, or training examples.
@@ -328,9 +365,12 @@ class Recommender(nn.Module):
         scores, more = self.items.score(states), self.additions(batch, scored)
         return scores if more is None else more.onto(scores)
 
-    def additions(self, batch: Batch, scored: Tensor | None = None) -> Additions | None:
-        """What is added to the scores of few items, as in `score_states`; None if nothing is."""
-        return None if self.sparse is None else self.sparse.evidence(batch, scored).additions()
+    def additions(self, batch: Batch, scored: Tensor | None = None, route: Route = FULL) -> Additions | None:
+        """What is added to the scores of few items on a route, as in `score_states`; None if nothing is."""
+        if self.sparse is None:
+            return None
+        found = self.sparse.alone(batch) if route == NO_NETWORK else self.sparse.evidence(batch, scored)
+        return found.additions()
 
     def check(self, route: Route) -> None:
         """Raise CompositionError if the backbone cannot run this route."""

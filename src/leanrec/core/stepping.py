@@ -13,15 +13,16 @@ from torch import Tensor
 
 from leanrec.core.backbone import Backbone
 from leanrec.core.context import Context, Steps
-from leanrec.core.types import FULL, Batch, Memory, Route
+from leanrec.core.types import FULL, NO_NETWORK, Batch, Memory, Route
 
 
 def memories(backbone: Backbone, route: Route = FULL) -> tuple[Memory, ...] | None:
     """The memories of a route's blocks, in order; None where an event cannot be computed from memories.
 
-    That is where states depend on newer events, and where more is read than items: times are read relative to the newest event.
+    That is where states depend on newer events, and where more is read than items: times are read relative to the newest event. A
+    user whom the network does not answer leaves it nothing to remember.
     """
-    if not backbone.causal or backbone.reads:
+    if not backbone.causal or backbone.reads or route == NO_NETWORK:
         return None
     found = [block.memories() for block in backbone.chosen(route)]
     return None if None in found else tuple(memory for some in found for memory in some or ())

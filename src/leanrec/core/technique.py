@@ -25,8 +25,8 @@ class Technique(Protocol):
         kind: "derive" makes another backbone, "rewrite" edits slots of the backbone, "adapt" adds a choice of routes; applied in
             this order.
         needs: Capabilities the backbone must support.
-        fills: Slots that it fills, each of which can be filled once: "choice" and "criterion" of the recommender; "items",
-            "enter" and "leave" of the backbone, and "layers", the weights or operations of its blocks.
+        fills: Slots that it fills, each of which can be filled once: "choice", "criterion", "shortcut" and "sparse" of the
+            recommender; "items", "enter" and "leave" of the backbone, and "layers", the weights or operations of its blocks.
     """
 
     name: str

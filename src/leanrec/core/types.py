@@ -16,9 +16,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from leanrec.core.plain import FULL, MASK, PAD, TIME, Catalog, Cost, Memory, Route
+from leanrec.core.plain import FULL, MASK, NO_NETWORK, PAD, TIME, Catalog, Cost, Memory, Route
 
-__all__ = ["FULL", "MASK", "PAD", "TIME", "Batch", "Catalog", "Cost", "Gates", "Hidden", "Memory", "Route"]
+__all__ = [
+    "FULL",
+    "MASK",
+    "NO_NETWORK",
+    "PAD",
+    "TIME",
+    "Batch",
+    "Catalog",
+    "Cost",
+    "Gates",
+    "Hidden",
+    "Memory",
+    "Route",
+]
 
 
 @dataclass(frozen=True, slots=True)

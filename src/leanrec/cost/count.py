@@ -95,7 +95,7 @@ class Flops:
     def _head(self, channels: int) -> int:
         """FLOPs of scoring the catalogue for one user."""
         if channels not in self.heads:
-            self.heads[channels] = _count(lambda: self.light.items.score(torch.zeros(1, channels, device="meta")))[0]
+            self.heads[channels] = _count(lambda: self.light.catalogue(torch.zeros(1, channels, device="meta")))[0]
         return self.heads[channels]
 
 

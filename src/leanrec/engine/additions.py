@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from leanrec.core.followers import Counts, Pairs
-from leanrec.core.plain import PAD
+from leanrec.core.plain import NO_NETWORK, PAD, Route
 from leanrec.engine.batches import Histories
 
 LEAST_MASS, _GATED = 1e-4, 5.0
@@ -49,6 +49,7 @@ class EvidenceTable(NamedTuple):
     totals: np.ndarray
     worth: np.ndarray
     growth: np.ndarray
+    alone: np.ndarray
 
     @property
     def pairs(self) -> Pairs:
@@ -70,6 +71,13 @@ class EvidenceTable(NamedTuple):
         """The same table of other counts."""
         shares = counts.counts * self.worth[counts.ids] * _factors(counts.totals, self.power)[:, None]
         return self._replace(ids=counts.ids, totals=counts.totals, shares=shares)
+
+    def on(self, route: Route) -> EvidenceTable:
+        """The table as it is weighed on a route."""
+        if route != NO_NETWORK:
+            return self
+        window, own = self.alone
+        return self._replace(window=window, own=own, gate=np.zeros_like(self.gate))
 
     def added(self, histories: Histories) -> Added:
         """What the rows of the newest items of each history add."""

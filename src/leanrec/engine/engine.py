@@ -186,7 +186,7 @@ class Engine:
     ) -> Recommendation:
         """The best items for the state [1, e] of one user with this history on a route, without those ``seen``."""
         terms, newest = asked.terms, np.array([history[-self.runner.max_length :]], np.int64)
-        added = self.runner.added(Histories(newest, np.array([newest.shape[1]])))
+        added = self.runner.added(Histories(newest, np.array([newest.shape[1]])), route)
         allowed = None if terms.allowed is None else np.array(terms.allowed, np.int64)
         gone = [*seen, *asked.gone]
         ids, scores = self._top(states, terms.k, np.array([gone], np.int64) if gone else None, allowed, added)
@@ -234,12 +234,13 @@ class Engine:
         scores = np.full((len(histories), k), -np.inf, np.float32)
         taken = [Route()] * len(histories)
         for rows, batch in by_length(histories, self.runner.max_length, self.length_batching, context):
-            routes, added = self.runner.routes(batch, budget), self.runner.added(batch)
+            routes = self.runner.routes(batch, budget)
             for members, own, states in self.runner.by_route(batch, routes, budget):
                 at = rows[members]
                 for row, route in zip(at.tolist(), own, strict=True):
                     taken[row] = route
-                more = None if added is None else added.rows(members)
+                part = batch if isinstance(members, slice) else batch.rows(members)
+                more = self.runner.added(part, own[0])
                 for some, gone in _NOTHING if exclude is None else left_out([exclude[row] for row in at]):
                     here = at[some]
                     best, score = self._top(states[some], k, gone, allowed, None if more is None else more.rows(some))

@@ -22,7 +22,7 @@ from leanrec.artifact.exported import (
 from leanrec.artifact.tensors import Stored, not_finite, read_header
 from leanrec.artifact.weights import SCALE
 from leanrec.core.errors import ArtifactError, ConfigError, one_line
-from leanrec.core.plain import TIME, Route
+from leanrec.core.plain import NO_NETWORK, TIME, Route
 from leanrec.formats.base import Format, Shape, Signature
 
 _CENTROIDS = 256
@@ -93,9 +93,13 @@ def _check_values(exported: Exported) -> None:
         raise ValueError("expected each route once, and a router where there are several")
     if sum(map(bool, (exported.matrix, exported.codes, exported.scores))) != 1:
         raise ValueError("expected one of a matrix, codes and a part that gives the scores")
+    if (NO_NETWORK in routes) != bool(exported.prior) or (exported.prior and exported.evidence is None):
+        raise ValueError("expected a prior and evidence where a route asks no network, and a prior nowhere else")
     if not math.isfinite(exported.usual):
         raise ValueError(f"expected a finite usual price, got {exported.usual}")
-    for plan in exported.plan:
+    for route, plan in zip(routes, exported.plan, strict=True):
+        if (route == NO_NETWORK) != (not plan.part) or bool(plan.part) != bool(plan.width):
+            raise ValueError(f"expected a part with states, or neither without a network, for the route {plan.route}")
         if plan.width > exported.channels:
             raise ValueError(f"expected states of at most {exported.channels} channels, got {plan.width}")
         if bool(plan.step) != bool(plan.remember) or (plan.memories and not plan.step):
@@ -117,6 +121,8 @@ def _check_weights(exported: Exported, header: Mapping[str, Stored]) -> None:
         count = sum(_check_block(header, block, channels) for block in exported.codes)
         if count != items:
             raise ValueError(f"expected codes of {items} items, got {count}")
+    if exported.prior:
+        _expect(header, exported.prior, ("F32",), (items,))
     if exported.router:
         _expect(header, ROUTING[0], ("F32",), (exported.max_length + 1, len(exported.plan)))
         prices = header.get(ROUTING[2])
@@ -164,6 +170,7 @@ def _check_evidence(header: Mapping[str, Stored], items: int, file: str) -> None
     lengths = {"window": newest, "own": newest, "gate": _GATE, "totals": items + 1, "worth": items + 1, "growth": 3}
     for name, length in lengths.items():
         _expect(header, name, ("F32",), (length,), file)
+    _expect(header, "alone", ("F32",), (2, newest), file)
 
 
 def _expect(
@@ -185,6 +192,8 @@ def _check_parts(exported: Exported, folder: Path, form: Format, header: Mapping
     places = {(stored.start, stored.bytes) for stored in header.values()}
     found = {name: form.inspect(folder / name, places) for name in sorted(exported.parts())}
     for plan in exported.plan:
+        if not plan.part:
+            continue
         _fits(exported, found, plan.part, _histories(exported), ((None, plan.width),))
         if plan.step:
             _check_steps(exported, plan, found)

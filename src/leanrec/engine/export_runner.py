@@ -13,7 +13,7 @@ from leanrec.artifact.exported import HISTORY, ROUTING, WEIGHTS, Exported, read_
 from leanrec.artifact.weights import read_weights
 from leanrec.core.errors import ArtifactError, ConfigError
 from leanrec.core.grouping import grouped
-from leanrec.core.plain import PAD, Route
+from leanrec.core.plain import FULL, NO_NETWORK, PAD, Route
 from leanrec.core.pricing import Pricing
 from leanrec.engine.additions import Added, EvidenceTable
 from leanrec.engine.batches import Histories
@@ -60,6 +60,7 @@ class ExportRunner(StepRunner):
         }
         self._only = next(iter(self._plan)) if len(self._plan) == 1 else None
         self._matrix = weights[exported.matrix] if exported.matrix else None
+        self._prior = weights[exported.prior] if exported.prior else None
         self._coded = None
         if exported.codes:  # from a map of its own, which is let go of
             self._coded = _coded(exported, read_weights(folder / WEIGHTS))
@@ -93,6 +94,8 @@ class ExportRunner(StepRunner):
         return self.pricing.choose(scores, histories.lengths, budget)
 
     def states(self, histories: Histories, route: Route) -> np.ndarray:
+        if route == NO_NETWORK:
+            return np.zeros((len(histories), 0), np.float32)
         plan = self._plan[route]
         return self._read(plan.part, histories, plan.width)
 
@@ -189,9 +192,10 @@ class ExportRunner(StepRunner):
             ids[best == -np.inf] = PAD
         return ids, best
 
-    def added(self, histories: Histories) -> Added | None:
-        table = self.growing or self._evidence
-        return None if table is None else table.added(histories)
+    def added(self, histories: Histories, route: Route = FULL) -> Added | None:
+        if self.growing is not None:
+            return self.growing.added(histories, route)
+        return None if self._evidence is None else self._evidence.on(route).added(histories)
 
     def evidence(self) -> EvidenceTable | None:
         return self._evidence
@@ -203,6 +207,8 @@ class ExportRunner(StepRunner):
 
     def _scored(self, width: int, allowed: np.ndarray | None) -> _Scored:
         """What is scored, and how."""
+        if not width and self._prior is not None:
+            return _alike(self._prior if allowed is None else self._prior[allowed - 1])
         if self._matrix is not None:
             return _products(self._matrix[1:] if allowed is None else self._matrix[allowed], width)
         if self._coded is None:
@@ -225,6 +231,15 @@ class _Scored(NamedTuple):
     columns: int
     score: Score
     users: int = 0
+
+
+def _alike(scores: np.ndarray) -> _Scored:
+    """Scores [M] that are the same for all users."""
+
+    def write(states: np.ndarray, places: slice, out: np.ndarray) -> None:
+        out[:] = scores[places]
+
+    return _Scored(len(scores), write)
 
 
 def _products(rows: np.ndarray, width: int) -> _Scored:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from leanrec.core.plain import PAD
+from leanrec.core.plain import FULL, PAD, Route
 from leanrec.engine.additions import LEAST_MASS, Added, EvidenceTable
 from leanrec.engine.batches import Histories
 
@@ -87,27 +87,28 @@ class Growing:
         """Memory of the rows."""
         return sum(array.nbytes for array in (self._slots, self._items, self._ids, self._more, self._totals))
 
-    def added(self, histories: Histories) -> Added:
-        """What the table and the events add for each history."""
-        read = self.table.read(histories)
+    def added(self, histories: Histories, route: Route = FULL) -> Added:
+        """What the table and the events add for each history on a route."""
+        table = self.table.on(route)
+        read = table.read(histories)
         with self._lock:
             slots = self._slots[read]
             if not slots.any():
-                return self.table.summed(read, *self.table.entries(read))
+                return table.summed(read, *table.entries(read))
             fade = np.float32(2.0 ** ((self._zero - self.clock()) / self.half_life))
             further, more, gained = self._ids[slots], self._more[slots], self._totals[slots] * fade
-        kept, power = self._kept, np.float32(self.table.power)
+        kept, power = self._kept, np.float32(table.power)
         ids, mass = (np.empty((*read.shape, kept + self._further + 1), kind) for kind in (np.int64, np.float32))
-        ids[..., :kept], ids[..., kept:-1], ids[..., -1] = self.table.ids[read], further, read
-        total = self.table.totals[read]
+        ids[..., :kept], ids[..., kept:-1], ids[..., -1] = table.ids[read], further, read
+        total = table.totals[read]
         grown = np.maximum(total + gained, LEAST_MASS)
-        mass[..., :kept] = self.table.shares[read] * ((total / grown) ** power)[..., None]
+        mass[..., :kept] = table.shares[read] * ((total / grown) ** power)[..., None]
         mass[..., kept:-1] = 0
         mass[..., :-1] += more * (fade * grown**-power)[..., None]
-        mass[..., :-1] *= self.table.window[:, None]
-        mass[..., -1] = (read != PAD) * self.table.own
+        mass[..., :-1] *= table.window[:, None]
+        mass[..., -1] = (read != PAD) * table.own
         learned = np.where(more > 0, ids[..., :-1], PAD).reshape(len(read), -1)
-        return self.table.summed(read, ids, mass)._replace(learned=learned)
+        return table.summed(read, ids, mass)._replace(learned=learned)
 
     def tally(self, best: np.ndarray, added: Added) -> None:
         """Take note of answers, int64 [B, k]."""

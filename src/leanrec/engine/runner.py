@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from leanrec.core.plain import Route
+from leanrec.core.plain import FULL, Route
 from leanrec.core.pricing import Pricing
 from leanrec.engine.additions import Added, EvidenceTable
 from leanrec.engine.batches import Histories
@@ -74,8 +74,8 @@ class Runner(Protocol):
         """
         ...
 
-    def added(self, histories: Histories) -> Added | None:
-        """What is added to the scores of few items, for B users; None for a model whose scores are the network's alone."""
+    def added(self, histories: Histories, route: Route = FULL) -> Added | None:
+        """What is added to the scores of few items, for B users on a route; None where the network's scores are all."""
         ...
 
     def evidence(self) -> EvidenceTable | None:

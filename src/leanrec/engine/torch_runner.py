@@ -14,7 +14,7 @@ from leanrec.core import stepping
 from leanrec.core.by_route import by_route
 from leanrec.core.evidence import Additions
 from leanrec.core.recommender import Recommender
-from leanrec.core.types import Batch, Route
+from leanrec.core.types import FULL, Batch, Route
 from leanrec.engine.additions import Added, EvidenceTable
 from leanrec.engine.batches import Histories
 from leanrec.engine.memories import Layout
@@ -117,7 +117,7 @@ class TorchRunner(StepRunner):
         added: Added | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         gone = None if exclude is None else torch.from_numpy(exclude).to(self.device)
-        if added is not None:
+        if added is not None or not states.shape[1]:
             ids, scores = self._best_of_sums(states, k, gone, allowed, added)
         elif allowed is None and self.screen is not None and len(states) <= SCREENED_USERS:
             ids, scores = self.screen.top_k(states, k, gone)
@@ -129,12 +129,12 @@ class TorchRunner(StepRunner):
         return ids.cpu().numpy(), scores.float().cpu().numpy()
 
     @torch.inference_mode()
-    def added(self, histories: Histories) -> Added | None:
+    def added(self, histories: Histories, route: Route = FULL) -> Added | None:
         if self.growing is not None:
-            return self.growing.added(histories)
+            return self.growing.added(histories, route)
         if self.model.sparse is None:
             return None
-        found = self.model.additions(self._batch(histories))
+        found = self.model.additions(self._batch(histories), route=route)
         return None if found is None else Added(found.ids.cpu().numpy(), found.values.cpu().numpy())
 
     def evidence(self) -> EvidenceTable | None:
@@ -142,14 +142,17 @@ class TorchRunner(StepRunner):
         return None if sparse is None else EvidenceTable(*(array.detach().cpu().numpy() for array in sparse.rows()))
 
     def _best_of_sums(
-        self, states: Tensor, k: int, gone: Tensor | None, allowed: np.ndarray | None, added: Added
+        self, states: Tensor, k: int, gone: Tensor | None, allowed: np.ndarray | None, added: Added | None
     ) -> tuple[Tensor, Tensor]:
         """As `best`, some users at a time."""
         few, found = max(1, _SCORED_AT_ONCE // self.num_items), []
-        more = Additions(*(torch.from_numpy(array).to(self.device) for array in (added.ids, added.values)))
+        more = None
+        if added is not None:
+            more = Additions(*(torch.from_numpy(array).to(self.device) for array in (added.ids, added.values)))
         for start in range(0, len(states), few):
             some = slice(start, start + few)
-            scores = more.rows(some).onto(self.model.items.score(states[some]))
+            scores = self.model.catalogue(states[some])
+            scores = scores if more is None else more.rows(some).onto(scores)
             left_out = None if gone is None else gone[some]
             if allowed is None:
                 found.append(best_of(scores, k, left_out))

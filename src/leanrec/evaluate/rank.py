@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leanrec.core.backbone import ItemTable
 from leanrec.core.by_route import by_route
 from leanrec.core.evidence import Additions
 from leanrec.core.recommender import Recommender
@@ -64,33 +63,36 @@ def rank(
         wanted = torch.from_numpy(targets[question.rows]).clamp(min=1).to(device)
         seen = question.seen if exclude_seen else None
         own = model.routes(batch, budget) if routes is None else routes(batch)
-        more = model.additions(batch)
         for some, on, states in by_route(model, batch, own, model.exits(budget) if routes is None else None):
             rows = question.rows[some]
             gone = None if seen is None else seen.of(some)
+            part = batch if isinstance(some, slice) else batch.rows(torch.from_numpy(some).to(device))
+            more = model.additions(part, route=on[0])
             ranks[rows] = (
-                ranks_of(model.items, states, wanted[some], gone, None if more is None else more.rows(_index(some)))
-                .cpu()
-                .numpy()
+                ranks_of(model.catalogue, model.items.num_items, states, wanted[some], gone, more).cpu().numpy()
             )
             for row, route in zip(rows.tolist(), on, strict=True):
                 taken[row] = route
     return Ranking(np.where(targets > 0, ranks, MISSED), taken)
 
 
-def _index(some: np.ndarray | slice) -> Tensor | slice:
-    return some if isinstance(some, slice) else torch.from_numpy(some)
-
-
 def ranks_of(
-    items: ItemTable, states: Tensor, targets: Tensor, seen: Seen | None, more: Additions | None = None
+    score: Callable[[Tensor], Tensor],
+    num_items: int,
+    states: Tensor,
+    targets: Tensor,
+    seen: Seen | None,
+    more: Additions | None = None,
 ) -> Tensor:
-    """Ranks int64 [B] of ``targets`` [B] for ``states`` [B, e], without the items ``seen`` of the B users, with what is added."""
-    step = max(1, RANKED_AT_ONCE // items.num_items)
+    """Ranks int64 [B] of ``targets`` [B] for ``states`` [B, e], without the items ``seen`` of the B users, with what is added.
+
+    ``score`` makes scores [B, N] of states.
+    """
+    step = max(1, RANKED_AT_ONCE // num_items)
     parts = []
     for start in range(0, len(states), step):
         few = slice(start, start + step)
-        scores = items.score(states[few])
+        scores = score(states[few])
         scores = scores if more is None else more.rows(few).onto(scores)
         parts.append(_ranks(scores, targets[few], None if seen is None else seen.of(few)))
     return torch.cat(parts)

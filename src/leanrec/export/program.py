@@ -20,7 +20,7 @@ from leanrec.artifact.exported import HISTORY, STATES, STEP
 from leanrec.core import stepping
 from leanrec.core.errors import ArtifactError
 from leanrec.core.recommender import Recommender
-from leanrec.core.types import Batch, Route
+from leanrec.core.types import NO_NETWORK, Batch, Route
 
 ROUTER, SCORES = "router", "scores"
 TRACED = (3, 3)
@@ -117,6 +117,8 @@ def parts(model: Recommender, sessions: bool = False) -> Iterator[ModelPart]:
     if model.items.matrix is None and not model.items.coded:
         yield ModelPart(SCORES, None, ItemScores(model), STATES, ("scores",), partial(_states, model))
     for route in routes:
+        if route == NO_NETWORK:
+            continue
         yield ModelPart(f"encoder-{route}", route, Encoder(model, route), history, ("states",), histories)
         memories = stepping.memories(model.backbone, route) if sessions else None
         if memories is None:

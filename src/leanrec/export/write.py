@@ -135,6 +135,9 @@ def _write(
         evidence = EvidenceFile(EVIDENCE, source.manifest.counted)
         _write_evidence(model.sparse.rows(), folder / EVIDENCE, judge is not None)
     tables = [EVIDENCE] * (evidence is not None)
+    prior = ""
+    if model.shortcut is not None:
+        prior = weights.put("prior", model.shortcut.prior.detach().numpy())
     pricing = model.pricing()
     if pricing is not None:
         for name, array in zip(ROUTING, (pricing.costs, pricing.budgets, pricing.prices), strict=True):
@@ -168,6 +171,7 @@ def _write(
         codes=codes,
         scores=names.get(SCORES, ""),
         evidence=evidence,
+        prior=prior,
         channels=model.items.dim,
         parity=tuple(parity),
         limit=max(found.error for found in parity) if judge else limit,
@@ -188,7 +192,7 @@ def _write_evidence(rows: Rows, path: Path, int8: bool) -> None:
     for name, array in rows._asdict().items():
         weights.keep(name, array.detach().numpy())
     if int8:
-        weights.quantise(keep=())
+        weights.quantise(keep=("alone",))
     weights.save(path)
 
 
@@ -235,7 +239,7 @@ def _planned(model: Recommender, route: Route, flops: int, names: dict[str, str]
     return RoutePlan(
         str(route),
         flops,
-        names[f"encoder-{route}"],
+        names.get(f"encoder-{route}", ""),
         _width(model, route),
         remember=names.get(f"remember-{route}", ""),
         step=step,

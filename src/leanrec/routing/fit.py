@@ -14,7 +14,7 @@ all users, the mean of a route, is taken from NDCG itself:
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,17 +47,26 @@ class Sample:
 
 
 @torch.no_grad()
-def read_sample(model: Recommender, router: Router, held_out: HeldOut) -> Sample:
-    """Run every route for every validation user."""
+def read_sample(
+    model: Recommender, read: Callable[[Batch], Tensor], held_out: HeldOut, routes: Sequence[Route]
+) -> Sample:
+    """Run each of these routes for every validation user.
+
+    Args:
+        model: The recommender.
+        read: What a router reads of a batch, [B, F].
+        held_out: Validation users.
+        routes: K.
+    """
     model.eval()
     device = next(model.parameters()).device
     features, results = [], []
     for held in held_out.batches():
         batch = held.to(device)
         targets = batch.scored()[1]
-        columns = [_results(model, batch, model.represent(batch, route), targets) for route in model.all_routes()]
+        columns = [_results(model, batch, route, targets) for route in routes]
         results.append(torch.stack(columns, 2))
-        features.append(router.features(model.items, batch))
+        features.append(read(batch))
         held_out.report("validation users on every route", sum(map(len, features)), held_out.users)
     losses, gains = torch.cat(results, 1)
     return Sample(torch.cat(features), losses, gains)
@@ -153,12 +162,12 @@ def newest_hits(
     return targets.squeeze(1) != PAD, (scores >= own).sum(1) <= top
 
 
-def _results(model: Recommender, batch: Batch, states: Tensor, targets: Tensor) -> Tensor:
-    """Negative log-likelihood and NDCG@10 of targets [B] over the whole catalogue, [2, B], for states [B, e] of histories."""
-    parts, more = [], model.additions(batch)
+def _results(model: Recommender, batch: Batch, route: Route, targets: Tensor) -> Tensor:
+    """Negative log-likelihood and NDCG@10 of targets [B] over the whole catalogue on a route, [2, B]."""
+    parts, more, states = [], model.additions(batch, route=route), model.represent(batch, route)
     for start in range(0, len(states), USERS_AT_ONCE):
         few = slice(start, start + USERS_AT_ONCE)
-        wanted, history, scores = targets[few], batch.items[few], model.items.score(states[few]).float()
+        wanted, history, scores = targets[few], batch.items[few], model.catalogue(states[few]).float()
         scores = scores if more is None else more.rows(few).onto(scores)
         nll = F.cross_entropy(scores, wanted - 1, reduction="none")
         own = scores.gather(1, wanted[:, None] - 1)

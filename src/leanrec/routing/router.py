@@ -91,26 +91,28 @@ class TableRouter(Router):
 
 
 class SharedRouter(Router):
-    """Reads the backbone's item table: the newest vector, the mean vector and `HISTORY_NUMBERS` numbers; one hidden layer.
+    """Reads the backbone's item table: the newest vector, the mean vector and `HISTORY_NUMBERS` numbers; one hidden layer, or none.
 
     No gradient reaches the table. It starts with equal scores for all users.
 
     Args:
         dim: Channels of the item table that it reads.
         routes: K.
-        hidden: Units of the hidden layer.
+        hidden: Units of the hidden layer; 0 for none.
         dropout: On the inputs and the hidden layer.
+        more: Inputs beside what `features` reads, at their end.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, dim: int, routes: int, hidden: int = 64, dropout: float = 0.5) -> None:
+    def __init__(self, dim: int, routes: int, hidden: int = 64, dropout: float = 0.5, more: int = 0) -> None:
         super().__init__()
-        self.dim, inputs = dim, 2 * dim + HISTORY_NUMBERS
+        self.dim, inputs = dim, 2 * dim + HISTORY_NUMBERS + more
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("std", torch.ones(inputs))
-        self.inner, self.out = nn.Linear(inputs, hidden), nn.Linear(hidden, routes)
+        self.inner = nn.Linear(inputs, hidden) if hidden else None
+        self.out = nn.Linear(hidden or inputs, routes)
         self.drop = nn.Dropout(dropout)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
@@ -142,4 +144,4 @@ class SharedRouter(Router):
 
     def score(self, features: Tensor) -> Tensor:
         x = self.drop(((features - self.mean) / self.std).clamp(-_FARTHEST, _FARTHEST))
-        return self.out(self.drop(torch.relu(self.inner(x))))
+        return self.out(x if self.inner is None else self.drop(torch.relu(self.inner(x))))

@@ -55,8 +55,8 @@ def test_equals_brute_force_with_ties(data: st.DataObject, users: int, items: in
     table, states = table_of(torch.tensor(scores))
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(module, "RANKED_AT_ONCE", elements)
-        plain = ranks_of(table, states, torch.tensor(wanted), None)
-        without = ranks_of(table, states, torch.tensor(wanted), seen_of(seen))
+        plain = ranks_of(table.score, table.num_items, states, torch.tensor(wanted), None)
+        without = ranks_of(table.score, table.num_items, states, torch.tensor(wanted), seen_of(seen))
     assert plain.tolist() == [brute_force(*user, set()) for user in zip(scores, wanted, strict=True)]
     assert without.tolist() == [
         brute_force(row, target, set(gone)) for row, target, gone in zip(scores, wanted, seen, strict=True)
@@ -65,13 +65,13 @@ def test_equals_brute_force_with_ties(data: st.DataObject, users: int, items: in
 
 def test_a_target_that_was_seen_is_missed() -> None:
     table, states = table_of(torch.tensor([[5.0, 4.0, 3.0, 2.0]]))
-    assert ranks_of(table, states, torch.tensor([1]), seen_of([[1, 2, 1]])).tolist() == [MISSED]
-    assert ranks_of(table, states, torch.tensor([3]), seen_of([[1, 2, 1]])).tolist() == [1]
+    assert ranks_of(table.score, table.num_items, states, torch.tensor([1]), seen_of([[1, 2, 1]])).tolist() == [MISSED]
+    assert ranks_of(table.score, table.num_items, states, torch.tensor([3]), seen_of([[1, 2, 1]])).tolist() == [1]
 
 
 def test_a_model_that_says_the_same_of_everything_ranks_last() -> None:
     table, states = table_of(torch.zeros(1, 50))
-    assert ranks_of(table, states, torch.tensor([1]), None).tolist() == [50]
+    assert ranks_of(table.score, table.num_items, states, torch.tensor([1]), None).tolist() == [50]
 
 
 @pytest.mark.parametrize("seen", [None, [[2, 2]] * 2])
@@ -82,7 +82,9 @@ def test_a_model_that_diverged_ranks_last(seen: list[list[int]] | None) -> None:
     states = torch.eye(2)
     table.score = lambda hidden, ids=None: scores  # a product with the unit matrix would spread the NaN
     left = 50 if seen is None else 49
-    assert ranks_of(table, states, torch.tensor([1, 1]), None if seen is None else seen_of(seen)).tolist() == [
+    assert ranks_of(
+        table.score, table.num_items, states, torch.tensor([1, 1]), None if seen is None else seen_of(seen)
+    ).tolist() == [
         left,
         left,
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -166,7 +167,8 @@ def test_every_route_is_run_for_every_user(monkeypatch: pytest.MonkeyPatch) -> N
             torch.rand(len(lengths) - 1, 1) < 0.4, batch.items[1:, :1], batch.targets[1:]
         )
         batches.append(replace(batch, targets=batch.targets * newest))
-    sample = read_sample(model, router, HeldOut(lambda: batches, lambda: (), lambda steps, route: 1, lambda steps: 0))
+    held_out = HeldOut(lambda: batches, lambda: (), lambda steps, route: 1, lambda steps: 0)
+    sample = read_sample(model, partial(router.features, model.items), held_out, model.all_routes())
     assert not model.training
     assert not any(values.requires_grad for values in (sample.features, sample.losses, sample.gains))
     users = [(batch, user) for batch in batches for user in range(batch.size)]

@@ -14,7 +14,6 @@ from leanrec.cost.count import Flops
 from leanrec.data.split import Split
 from leanrec.data.store import Store
 from leanrec.routing.fit import read_sample
-from leanrec.routing.router import SharedRouter
 from leanrec.tasks.training import held_out
 from toys import store_of
 
@@ -77,7 +76,7 @@ def test_reading_every_route_tells_how_far_it_is(tiny_store: Store, tmp_path: Pa
     sample = held_out(model, tiny_store, Split.leave_one_out(tiny_store), report=lambda *what: told.append(what))
     batches = list(sample.batches())
     assert sample.users == 60 and not told
-    read_sample(model, SharedRouter(model.backbone.items.dim, 1), sample)
+    read_sample(model, lambda batch: batch.lengths[:, None], sample, model.all_routes())
     assert told == [("validation users on every route", n, 60) for n in np.cumsum([b.size for b in batches])]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.types import Route
 from leanrec.routing.choice import PricedChoice
@@ -36,7 +38,9 @@ class GridChoice(PricedChoice):
     def prepare(self, model: Recommender, held_out: HeldOut) -> None:
         """Fit the router, unless it was trained with the weights."""
         if not self.joint:
-            fit_router(self.router, read_sample(model, self.router, held_out))
+            fit_router(
+                self.router, read_sample(model, partial(self.router.features, model.items), held_out, self.grid.routes)
+            )
 
 
 def grid_choice(model: Recommender) -> GridChoice:

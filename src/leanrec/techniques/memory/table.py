@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import torch
@@ -19,6 +19,8 @@ from leanrec.techniques.memory.fit import fit_weights
 
 FEATURES = 4
 """What the gain reads of a window, beside a constant."""
+_SIGNS = 3
+"""Numbers that tell how much the row of an item knows."""
 _LEAST = 1e-4
 """Smaller sums of counts are rounding."""
 _GATED = 5.0
@@ -54,6 +56,7 @@ class FollowerTable(SparseScores):
     counts: Tensor
     totals: Tensor
     weight: Tensor
+    known: Tensor
 
     def __init__(
         self,
@@ -77,13 +80,16 @@ class FollowerTable(SparseScores):
         self.register_buffer("counts", torch.zeros(num_items + 1, rows))
         self.register_buffer("totals", torch.zeros(num_items + 1))
         self.register_buffer("weight", torch.ones(num_items + 1))
+        self.register_buffer("known", torch.zeros(num_items + 1, _SIGNS))
         self.start = math.log(scale), math.log(own)
         self.weights, self.own, self.gate = map(nn.Parameter, self.neutral())
 
     def neutral(self) -> list[Tensor]:
         """The weights at the start, in the order of `parameters`: a row counts one over its place, and the gain is 1."""
         scale, own = self.start
-        return [scale - torch.arange(1, self.window + 1).log(), torch.tensor(own), torch.zeros(1 + FEATURES)]
+        device = self.counts.device
+        rows = scale - torch.arange(1, self.window + 1, device=device).log()
+        return [rows, torch.tensor(own, device=device), torch.zeros(1 + FEATURES, device=device)]
 
     def count(self, events: TrainingEvents) -> None:
         """Count the followers of all items anew."""
@@ -95,6 +101,7 @@ class FollowerTable(SparseScores):
         found = no_counts(self.num_items, self.kept)
         add_followers(found, events, Pairs(self.reach, self.backward))
         self.recount(found)
+        self.known.copy_(self._known(torch.from_numpy(found.counts)))
 
     @torch.no_grad()
     def counted(self) -> tuple[Counts, Pairs] | None:
@@ -111,6 +118,20 @@ class FollowerTable(SparseScores):
         self.counts.copy_(torch.from_numpy(counts.counts) * self.weight[self.ids.long()])
         self.totals.copy_(torch.from_numpy(counts.totals))
 
+    def _known(self, counts: Tensor) -> Tensor:
+        """log(1 + total), share of the strongest follower and entropy of each row of counts [N + 1, R]: [N + 1, 3]."""
+        shares = counts / self.totals.clamp_min(_LEAST)[:, None]
+        return torch.stack([self.totals.log1p(), shares.amax(1), torch.special.entr(shares).sum(1)], 1)
+
+    @property
+    def told(self) -> int:
+        """Numbers S that `signs` gives."""
+        return (1 + _SIGNS) * self.window
+
+    def signs(self, batch: Batch) -> Tensor:
+        read = self.windows(batch)
+        return torch.cat([self.known[read].flatten(1), (read != PAD).float()], 1)
+
     def calibrate(self, model: Recommender, held_out: HeldOut) -> None:
         """Fit the weights to the network that training ends with."""
         if self.fit:
@@ -124,22 +145,26 @@ class FollowerTable(SparseScores):
         newest = batch.last[:, None] - torch.arange(self.window, device=batch.items.device)
         return batch.items.gather(1, newest.clamp_min(0)).masked_fill(newest < 0, PAD).clamp_min(PAD)
 
-    def of(self, read: Tensor, later: Tensor | None = None) -> Evidence:
+    def alone(self, batch: Batch) -> Evidence:
+        return self.of(self.windows(batch), weights=self.neutral())
+
+    def of(self, read: Tensor, later: Tensor | None = None, weights: Sequence[Tensor] | None = None) -> Evidence:
         """Evidence of windows.
 
         Args:
             read: int64 [M, W], items, the newest first; 0 is none.
             later: int64 [M, D], the user's own next items, which are not counted; 0 is none. None if none was counted.
+            weights: In the order of `parameters`, which they replace.
         """
+        rows, own, gate = weights or (self.weights, self.own, self.gate)
         ids, counts, totals = self.ids[read].long(), self.counts[read], self.totals[read]
         if later is not None:
             counts, totals = self._without(ids, counts, totals, later)
-        weights = self.weights.exp()
-        factor = weights * totals.clamp_min(_LEAST).pow(-self.power) * (totals > _LEAST)
-        mass = torch.cat([(counts * factor[..., None]).flatten(1), (self.own.exp() * weights) * (read != PAD)], 1)
-        return Evidence(torch.cat([ids.flatten(1), read], 1), mass, self._gain(read, mass))
+        factor = rows.exp() * totals.clamp_min(_LEAST).pow(-self.power) * (totals > _LEAST)
+        mass = torch.cat([(counts * factor[..., None]).flatten(1), (own + rows).exp() * (read != PAD)], 1)
+        return Evidence(torch.cat([ids.flatten(1), read], 1), mass, self._gain(read, mass, gate))
 
-    def _gain(self, read: Tensor, mass: Tensor) -> Tensor:
+    def _gain(self, read: Tensor, mass: Tensor, gate: Tensor) -> Tensor:
         """a, [M], of windows int64 [M, W] whose entries have ``mass`` [M, J]."""
         known = (read != PAD).float()
         repeats = sum(
@@ -148,7 +173,7 @@ class FollowerTable(SparseScores):
         total = mass.sum(1)
         peak = mass.amax(1) / total.clamp_min(_LEAST)
         features = (known.mean(1), torch.as_tensor(repeats) / self.window, total.log1p(), peak)
-        logged = self.gate[0] + torch.stack(torch.broadcast_tensors(*features), 1) @ self.gate[1:]
+        logged = gate[0] + torch.stack(torch.broadcast_tensors(*features), 1) @ gate[1:]
         return logged.clamp(-_GATED, _GATED).exp()
 
     def _examples(self, batch: Batch, scored: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,7 +207,10 @@ class FollowerTable(SparseScores):
         weights = self.weights.exp()
         shares = self.counts * (self.totals.clamp_min(_LEAST).pow(-self.power) * (self.totals > _LEAST))[:, None]
         growth = torch.tensor([self.reach if self.kept else 0.0, self.power, self.backward])
-        return Rows(self.ids, shares, weights, self.own.exp() * weights, self.gate, self.totals, self.weight, growth)
+        start, own, _ = self.neutral()
+        alone = torch.stack([start, own + start]).exp()
+        own, growing = self.own.exp() * weights, (self.totals, self.weight, growth)
+        return Rows(self.ids, shares, weights, own, self.gate, *growing, alone)
 
     def flops(self, channels: int) -> int:
         return 2 * self.window * (self.kept + 1) * (1 + channels)

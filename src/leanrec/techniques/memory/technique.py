@@ -22,6 +22,8 @@ from leanrec.core.ranges import Amount, Positive, Share
 from leanrec.core.recommender import Recommender
 from leanrec.core.stage import Stage
 from leanrec.core.technique import Kind, Technique
+from leanrec.routing.dial import Budget
+from leanrec.routing.shortcut import PricedShortcut
 from leanrec.techniques import techniques
 from leanrec.techniques.memory.table import FollowerTable
 
@@ -42,6 +44,9 @@ class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         scale: Counts are multiplied by it at the start.
         own: How much an item of the window counts itself at the start, beside the counts of followers.
         fit: Whether the weights are fitted to validation users after the last step.
+        shortcut: Whether users for whom the network gains nothing at the price of compute are answered by the table alone.
+        budget: Mean cost when none is asked for, as a share of the whole model's FLOPs, where the shortcut is the only choice of
+            routes; 0 asks the network wherever it is expected to gain anything, "auto" is .3 of the way from no network to it.
     """
 
     window: Newest = 5
@@ -53,11 +58,13 @@ class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     scale: Positive = 1000.0
     own: Positive = 1e-4
     fit: bool = True
+    shortcut: bool = True
+    budget: Budget = 0
 
 
 @techniques.register("memory", MemoryConfig)
 class MemoryTechnique(Technique):
-    """Fills the slot ``sparse`` with a `FollowerTable`.
+    """Fills the slot ``sparse`` with a `FollowerTable`, and ``shortcut`` where there is a network to do without.
 
     Args:
         config: Its size.
@@ -66,7 +73,7 @@ class MemoryTechnique(Technique):
     name = "memory"
     kind: Kind = "adapt"
     needs = frozenset[str]()
-    fills = frozenset({"sparse"})
+    fills = frozenset({"sparse", "shortcut"})
 
     def __init__(self, config: MemoryConfig) -> None:
         self.config = config
@@ -86,6 +93,9 @@ class MemoryTechnique(Technique):
             model.backbone.causal,
             config.fit,
         )
+        if config.shortcut and model.backbone.blocks:
+            items, longest = model.items, model.backbone.max_length
+            model.shortcut = PricedShortcut(items.num_items, items.dim, longest, model.sparse.told, config.budget)
 
     def stages(self, base: Stage) -> tuple[Stage, ...]:
         return (base,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -62,7 +64,10 @@ class PatternChoice(PricedChoice):
         else:
             if self.config.training != "menu":
                 self._grow(model, held_out)
-            fit_router(self.router, read_sample(model, self.router, held_out))
+            fit_router(
+                self.router,
+                read_sample(model, partial(self.router.features, model.items), held_out, self.router.routes),
+            )
 
     @property
     def _free(self) -> int:

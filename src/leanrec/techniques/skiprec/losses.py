@@ -45,7 +45,7 @@ class PatternSandwich(SandwichLoss):
 
     def listed(self, model: Recommender) -> Route:
         """A pattern of the menu at random, not the whole model."""
-        routes = model.all_routes()
+        routes = pattern_choice(model).all_routes()
         return routes[int(torch.randint(len(routes) - 1, ()))]
 
 
