@@ -273,8 +273,7 @@ class Backbone(nn.Module, ABC):
             States [B, T, e], or [B, e] with ``last_only``.
         """
         if route == NO_NETWORK:
-            shape = batch.items.shape[: 1 if last_only else 2]
-            return Hidden(torch.zeros(*shape, 0, device=batch.items.device))
+            return Hidden(torch.zeros(*batch.items.shape[: 1 if last_only else 2], 0, device=batch.items.device))
         order = range(len(self.blocks)) if route.layers is None else route.layers
         if skip is not None:
             idle = skip.all(0)

@@ -25,9 +25,9 @@ from leanrec.routing.dial import Budget, CostTable, Dial
 from leanrec.routing.fit import fit_router, read_sample
 from leanrec.routing.router import SharedRouter
 
-ROUTES = (NO_NETWORK, FULL)
+_ROUTES = (NO_NETWORK, FULL)
 """What the router compares."""
-SHARES = (1e-3, 0.03, 0.1, 0.3, 1.0)
+_SHARES = (1e-3, 0.03, 0.1, 0.3, 1.0)
 """Factors of the logarithm of popularity that are tried."""
 
 
@@ -48,8 +48,8 @@ class PricedShortcut(Shortcut):
     def __init__(self, num_items: int, dim: int, longest: int, signs: int, budget: Budget) -> None:
         super().__init__()
         self.budget: Budget = budget
-        self.router = SharedRouter(dim, len(ROUTES), hidden=0, more=signs)
-        self.costs, self.dial = CostTable(longest, len(ROUTES)), Dial()
+        self.router = SharedRouter(dim, len(_ROUTES), hidden=0, more=signs)
+        self.costs, self.dial = CostTable(longest, len(_ROUTES)), Dial()
         self.register_buffer("popularity", torch.zeros(num_items))
         self.register_buffer("share", torch.ones(()))
 
@@ -96,7 +96,7 @@ class PricedShortcut(Shortcut):
         """All routes, and their costs float32 [T + 1, 1 + K]: those of the choice are kept, what they are shares of included."""
         own = self.costs(torch.arange(len(self.costs.every), device=self.costs.every.device)).cpu().numpy()
         if inner is None:
-            return ROUTES, own
+            return _ROUTES, own
         short = own[:, :1] / own[:, 1:] * inner.costs[:, -1:]
         return (NO_NETWORK, *inner.routes), np.concatenate([short, inner.costs], 1)
 
@@ -112,7 +112,7 @@ class PricedShortcut(Shortcut):
         """Fit the prior, the router, the costs and the dial."""
         model.eval()
         self._fit_prior(model, held_out)
-        sample = read_sample(model, partial(self.read, model), held_out, ROUTES)
+        sample = read_sample(model, partial(self.read, model), held_out, _ROUTES)
         with torch.enable_grad():
             fit_router(self.router, sample)
         device = self.dial.budgets.device
@@ -121,7 +121,7 @@ class PricedShortcut(Shortcut):
             scores.append(self.decide(model, batch.to(device)))
             lengths.append(batch.lengths)
         known = torch.cat(lengths).to(device)
-        self.costs.fit(held_out, ROUTES, known)
+        self.costs.fit(held_out, _ROUTES, known)
         inner = None if model.choice is None else model.choice.pricing()
         costs = torch.from_numpy(self._priced(inner)[1]).to(device)
         self.dial.fit(torch.cat(scores), costs[known.clamp_max(len(costs) - 1)])
@@ -129,7 +129,7 @@ class PricedShortcut(Shortcut):
     def _fit_prior(self, model: Recommender, held_out: HeldOut) -> None:
         """Take the share of popularity whose lists are best."""
         found = []
-        for share in SHARES:
+        for share in _SHARES:
             self.share.fill_(share)
-            found.append(read_sample(model, partial(self.read, model), held_out, ROUTES[:1]).gains.mean())
-        self.share.fill_(SHARES[int(torch.stack(found).argmax())])
+            found.append(read_sample(model, partial(self.read, model), held_out, _ROUTES[:1]).gains.mean())
+        self.share.fill_(_SHARES[int(torch.stack(found).argmax())])
