@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from leanrec.core.followers import Pairs, add_followers, no_counts
+from leanrec.core.plain import FULL, NO_NETWORK, Route
 from leanrec.engine.additions import Added, EvidenceTable
 from leanrec.engine.batches import Histories
 from leanrec.engine.growing import Followed, Growing
@@ -41,6 +42,7 @@ def table(histories: list[list[int]], power: float = 0.5) -> EvidenceTable:
         counts.totals,
         worth,
         np.array([PAIRS.reach, power, PAIRS.backward], np.float32),
+        np.array([[1.0, 2.0, 0.5], [0.3, 0.2, 0.1]], np.float32),
     )
     add_followers(counts, Listed(histories, 2), PAIRS)
     return empty.recounted(counts)
@@ -75,13 +77,15 @@ def dense(found: Added) -> np.ndarray:
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("entries", [5, ITEMS])
-def test_it_answers_as_a_table_that_had_counted_them(power: float, entries: int) -> None:
+@pytest.mark.parametrize("route", [FULL, NO_NETWORK], ids=str)
+def test_it_answers_as_a_table_that_had_counted_them(power: float, entries: int, route: Route) -> None:
     clock = Clock()
     growing = Growing(table(OLD, power=power), HOUR, rows=ITEMS, entries=entries, clock=clock)
-    np.testing.assert_array_equal(growing.added(asked()).values, table(OLD, power=power).added(asked()).values)
+    before = table(OLD, power=power).on(route).added(asked())
+    np.testing.assert_array_equal(growing.added(asked(), route).values, before.values)
     for some in NEW:
         growing.learn(pairs([some], clock.now))
-    found, wanted = growing.added(asked()), table(OLD + NEW, power=power).added(asked())
+    found, wanted = growing.added(asked(), route), table(OLD + NEW, power=power).on(route).added(asked())
     np.testing.assert_allclose(dense(found), dense(wanted), rtol=1e-5, atol=1e-6)
     assert growing.rows == 5 and 0 < growing.entries <= growing.rows * (ITEMS + entries) and growing.bytes < 10_000
 

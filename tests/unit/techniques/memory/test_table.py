@@ -17,7 +17,7 @@ from leanrec.build import open_run
 from leanrec.config import parse
 from leanrec.core.evidence import Evidence
 from leanrec.core.recommender import HeldOut, Recommender
-from leanrec.core.types import Batch
+from leanrec.core.types import FULL, NO_NETWORK, Batch, Route
 from leanrec.engine.additions import EvidenceTable
 from leanrec.engine.batches import Histories
 from leanrec.engine.engine import Engine
@@ -117,15 +117,18 @@ def test_a_hidden_item_is_asked_for_by_the_items_before_it() -> None:
     torch.testing.assert_close(found[1], weights[0] + weights[1] / 3)
 
 
-def test_numpy_adds_what_torch_adds() -> None:
+@pytest.mark.parametrize("route", [FULL, NO_NETWORK], ids=str)
+def test_numpy_adds_what_torch_adds(route: Route) -> None:
     made = table()
     with torch.no_grad():
+        made.weights.add_(torch.tensor([0.5, -0.2, 0.1]))
+        made.own.add_(1)
         made.gate.copy_(torch.tensor([0.3, -0.5, 0.7, 0.2, -0.9]))
     histories = [[1, 2, 2, 5], [3], [6, 6, 6], [2, 4]]
     batch = batch_of(histories)
     rows = EvidenceTable(*(array.detach().numpy() for array in made.rows()))
-    ours = rows.added(Histories(batch.items.numpy(), batch.lengths.numpy()))
-    theirs = made.evidence(batch).additions()
+    ours = rows.on(route).added(Histories(batch.items.numpy(), batch.lengths.numpy()))
+    theirs = (made.alone(batch) if route == NO_NETWORK else made.evidence(batch)).additions()
     scores = torch.zeros(4, ITEMS)
     onto = scores.numpy().copy()
     for user in range(4):
@@ -134,6 +137,26 @@ def test_numpy_adds_what_torch_adds() -> None:
                 assert onto[user, item - 1] in (0, value)
                 onto[user, item - 1] = value
     np.testing.assert_allclose(onto, theirs.onto(scores).detach().numpy(), rtol=1e-5)
+
+
+def test_alone_it_is_weighed_as_it_began() -> None:
+    made, fresh, batch = table(), table(), batch_of([[1, 2, 2, 5], [3]])
+    with torch.no_grad():
+        made.weights.add_(torch.tensor([0.5, -0.2, 0.1]))
+        made.gate.add_(1)
+    torch.testing.assert_close(dense(made.alone(batch)), dense(fresh.evidence(batch)))
+    torch.testing.assert_close(made.alone(batch).gain, torch.ones(2))
+
+
+def test_signs_are_those_of_the_rows_that_are_read() -> None:
+    made = table()
+    found = made.signs(batch_of([[4, 1], [3]]))
+    assert found.shape == (2, made.told)
+    row = made.counts[1] / made.weight[made.ids[1].long()]
+    shares = row[row > 0] / made.totals[1]
+    wanted = torch.stack([made.totals[1].log1p(), shares.max(), -(shares * shares.log()).sum()])
+    torch.testing.assert_close(found[0, :3], wanted)
+    assert found[:, -3:].tolist() == [[1, 1, 0], [1, 0, 0]] and not found[1, 3:-3].any()
 
 
 def beside(items: int = 40, **fields: Any) -> Recommender:
