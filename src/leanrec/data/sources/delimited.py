@@ -7,6 +7,7 @@ import io
 import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 import polars as pl
@@ -142,11 +143,13 @@ class Delimited(Source):
         try:
             return read("utf8")
         except pl.exceptions.PolarsError as error:
+            lossy = None
             if not _is_text(block):  # which matters in the columns that are used
-                frame = read("utf8-lossy")
-                if not any(frame[str(place)].str.contains("\ufffd").any() for place in position.values()):
-                    return frame
-            self._blame_row(block, row, error)
+                with suppress(pl.exceptions.PolarsError):
+                    lossy = read("utf8-lossy")
+            if lossy is None or any(lossy[str(place)].str.contains("\ufffd").any() for place in position.values()):
+                self._blame_row(block, row, error)
+            return lossy
 
     def _check_last(self, block: bytes, row: int) -> None:
         block = block.rstrip(b"\r\n")
@@ -289,7 +292,10 @@ def fields(line: str, separator: str, quoted: bool) -> list[str]:
         return line.split(separator)
     if separator == " " and '"' not in line:
         line = " ".join(line.split())
-    return next(_rows([line], separator, quoted), [""])
+    try:
+        return next(_rows([line], separator, quoted), [""])
+    except csv.Error:  # a carriage return in the middle, or a very long field
+        return line.split(separator)
 
 
 def _rows(lines: Iterable[str], separator: str, quoted: bool, strict: bool = False) -> Iterator[list[str]]:

@@ -109,7 +109,10 @@ class JsonLines(Source):
 
     def _refuse_value(self, error: Exception, text: bytes, number: int) -> NoReturn:
         """Say which field of a line has a value that is none of an event."""
-        line = msgspec.json.decode(text)
+        try:
+            line = msgspec.json.decode(text)
+        except msgspec.DecodeError:  # further on
+            line = None
         name = str(error).partition("`$.")[2].partition("`")[0].partition("[")[0]
         if isinstance(line, dict) and isinstance(line.get(name), dict | bool):
             self._refuse_kind(name, line[name], number)
