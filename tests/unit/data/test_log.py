@@ -233,6 +233,20 @@ def test_a_parquet_cut_in_the_middle(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_a_reader_that_panics(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def panics(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException("assertion failed")
+
+    path = tmp_path / "log"
+    (TABLE.write_parquet if kind == "parquet" else TABLE.write_ipc)(path)
+    monkeypatch.setattr("polars.LazyFrame.collect_batches", panics)
+    with pytest.raises(
+        DataError, match=r"expected a whole \w+ file, got: assertion failed after row 0 of .*log; was the"
+    ):
+        read(path)
+
+
 def test_a_parquet_damaged_inside(tmp_path: Path) -> None:
     path = tmp_path / "log"
     TABLE.write_parquet(path)

@@ -16,6 +16,9 @@ from leanrec.data.source import ARROW, PARQUET, Source
 from leanrec.data.sources import sources
 from leanrec.data.tables import ROWS_AT_ONCE, at, paths, with_rows
 
+_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+"""What Polars raises where it cannot read a file."""
+
 
 class _Typed(Source):
     """A file of columns with types that Polars scans.
@@ -50,7 +53,7 @@ class _Typed(Source):
             raise DataError(f"expected {plain} file, got a {packed}-compressed one at {path}; unpack it first")
         try:
             self.paths = paths(self.scan().collect_schema())
-        except (pl.exceptions.PolarsError, OSError):
+        except _UNREADABLE:
             raise DataError(
                 f"expected a whole {self.title.split()[1]} file, got one cut in the middle (no footer after its last row) "
                 f"at {path}; copy it again"
@@ -70,7 +73,7 @@ class _Typed(Source):
                 row += frame.height
                 if progress:
                     progress(row - 1, total)
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except _UNREADABLE as error:
             reason = str(error).split("\n")[0]
             raise DataError(
                 f"expected a whole {self.title.split()[1]} file, got: {reason} after row {row - 1} of {self.log.path}; {CUT}"
