@@ -71,6 +71,22 @@ def test_a_table_is_fitted_beside_a_run_that_is_trained_already(shop: Path, tmp_
     assert state["sparse.gate"].abs().sum() > 0
 
 
+def test_baselines_beside_a_run_are_the_recipes(beside: OpenRun, shop: Path, tmp_path: Path) -> None:
+    ended = leanrec("evaluate", beside.path, "--baselines", "--json")
+    found = ended.json["baselines"]
+    assert list(found) == ["popular", "recent", "followers", "repeat"]
+    seen = "--exclude-seen" if ended.json["exclude_seen"] else "--keep-seen"
+    for recipe in ("popular", "followers"):
+        alone = leanrec("evaluate", trained(shop, tmp_path / recipe, "--recipe", recipe), seen, "--json").json
+        assert found[recipe]["metrics"] == alone["metrics"]
+        mean, low, high = found[recipe]["lead"]
+        assert low <= mean <= high
+        assert mean == pytest.approx(ended.json["metrics"]["ndcg@10"] - alone["metrics"]["ndcg@10"])
+    told = leanrec("evaluate", tmp_path / "followers", seen, "--baselines")
+    assert "note: recipe followers, which is counted in seconds, is as good as this run" in told.err
+    assert "baselines, counted and not trained" in told.out
+
+
 def test_recent_wants_times_in_seconds(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text("user,item\n" + "".join(f"u{user},i{user % 4 + step}\n" for user in range(30) for step in range(4)))
@@ -80,3 +96,6 @@ def test_recent_wants_times_in_seconds(tmp_path: Path) -> None:
         "expected times in seconds since 1970 for the newest 7 days, got none; import the log with its time column in seconds, or "
         "take backbone.days=0"
     )
+    popular = trained(tmp_path / "data", tmp_path / "popular", "--recipe", "popular")
+    found = leanrec("evaluate", popular, "--baselines", "--json").json["baselines"]
+    assert found["recent"]["why_not"].startswith("expected times in seconds since 1970") and "lead" in found["popular"]

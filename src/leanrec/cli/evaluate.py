@@ -11,6 +11,7 @@ import typer
 from leanrec import tasks
 from leanrec.build import OpenRun, open_run
 from leanrec.cli import results
+from leanrec.cli.baselines import tell_baselines
 from leanrec.cli.options import BudgetOption, DataOption, ExcludeSeenOption, RunArgument, TrustOption, moment
 from leanrec.cli.output import Json, emit, note, stages
 from leanrec.config import CONFIG
@@ -43,6 +44,10 @@ def evaluate_command(
             "--controls", help="Compare with static, random and separately trained models, on at most 20,000 users."
         ),
     ] = False,
+    baselines: Annotated[
+        bool,
+        typer.Option("--baselines", help="Compare with popular items and tables of counts, which cost no training."),
+    ] = False,
     full: Alone = None,
     small: Alone = None,
     exclude_seen: ExcludeSeenOption = None,
@@ -66,6 +71,8 @@ def evaluate_command(
     """Rank the full catalogue for every user: HR, NDCG, MRR at 5, 10, 20, with 95 % intervals, and what it cost.
 
     Example: leanrec evaluate run --exclude-seen --per-user users.parquet
+
+    Example: leanrec evaluate run --baselines
 
     Example: leanrec evaluate run --budget 0.3 --controls
 
@@ -130,6 +137,15 @@ def evaluate_command(
         result["budget"] = budget
     if promise is not None:
         result["promise"] = promise
+    if baselines:
+        with stages(as_json) as progress:
+            part_asked = tasks.asked_of(opened, store, split, start)
+            counted = tasks.baselines(
+                store, tasks.split_asked(opened, store, start), part_asked, exclude_seen, progress
+            )
+        ranks = evaluation.ranking.ranks
+        result["baselines"] = {one.name: one.result(ranks) for one in counted}
+        tell_baselines(result["baselines"])
     if export and served:
         result["export"] = results.export_result(export, served[1])
     if valid is not None:

@@ -14,6 +14,7 @@ from leanrec.artifact.exported import Exported
 from leanrec.artifact.manifest import Manifest
 from leanrec.artifact.worth import Worth
 from leanrec.build import OpenRun
+from leanrec.cli.baselines import show_baselines
 from leanrec.cli.output import note, print_table
 from leanrec.core.errors import ConfigError
 from leanrec.data.simulate import ceiling
@@ -231,6 +232,8 @@ def show_evaluation(result: dict[str, Any]) -> None:
         )
     if "blocks" in result:
         _show_blocks(result["blocks"])
+    if "baselines" in result:
+        show_baselines(result["baselines"])
     if "controls" in result:
         _show_controls(result)
 

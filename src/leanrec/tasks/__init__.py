@@ -2,6 +2,7 @@
 
 from leanrec.opening import Answering, open_answering
 from leanrec.tasks.answering import evaluate_export, open_data, recommend_all, recommended, run_bench
+from leanrec.tasks.baselines import Baseline, baselines
 from leanrec.tasks.controls import (
     SEARCHED_BUDGETS,
     RoutedPart,
@@ -16,10 +17,12 @@ from leanrec.tasks.evaluation import (
     CALIBRATED,
     Evaluation,
     Part,
+    asked_of,
     checked_budget,
     evaluate_run,
     never_trained,
     rank_part,
+    split_asked,
 )
 from leanrec.tasks.exporting import export_of, export_run
 from leanrec.tasks.refreshing import refresh_run
@@ -30,10 +33,13 @@ __all__ = [
     "CALIBRATED",
     "SEARCHED_BUDGETS",
     "Answering",
+    "Baseline",
     "Evaluation",
     "Part",
     "RoutedPart",
     "alone_config",
+    "asked_of",
+    "baselines",
     "cheapest_budget",
     "checked_budget",
     "controls_of",
@@ -53,6 +59,7 @@ __all__ = [
     "refresh_run",
     "run_bench",
     "run_training",
+    "split_asked",
     "told",
     "unseen",
     "weigh_again",

@@ -126,8 +126,7 @@ def asked_of(run: OpenRun, store: Store, part: Part, since: int | None = None) -
     Raises:
         DataError: There is none, or the run has counted some of the events that are asked for.
     """
-    split = run.split(store) if since is None else Split.since(store.whole, since)
-    asked = questions(store, split, part if since is None else "test")
+    asked = questions(store, split_asked(run, store, since), part if since is None else "test")
     counted = run.manifest.counted
     if counted is not None and store.whole.times is not None:
         known = int((asked.position < first_new(store.whole, counted)[asked.users]).sum())
@@ -145,6 +144,11 @@ def never_trained(run: OpenRun, store: Store, evaluation: Evaluation) -> int | N
     if store.whole is not store or (store.num_users, store.num_events) != (data.users, data.events):
         return None
     return int((~trained_items(store, run.split(store))[evaluation.targets[evaluation.known]]).sum())
+
+
+def split_asked(run: OpenRun, store: Store, since: int | None = None) -> Split:
+    """A run's split, or the one at a time: what came before is its training part."""
+    return run.split(store) if since is None else Split.since(store.whole, since)
 
 
 def with_costs(run: OpenRun, store: Store, asked: Questions, ranking: Ranking) -> Evaluation:

@@ -17,8 +17,9 @@ from leanrec.evaluate.losses import PairedLoss, paired_loss
 from leanrec.evaluate.metrics import gains, intervals
 from leanrec.opening import open_answering
 from leanrec.tasks.answering import BATCHES, run_bench
+from leanrec.tasks.baselines import baselines
 from leanrec.tasks.controls import CURVE, RoutedPart, controls_of, groups_of
-from leanrec.tasks.evaluation import Evaluation, evaluate_run
+from leanrec.tasks.evaluation import Evaluation, asked_of, evaluate_run
 from leanrec.tasks.progress import Report, silent
 from leanrec.tasks.report.groups import UserGroup, groupings
 from leanrec.train.log import LOG_FILE
@@ -86,6 +87,7 @@ class Facts:
         timing: Rows of `leanrec bench`.
         machine: Where it was measured, and when.
         exclude_seen: Whether users' own items were left out.
+        baselines: By recipe, what is counted and not trained; leads are of the first run.
     """
 
     store: dict[str, Any]
@@ -93,6 +95,7 @@ class Facts:
     timing: list[dict[str, Any]]
     machine: dict[str, str | int]
     exclude_seen: bool = False
+    baselines: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def opened(paths: Sequence[Path], data: Path | None = None) -> tuple[dict[str, OpenRun], Store]:
@@ -143,7 +146,10 @@ def gather_facts(
     timing = [{"name": names[r["run"]], "batch": r["batch"], "p50": r["p50_ms"], "p99": r["p99_ms"]} for r in rows]
     meta = store.meta
     about = {"name": meta.name, "users": meta.users, "items": meta.items, "events": meta.events}
-    return Facts(about, found, timing, machine, exclude_seen)
+    first = next(iter(named.values()))
+    counted = baselines(store, first.split(store), asked_of(first, store, "test"), exclude_seen, progress)
+    ranks = found[0].evaluation.ranking.ranks
+    return Facts(about, found, timing, machine, exclude_seen, {one.name: one.result(ranks) for one in counted})
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

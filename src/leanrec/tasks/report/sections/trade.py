@@ -69,4 +69,23 @@ def trade_section(facts: Facts) -> list[Child]:
         el("h2", "What it costs, and what it keeps"),
         el("div", *figures, class_="figures"),
         html_table(columns, rows, caption),
+        *_baselines(facts),
     ]
+
+
+def _baselines(facts: Facts) -> list[Child]:
+    """What costs no training, beside the first run."""
+    rows = [
+        [name, row["why_not"], "", ""]
+        if "why_not" in row
+        else [
+            name,
+            "{:.4f} [{:.4f}, {:.4f}]".format(row["metrics"]["ndcg@10"], *row["ci95"]["ndcg@10"]),
+            f"{row['metrics']['hr@10']:.4f}",
+            "{:+.4f} [{:+.4f}, {:+.4f}]".format(*row["lead"]),
+        ]
+        for name, row in facts.baselines.items()
+    ]
+    lead = f"{facts.runs[0].name} leads by"
+    caption = "Recipes that are counted in seconds and not trained, on the same users. A model that is not above them is no gain."
+    return [html_table(["baseline", "NDCG@10", "HR@10", lead], rows, caption)] if rows else []
