@@ -57,13 +57,15 @@ def test_partitions_are_columns(tmp_path: Path, folder: Path) -> None:
     assert import_log(folder, tmp_path / "c", item="day").num_items == 2
 
 
-@pytest.mark.parametrize("form", ["parquet", "ipc", "ndjson", "gzip"])
+@pytest.mark.parametrize("form", ["parquet", "ipc", "ndjson", "gzip", "zstd"])
 def test_every_form_may_be_in_parts(tmp_path: Path, form: str) -> None:
     (tmp_path / "logs").mkdir()
     for number, half in enumerate(HALVES):
         path = tmp_path / "logs" / f"{number}"
         if form == "gzip":
             path.write_bytes(gzip.compress(half.write_csv().encode()))
+        elif form == "zstd":
+            half.write_csv(path, compression="zstd", check_extension=False)
         else:
             getattr(half, f"write_{form}")(path)
     assert sizes(import_log(tmp_path / "logs", tmp_path / "store")) == WHOLE
