@@ -202,7 +202,7 @@ TECHNIQUES: dict[str, Setting] = {
         },
     ),
     "memory": Setting(
-        MemoryConfig(window=3, reach=3, rows=4, own=0.01),
+        MemoryConfig(window=3, reach=3, rows=4, own=0.01, shortcut=True),
         {
             "window": 2,
             "reach": 2,
@@ -214,7 +214,7 @@ TECHNIQUES: dict[str, Setting] = {
             "own": 0.1,
             "fit": False,
             "shortcut": False,
-            "budget": 0.5,
+            "budget": 0.9,
         },
     ),
     "skiprec": Setting(

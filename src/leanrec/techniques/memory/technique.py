@@ -44,7 +44,7 @@ class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         scale: Counts are multiplied by it at the start.
         own: How much an item of the window counts itself at the start, beside the counts of followers.
         fit: Whether the weights are fitted to validation users after the last step.
-        shortcut: Whether users for whom the network gains nothing at the price of compute are answered by the table alone.
+        shortcut: Whether users for whom the network gains too little at the price of compute are answered by the table alone.
         budget: Mean cost when none is asked for, as a share of the whole model's FLOPs, where the shortcut is the only choice of
             routes; 0 asks the network wherever it is expected to gain anything, "auto" is .3 of the way from no network to it.
     """
@@ -58,8 +58,8 @@ class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     scale: Positive = 1000.0
     own: Positive = 1e-4
     fit: bool = True
-    shortcut: bool = True
-    budget: Budget = 0
+    shortcut: bool = False
+    budget: Budget = "auto"
 
 
 @techniques.register("memory", MemoryConfig)
