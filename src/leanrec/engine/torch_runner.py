@@ -12,7 +12,6 @@ from torch import Tensor
 
 from leanrec.core import stepping
 from leanrec.core.by_route import by_route
-from leanrec.core.evidence import Additions
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL, Batch, Route
 from leanrec.engine.additions import Added, EvidenceTable
@@ -146,13 +145,11 @@ class TorchRunner(StepRunner):
     ) -> tuple[Tensor, Tensor]:
         """As `best`, some users at a time."""
         few, found = max(1, _SCORED_AT_ONCE // self.num_items), []
-        more = None
-        if added is not None:
-            more = Additions(*(torch.from_numpy(array).to(self.device) for array in (added.ids, added.values)))
         for start in range(0, len(states), few):
             some = slice(start, start + few)
             scores = self.model.catalogue(states[some])
-            scores = scores if more is None else more.rows(some).onto(scores)
+            if added is not None:
+                _add(scores, *(torch.from_numpy(array[some]).to(self.device) for array in (added.ids, added.values)))
             left_out = None if gone is None else gone[some]
             if allowed is None:
                 found.append(best_of(scores, k, left_out))
@@ -166,6 +163,13 @@ class TorchRunner(StepRunner):
         context = {name: torch.from_numpy(column) for name, column in histories.context.items()}
         batch = Batch(torch.from_numpy(histories.items), torch.from_numpy(histories.lengths), context=context)
         return batch if self.device.type == "cpu" else batch.to(self.device)
+
+
+def _add(scores: Tensor, ids: Tensor, values: Tensor) -> None:
+    """Add ``values`` [B, J] to scores [B, N] of ``ids`` int64 [B, J], 0 for none; entries of one item are equal, and count once."""
+    rows, entries = torch.nonzero(ids, as_tuple=True)
+    columns = ids[rows, entries] - 1
+    scores[rows, columns] = scores[rows, columns] + values[rows, entries].to(scores.dtype)
 
 
 def best_among(scores: Tensor, ids: Tensor, k: int, exclude: Tensor | None) -> tuple[Tensor, Tensor]:

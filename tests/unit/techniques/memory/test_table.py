@@ -18,7 +18,7 @@ from leanrec.config import parse
 from leanrec.core.evidence import Evidence
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.types import FULL, NO_NETWORK, Batch, Route
-from leanrec.engine.additions import EvidenceTable
+from leanrec.engine.additions import Added, EvidenceTable
 from leanrec.engine.batches import Histories
 from leanrec.engine.engine import Engine
 from leanrec.engine.torch_runner import TorchRunner
@@ -282,3 +282,20 @@ def ranks_of_dense(scores: Tensor, wanted: Tensor, seen: list[list[int]] | None)
         row[torch.tensor(history) - 1] = True
     ranks = ((scores >= own) & ~out).sum(1)
     return torch.where(out.gather(1, wanted[:, None] - 1)[:, 0], scores.shape[1], ranks).numpy()
+
+
+def test_entries_of_one_item_count_once_in_the_engine() -> None:
+    """A table that grows names an item several times, with all that it gets each time; 0 is none, also beside item 1."""
+    model = beside()
+    runner = TorchRunner(model)
+    states = torch.randn(3, model.items.dim)
+    ids = np.array([[7, 0, 7, 7], [1, 0, 0, 9], [0, 0, 0, 0]])
+    values = np.array([[2, 0, 2, 2], [3, 0, 0, 1], [0, 0, 0, 0]], np.float32)
+    wanted = model.items.score(states).detach()
+    wanted[0, 6] += 2
+    wanted[1, 0] += 3
+    wanted[1, 8] += 1
+    best, at = wanted.topk(40)
+    found, scores = runner.best(states, 40, None, None, Added(ids, values))
+    np.testing.assert_allclose(scores, best.numpy(), rtol=1e-5)
+    assert (found == at.numpy() + 1).all()
