@@ -81,7 +81,7 @@ def pickled_once(tmp_path_factory: pytest.TempPathFactory, run: Path, exported: 
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", [*manifests.CHECKED, manifests.MANIFEST])
+@pytest.mark.parametrize("name", [manifests.MODEL, manifests.CATALOG_FILE, manifests.MANIFEST])
 def test_in_a_run(name: str, form: Callable[[Path, Bomb], None], run: Path, mark: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     form(copy / name, Bomb(mark))
