@@ -74,7 +74,7 @@ def test_it_works_and_shows_what_comes_out(record: ModuleType, tmp_path: Path, m
     page = record.PAGE.read_text("utf-8")
     now = record.recorded(page, run, ask)
     assert record.BLOCK.sub("", now) == record.BLOCK.sub("", page)
-    assert len(outputs(page)) == 5 and all(outputs(page))
+    assert len(outputs(page)) == 6 and all(outputs(page))
     for shown, came in zip(outputs(page), outputs(now), strict=True):
         assert heads(shown) == heads(came) != []
     drawn = record.picture(json.loads((tmp_path / "lean" / "slim.json").read_text("utf-8")))

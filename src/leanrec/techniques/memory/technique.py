@@ -85,7 +85,7 @@ class MemoryTechnique(Technique):
             min(config.window, model.backbone.max_length),
             config.reach,
             config.backward,
-            config.rows,
+            min(config.rows, model.items.num_items),
             config.power,
             config.discount,
             config.scale,
