@@ -19,7 +19,7 @@ from leanrec.evaluate.metrics import summarise
 
 METRICS = {f"{name}@{k}" for name in ("hr", "ndcg", "mrr") for k in (5, 10, 20)}
 COMMANDS = (
-    *("demo", "list", "train", "evaluate", "cost", "bench", "recommend", "export"),
+    *("demo", "list", "train", "evaluate", "cost", "bench", "recommend", "export", "refresh", "backtest"),
     *("data import", "data fetch", "data simulate", "data describe"),
 )
 

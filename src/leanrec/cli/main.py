@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from leanrec.cli.backtest import backtest_command
 from leanrec.cli.data import data_app
 from leanrec.cli.demo import demo_command
 from leanrec.cli.evaluate import evaluate_command
@@ -55,6 +56,7 @@ for name, command in {
     "export": export_command,
     "evaluate": evaluate_command,
     "refresh": refresh_command,
+    "backtest": backtest_command,
     "slim": slim_command,
     "report": report_command,
     "serve": serve,

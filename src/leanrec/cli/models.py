@@ -81,7 +81,9 @@ def train_command(
     if resume and given:
         raise ConfigError("--resume goes on with the run's own configuration; drop the other options")
     config = (
-        saved_config(out) if resume else parse(_tree(settings or [], backbone, technique or [], recipe, init, teacher))
+        saved_config(out)
+        if resume
+        else parse(config_tree(settings or [], backbone, technique or [], recipe, init, teacher))
     )
     ended = resume and tasks.finished(out)
     with Bar() as bar:
@@ -115,14 +117,15 @@ def train_command(
     )
 
 
-def _tree(
+def config_tree(
     settings: list[str],
     backbone: str | None,
     technique: list[str],
     recipe: str | None,
-    init: Path | None,
-    teacher: Path | None,
+    init: Path | None = None,
+    teacher: Path | None = None,
 ) -> dict[str, Any]:
+    """What the options of a training ask for, as plain values."""
     tree = read_recipe(recipe) if recipe else {}
     if init and not (backbone or recipe):
         tree = read_manifest(init).config

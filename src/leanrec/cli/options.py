@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from leanrec.core.errors import ConfigError
+from leanrec.data.spans import UNITS, unit_of
 
 RunArgument = Annotated[Path, typer.Argument(help="A run's directory.")]
 DataOption = Annotated[
@@ -32,6 +34,27 @@ MeasureSecondsOption = Annotated[
     typer.Option(envvar="LEANREC_MEASURE_SECONDS", help="Time to measure latencies in, for each batch size.", min=0.05),
 ]
 BudgetOption = Annotated[float | None, typer.Option(help="Mean cost wanted, as a share of the full model.", min=0)]
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+
+def duration(option: str, text: str, newest: int) -> int:
+    """A length of time, such as 7d, 12h or 30m, in the unit of a log; a whole number as it is.
+
+    Args:
+        option: That it was given for.
+        text: What was given.
+        newest: A time of the log, which tells its unit.
+
+    Raises:
+        ConfigError: It is neither, or nothing.
+    """
+    found = re.fullmatch(r"([0-9]{1,12})([smhdw]?)", text)
+    if found is None or not int(found[1]):
+        raise ConfigError(
+            f"expected {option} as a length of time such as 7d, 12h or 30m, or a whole number in the unit of the log, got "
+            f"{text[:60]!r}"
+        )
+    return int(found[1]) * (_SECONDS[found[2]] * UNITS[unit_of(abs(newest))] if found[2] else 1)
 
 
 def moment(text: str) -> int:

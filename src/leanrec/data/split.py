@@ -149,8 +149,13 @@ class Split:
         return split
 
     @classmethod
-    def since(cls, store: Store, time: int) -> Split:
+    def since(cls, store: Store, time: int, until: int | None = None) -> Split:
         """Every user's first event at ``time`` or after, and after another event, is the test target; events before it train.
+
+        Args:
+            store: The interactions.
+            time: In the store's unit.
+            until: If given, only targets before this time are asked for.
 
         Raises:
             DataError: The store has no times, or no such user.
@@ -158,11 +163,13 @@ class Split:
         times = _times(store)
         start, end = np.array(store.offsets[:-1]), np.array(store.offsets[1:])
         train_end = start + count_before(store, times, time)
+        end = end if until is None else start + count_before(store, times, until)
         test, none = np.maximum(train_end, start + 1), np.full(store.num_users, -1)
         split = cls(f"since {time}", train_end, none, np.where(test < end, test, -1))
         if not (split.test >= 0).any():
+            window = f"since {time}" if until is None else f"since {time} and before {until}"
             raise DataError(
-                f"expected events since {time} of users with an earlier one, got none in {store.path}; its times go from "
+                f"expected events {window} of users with an earlier one, got none in {store.path}; its times go from "
                 f"{times.min()} to {times.max()}"
             )
         return split

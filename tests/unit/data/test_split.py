@@ -99,3 +99,16 @@ def test_no_times_no_split_by_time(tmp_path: Path) -> None:
             DataError, match=r"expected a store with times for a split by time, got none in .*use leave-one"
         ):
             build()
+
+
+def test_since_is_bounded(tmp_path: Path) -> None:
+    store = make(tmp_path / "s", [[1, 2, 10, 11, 20], [1, 12], [10, 11, 12], [20, 21], [1, 25], [13]])
+    split = Split.since(store, 10, 20)
+    assert split.train_end.tolist() == [2, 6, 7, 10, 13, 14]
+    users, position = split.targets("test")
+    assert (users.tolist(), position.tolist()) == ([0, 1, 2], [2, 6, 8])
+    assert Split.since(store, 10).targets("test")[0].tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(
+        DataError, match=r"expected events since 14 and before 20 of users with an earlier one, got none"
+    ):
+        Split.since(store, 14, 20)

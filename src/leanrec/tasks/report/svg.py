@@ -12,12 +12,13 @@ from leanrec.tasks.report.html import el
 
 WIDTH, HEIGHT = 460, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 14, 46
-SERIES = 6
+SERIES, _COLOURS = 7, 6
+"""How many shapes and dashes, and how many colours there are."""
 LABELS = (-7, 14, -19, 26, -31, 38)
 """Where a label may stand above or below its point: the first place that no other label takes."""
 _CHARACTER = 6.2
 """Width of one in a label."""
-DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2", "10 4")
+DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2", "10 4", "12 3 1 3")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def scatter(
         drawn.append(el("text", name, x=_LEFT + 4, y=at - 4, class_="label"))
     for line in lines:
         at = " ".join(f"{_x(math.log10(m.x), across)},{_y(m.y, up)}" for m in line)
-        drawn.append(el("polyline", points=at, class_=f"line s{line[0].series % SERIES}"))
+        drawn.append(el("polyline", points=at, class_=f"line s{line[0].series % _COLOURS}"))
     placed = [_Box(_LEFT + 4, _y(level, up) - 4, name) for name, level in levels.items()]
     placed += [_Box(_x(math.log10(max(mark.x, 1e-12)), across) - 6, _y(mark.y, up) + 4, "  ") for mark in every]
     for mark in [*(m for line in lines for m in line), *marks]:
@@ -91,7 +92,7 @@ def bars(names: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], y:
             top = _y(value, up)
             box = el("rect", el("title", f"{label}, {names[i]}: {value:.4g}"), x=_r(left), y=top, width=_r(wide * 0.9))
             box.set("height", str(_r(max(_y(0, up) - top, 0.5))))
-            box.set("class", f"bar s{s % SERIES}")
+            box.set("class", f"bar s{s % _COLOURS}")
             drawn.append(box)
             if errors:
                 drawn.append(_whisker(_r(left + wide * 0.45), value - errors[s][i], value + errors[s][i], up))
@@ -118,7 +119,7 @@ def lines(series: Sequence[tuple[str, Sequence[float]]], x: str, y: str, title: 
                 "polyline",
                 el("title", name),
                 points=points,
-                class_=f"line s{s % SERIES}",
+                class_=f"line s{s % _COLOURS}",
                 stroke_dasharray=DASHES[s % SERIES] or None,
             )
         )
@@ -145,6 +146,15 @@ def legend(names: Sequence[str]) -> Element:
         key = el("svg", *marker(s, 7, 7, ""), viewBox="0 0 14 14", class_="key", aria_hidden="true")
         items.append(el("li", key, f" {name}"))
     return el("ul", *items, class_="legend")
+
+
+def keyed(plot: Element, names: Sequence[str]) -> Element:
+    """A plot with the names of its series below it, for a file of its own."""
+    for s, name in enumerate(names):
+        x, y = _LEFT + 132 * (s % 3), HEIGHT + 10 + 18 * (s // 3)
+        plot.extend([*marker(s, x, y, name), el("text", name, x=x + 12, y=y + 4, class_="label")])
+    plot.set("viewBox", f"0 0 {WIDTH} {HEIGHT + 8 + 18 * math.ceil(len(names) / 3)}")
+    return plot
 
 
 def _svg(title: str, drawn: list[Element]) -> Element:
@@ -198,9 +208,9 @@ def _mark(mark: Mark, x: float, up: tuple[float, float], placed: list[_Box]) -> 
 
 
 def marker(series: int, x: float, y: float, name: str) -> list[Element]:
-    """A circle, square, diamond, triangle, cross or ring."""
+    """A circle, square, diamond, triangle, cross, ring or triangle on its head."""
     kind, title = series % SERIES, el("title", name) if name else None
-    style = f"mark s{kind}"
+    style = f"mark s{kind % _COLOURS}"
     if kind == 0:
         return [el("circle", title, cx=x, cy=y, r=5, class_=style)]
     if kind == 5:
@@ -210,6 +220,7 @@ def marker(series: int, x: float, y: float, name: str) -> list[Element]:
         2: "M0,-6l6,6l-6,6l-6,-6z",
         3: "M0,-6l6,10h-12z",
         4: "M-5,-2h3v-3h4v3h3v4h-3v3h-4v-3h-3z",
+        6: "M0,6l6,-10h-12z",
     }
     return [el("path", title, d=paths[kind], transform=f"translate({x} {y})", class_=style)]
 
