@@ -16,8 +16,8 @@ import numpy as np
 
 from leanrec.core.training_events import EventsPart, TrainingEvents
 
-PAIRS_HELD = 2**26
-"""Pairs that are held at once, 8 bytes each, and as much again while they are sorted."""
+PAIRS_HELD = 2**24
+"""Pairs that are held at once; with all that is made of them, about 64 bytes each."""
 
 
 class Pairs(NamedTuple):
