@@ -76,7 +76,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.exhaustive)])
 def test_killed_anywhere_the_store_is_the_old_or_the_new_one(
     kills: int, days: tuple[Path, Path], tmp_path: Path
 ) -> None:

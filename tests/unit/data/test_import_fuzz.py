@@ -104,7 +104,7 @@ def test_changed_logs(
     check(tmp_path_factory.mktemp("fuzz"), changed(log, changes), options)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @settings(deadline=None, max_examples=20_000)
 @given(st.sampled_from([*TEXTS, parquet()]), CHANGES, st.sampled_from(OPTIONS))
 def test_many_changed_logs(
