@@ -91,17 +91,24 @@ def test_seen_items_are_left_out(engines: tuple[Engine, Engine], tiny_store: Sto
     assert {item.item for answer in (*one, *other) for item in answer.items} <= set(few)
 
 
-def test_an_export_opens_no_encoder_for_them(engines: tuple[Engine, Engine], tiny_store: Store) -> None:
+def test_an_export_opens_no_encoder_for_them(
+    engines: tuple[Engine, Engine], tiny_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     exported = engines[1]
     least, asked = budgets(exported)[1], histories(tiny_store)
     runner = exported.runner
     assert isinstance(runner, ExportRunner)
     routes = exported.recommend_ids(asked, K, budget=least)[2]
     users = [history for history, route in zip(asked, routes, strict=True) if route == NO_NETWORK]
-    runner._opened = {}  # pyright: ignore[reportPrivateUsage]
-    runner._matrix = runner._coded = None  # pyright: ignore[reportPrivateUsage]
+    asked_for, part = set[str](), runner.part
+    for name, value in {
+        "_matrix": None,
+        "_coded": None,
+        "part": lambda name: asked_for.add(name) or part(name),
+    }.items():
+        monkeypatch.setattr(runner, name, value)
     assert set(exported.recommend_ids(users, K, budget=least)[2]) == {NO_NETWORK}
-    assert set(runner._opened) == {runner.exported.router}  # pyright: ignore[reportPrivateUsage]
+    assert asked_for == {runner.exported.router}
 
 
 def test_a_session_answers_as_the_whole_history(engines: tuple[Engine, Engine], tiny_store: Store) -> None:

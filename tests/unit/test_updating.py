@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from leanrec.build import open_run
 from leanrec.config import parse
 from leanrec.core.errors import ArtifactError, ConfigError, DataError
 from leanrec.core.followers import Counts, Pairs, add_followers, no_counts
-from leanrec.core.training_events import Counted, EventsPart
+from leanrec.core.training_events import Counted, EventsPart, TrainingEvents
 from leanrec.data.newer_events import NewerEvents
 from leanrec.data.store import Store
 from leanrec.engine.additions import EvidenceTable
@@ -69,22 +70,20 @@ def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-class Everything:
+class Everything(TrainingEvents):
     """All events of a store, validation and test among them."""
 
-    newest = None
-
     def __init__(self, store: Store) -> None:
-        self.store, self.num_items, self.num_events = store, store.num_items, store.num_events
+        self.store, self.num_items, self.num_events, self.newest = store, store.num_items, store.num_events, None
 
-    def parts(self) -> list[EventsPart]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def parts(self) -> Iterator[EventsPart]:
         users = np.repeat(np.arange(self.store.num_users), np.diff(self.store.offsets))
-        return [EventsPart(np.asarray(self.store.items), users, None)]
+        yield EventsPart(np.asarray(self.store.items), users, None)
 
 
 def at_once(store: Store) -> Counts:
     found = no_counts(ITEMS, ITEMS)
-    add_followers(found, Everything(store), PAIRS)  # pyright: ignore[reportArgumentType]
+    add_followers(found, Everything(store), PAIRS)
     return found
 
 
@@ -183,7 +182,7 @@ def test_items_are_matched_by_key(whole: Store, run: Path, tmp_path: Path) -> No
     renamed = _with_keys(tmp_path / "renamed", keys)
     done = update_counts(run, renamed.path, out=tmp_path / "new")
     same(table_of(tmp_path / "new"), at_once(whole))
-    assert done.skipped > 0 and done.until == whole.times.max()  # pyright: ignore[reportOptionalMemberAccess]
+    assert whole.times is not None and done.skipped > 0 and done.until == whole.times.max()
 
 
 def _with_keys(path: Path, keys: list[str]) -> Store:
@@ -232,11 +231,13 @@ def test_wherever_it_ends_it_is_the_old_or_the_new_one(
         shutil.copytree(source, path)
         left = [steps]
 
-        def ended(self: Path, *given: object, own: object, left: list[int] = left, **more: object) -> object:
+        def ended(
+            self: Path, *given: object, own: Callable[..., object], left: list[int] = left, **more: object
+        ) -> object:
             if not left[0]:
                 raise KeyboardInterrupt
             left[0] -= 1
-            return own(self, *given, **more)  # pyright: ignore[reportCallIssue]
+            return own(self, *given, **more)
 
         with monkeypatch.context() as patch:
             for name in ("replace", "unlink", "write_bytes", "chmod"):

@@ -9,7 +9,14 @@ import typer
 
 from leanrec.artifact.manifest import read_manifest
 from leanrec.cli.models import config_tree
-from leanrec.cli.options import ExcludeSeenOption, duration
+from leanrec.cli.options import (
+    BackboneOption,
+    ExcludeSeenOption,
+    RecipeOption,
+    SettingsArgument,
+    TechniqueOption,
+    duration,
+)
 from leanrec.cli.output import Json, emit, note, print_table, stages
 from leanrec.config import RunConfig, override, parse
 from leanrec.core.errors import ConfigError
@@ -23,7 +30,7 @@ from leanrec.train.log import Bar, CsvLog, Several
 def backtest_command(
     data: Annotated[Path, typer.Argument(help="A store with times, as `leanrec data import` writes it.")],
     out: Annotated[Path, typer.Option("--out", help="Directory of the backtest; the same command goes on with it.")],
-    settings: Annotated[list[str] | None, typer.Argument(help="key.path=value, for instance train.epochs=20.")] = None,
+    settings: SettingsArgument = None,
     windows: Annotated[int, typer.Option(help="How many; the last one ends with the log.", min=1, max=1000)] = 6,
     every: Annotated[
         str | None,
@@ -32,11 +39,9 @@ def backtest_command(
             "newest tenth of all events evenly."
         ),
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="A name of `leanrec list backbones`.")] = None,
-    technique: Annotated[
-        list[str] | None, typer.Option(help="A name of `leanrec list techniques`; may be repeated.")
-    ] = None,
-    recipe: Annotated[str | None, typer.Option(help="A TOML file, or a name of `leanrec list recipes`.")] = None,
+    backbone: BackboneOption = None,
+    technique: TechniqueOption = None,
+    recipe: RecipeOption = None,
     run: Annotated[
         Path | None,
         typer.Option(help="A run whose configuration is trained; its weights have seen too much, and are not read."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 
 from leanrec.cli.options import moment
 from leanrec.cli.output import Json, emit, note, print_table, stages
+from leanrec.cli.reading import Reading, with_reading
 from leanrec.core.errors import ConfigError
 from leanrec.data.datasets import fetch, find
 from leanrec.data.describe import describe, describe_times, gained
@@ -23,21 +23,6 @@ from leanrec.tasks.words import human
 data_app = typer.Typer(help="Import, fetch, simulate and describe interaction logs.", no_args_is_help=True)
 
 
-class Duplicates(StrEnum):
-    """What to do with events of the same user, item and time."""
-
-    keep = "keep"
-    drop = "drop"
-    error = "error"
-
-
-class Missing(StrEnum):
-    """What to do with events that lack something."""
-
-    error = "error"
-    drop = "drop"
-
-
 Out = Annotated[Path, typer.Option("--out", help="Directory of the store to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing store.")]
 MinUser = Annotated[int, typer.Option(help="Drop users with fewer events, until none is left.", min=1)]
@@ -45,8 +30,10 @@ MinItem = Annotated[int, typer.Option(help="Drop items with fewer events, until 
 
 
 @data_app.command("import")
+@with_reading
 def import_command(
     out: Out,
+    reading: Reading,
     log: Annotated[
         list[str] | None, typer.Argument(help="The log: files, folders, patterns, addresses, or what a plug-in takes.")
     ] = None,
@@ -54,40 +41,11 @@ def import_command(
     database: Annotated[
         str | None, typer.Option(help="Address, such as sqlite:///shop.db.", envvar="LEANREC_DATABASE")
     ] = None,
-    user: Annotated[str | None, typer.Option(help="Column of the users; guessed from its name.")] = None,
-    item: Annotated[str | None, typer.Option(help="Column of the items; guessed from its name.")] = None,
-    time: Annotated[str | None, typer.Option(help="Column of the times; without one, file order counts.")] = None,
-    titles: Annotated[Path | None, typer.Option(help="A table with the items' titles.")] = None,
-    title_item: Annotated[str | None, typer.Option(help="Item column of the titles' table; guessed.")] = None,
-    title_column: Annotated[str | None, typer.Option(help="Title column of the titles' table; guessed.")] = None,
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="csv, tsv, inter, parquet, arrow, jsonl, pairs, sequences, sessions; found from the content.",
-        ),
-    ] = None,
-    header: Annotated[
-        bool | None,
-        typer.Option("--header/--no-header", help="Whether the first line names the columns; found from the content."),
-    ] = None,
-    encoding: Annotated[str | None, typer.Option(help="Of a text, such as cp1251; UTF-8 or found.")] = None,
-    time_format: Annotated[str | None, typer.Option(help="Of times as text, such as '%d.%m.%Y %H:%M'.")] = None,
-    timezone: Annotated[str | None, typer.Option(help="Of times without one, such as Europe/Berlin; UTC.")] = None,
-    missing: Annotated[
-        Missing, typer.Option(help="Events without user or item: refuse, or leave out (without time, too).")
-    ] = Missing.error,
-    where: Annotated[
-        str | None, typer.Option(help="Keep rows for which this SQL is true: \"rating >= 4 AND event = 'buy'\".")
-    ] = None,
-    since: Annotated[str | None, typer.Option(help="Leave out events before this date, or number of the log.")] = None,
-    until: Annotated[str | None, typer.Option(help="Leave out events of this time and later.")] = None,
     collapse: Annotated[
         bool, typer.Option("--collapse", help="Keep one of a user's events in a row with the same item.")
     ] = False,
     min_user: MinUser = 1,
     min_item: MinItem = 1,
-    duplicates: Annotated[Duplicates, typer.Option(help="Events of the same user, item and time.")] = Duplicates.keep,
     name: Annotated[str | None, typer.Option(help="Name of the data set; the file's by default.")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -110,82 +68,34 @@ def import_command(
             _source(log, query, database),
             out,
             query=query,
-            format=format_,
-            user=user,
-            item=item,
-            time=time,
-            titles=titles,
-            title_item=title_item,
-            title_column=title_column,
-            header=header,
-            encoding=encoding,
-            time_format=time_format,
-            timezone=timezone,
-            missing=missing.value,
-            where=where,
-            since=since,
-            until=until,
             collapse=collapse,
             min_user=min_user,
             min_item=min_item,
-            duplicates=duplicates.value,
             name=name,
             overwrite=overwrite,
             progress=progress,
+            **reading.given(),
         )
     _report(store, as_json)
 
 
 @data_app.command("append")
+@with_reading
 def append_command(
     data: Annotated[Path, typer.Argument(help="A store that `leanrec data import` wrote.")],
     log: Annotated[list[str], typer.Argument(help="The new log: files, folders or patterns, as in an import.")],
-    user: Annotated[str | None, typer.Option(help="Column of the users; guessed from its name.")] = None,
-    item: Annotated[str | None, typer.Option(help="Column of the items; guessed from its name.")] = None,
-    time: Annotated[str | None, typer.Option(help="Column of the times.")] = None,
-    titles: Annotated[Path | None, typer.Option(help="A table with titles of items.")] = None,
-    format_: Annotated[str | None, typer.Option("--format", help="As in an import.")] = None,
-    header: Annotated[bool | None, typer.Option("--header/--no-header", help="As in an import.")] = None,
-    encoding: Annotated[str | None, typer.Option(help="As in an import.")] = None,
-    time_format: Annotated[str | None, typer.Option(help="As in an import.")] = None,
-    timezone: Annotated[str | None, typer.Option(help="As in an import.")] = None,
-    missing: Annotated[Missing, typer.Option(help="As in an import.")] = Missing.error,
-    where: Annotated[str | None, typer.Option(help="As in an import.")] = None,
-    since: Annotated[str | None, typer.Option(help="As in an import.")] = None,
-    until: Annotated[str | None, typer.Option(help="As in an import.")] = None,
-    duplicates: Annotated[
-        Duplicates,
-        typer.Option(help="Events of the same user, item and time; dropped where the store has dropped some."),
-    ] = Duplicates.keep,
+    reading: Reading,
     as_json: Json = False,
 ) -> None:
     """Add a new log to a store; the result is what an import of all logs together would give.
 
-    Only the new log is read. Late events go to their place in time. A store that is killed in the middle is the old one.
+    Only the new log is read. Late events go to their place in time, and duplicates are dropped where the store has dropped some. A
+    store that is killed in the middle is the old one.
 
     Example: leanrec data append data tuesday.csv
     """
     with stages(as_json) as progress:
-        store = import_log(
-            log,
-            data,
-            format=format_,
-            user=user,
-            item=item,
-            time=time,
-            titles=titles,
-            header=header,
-            encoding=encoding,
-            time_format=time_format,
-            timezone=timezone,
-            missing=missing.value,
-            where=where,
-            since=since,
-            until=until,
-            duplicates=duplicates.value,
-            append=True,
-            progress=progress,
-        )
+        store = import_log(log, data, append=True, progress=progress, **reading.given())
     _report(store, as_json)
 
 

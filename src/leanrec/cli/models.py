@@ -13,7 +13,16 @@ from leanrec.artifact.manifest import read_manifest
 from leanrec.backbones import backbones
 from leanrec.build import open_run, saved_config
 from leanrec.cli import drawing, results
-from leanrec.cli.options import BudgetOption, DataOption, RunArgument, TrustOption
+from leanrec.cli.options import (
+    BackboneOption,
+    BudgetOption,
+    DataOption,
+    RecipeOption,
+    RunArgument,
+    SettingsArgument,
+    TechniqueOption,
+    TrustOption,
+)
 from leanrec.cli.output import Json, emit, note, print_table
 from leanrec.config import override, parse, read_recipe, recipe_names
 from leanrec.core.errors import ConfigError
@@ -48,12 +57,10 @@ def _shape(backbone: dict[str, Any]) -> str:
 def train_command(
     data: Annotated[Path, typer.Argument(help="A store, as `leanrec data import` writes it.")],
     out: Annotated[Path, typer.Option("--out", help="Directory of the run to write.")],
-    settings: Annotated[list[str] | None, typer.Argument(help="key.path=value, for instance train.epochs=20.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="A name of `leanrec list backbones`.")] = None,
-    technique: Annotated[
-        list[str] | None, typer.Option(help="A name of `leanrec list techniques`; may be repeated.")
-    ] = None,
-    recipe: Annotated[str | None, typer.Option(help="A TOML file, or a name of `leanrec list recipes`.")] = None,
+    settings: SettingsArgument = None,
+    backbone: BackboneOption = None,
+    technique: TechniqueOption = None,
+    recipe: RecipeOption = None,
     init: Annotated[
         Path | None,
         typer.Option(

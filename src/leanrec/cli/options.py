@@ -13,6 +13,12 @@ from leanrec.core.errors import ConfigError
 from leanrec.data.spans import UNITS, unit_of
 
 RunArgument = Annotated[Path, typer.Argument(help="A run's directory.")]
+SettingsArgument = Annotated[list[str] | None, typer.Argument(help="key.path=value, for instance train.epochs=20.")]
+BackboneOption = Annotated[str | None, typer.Option(help="A name of `leanrec list backbones`.")]
+TechniqueOption = Annotated[
+    list[str] | None, typer.Option(help="A name of `leanrec list techniques`; may be repeated.")
+]
+RecipeOption = Annotated[str | None, typer.Option(help="A TOML file, or a name of `leanrec list recipes`.")]
 DataOption = Annotated[
     Path | None,
     typer.Option(

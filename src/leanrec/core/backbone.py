@@ -153,7 +153,7 @@ class Block(nn.Module, ABC):
 
     def rows(self, x: Tensor, ctx: Context) -> tuple[Tensor, ...]:
         """What the memories hold of all steps: from the block's input [B, T, w] to [B, T, w] each."""
-        raise NotImplementedError(f"{type(self).__name__} has no memories")
+        raise CompositionError(f"expected a block with memories, got {type(self).__name__}, which has none")
 
     def step(self, x: Tensor, read: Sequence[Tensor], at: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The newest state [B, w] and the new row [B, w] of each memory.
@@ -164,7 +164,7 @@ class Block(nn.Module, ABC):
                 rows of all steps, [B, H, R, w / H], of which those before the newest step count.
             at: int64 [B], the newest step.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no memories")
+        raise CompositionError(f"expected a block with memories, got {type(self).__name__}, which has none")
 
     def layers(self) -> tuple[tuple[nn.Module, ...], ...]:
         """The layers of the block, in order, each the modules whose weights other layers of the same shape may share; no norms.

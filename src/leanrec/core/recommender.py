@@ -130,13 +130,13 @@ class SparseScores(nn.Module, ABC):
     def rows(self) -> Rows:
         """The same as numbers, for engines without torch."""
 
+    @abstractmethod
     def counted(self) -> tuple[Counts, Pairs] | None:
         """What was counted, as a copy, and which pairs count, so that newer events can be added; None if nothing was."""
-        return None
 
+    @abstractmethod
     def recount(self, counts: Counts) -> None:
         """Take what `counted` gave, with newer events added. The network and all weights stay as they are."""
-        raise NotImplementedError
 
     @abstractmethod
     def flops(self, channels: int) -> int:

@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from leanrec.core.backbone import Exits
-from leanrec.core.errors import ConfigError
+from leanrec.core.errors import CompositionError, ConfigError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import FULL, Batch, Cost, Route, blank_context
 
@@ -205,8 +205,8 @@ class _Counter(TorchDispatchMode):
         if packet in flop_registry:
             self.flops += flop_registry[packet](*args, **(kwargs or {}), out_val=out)
         elif _PRODUCT.search(packet.__name__):
-            raise NotImplementedError(
-                f"torch has no FLOP formula for {packet.__name__!r}, which would count as nothing; "
+            raise CompositionError(
+                f"expected operations that torch has a FLOP formula for, got {packet.__name__!r}, which would count as nothing; "
                 "write it as a matrix product, or as torch.einsum, torch.bmm or a convolution"
             )
         single = isinstance(out, Tensor)

@@ -14,6 +14,7 @@ from torch import Tensor
 from leanrec.backbones.sasrec import SASRec, SASRecConfig
 from leanrec.core.by_route import by_route
 from leanrec.core.evidence import Evidence, Rows
+from leanrec.core.followers import Counts
 from leanrec.core.grouping import grouped
 from leanrec.core.plain import Route
 from leanrec.core.pricing import Pricing
@@ -47,7 +48,13 @@ class Next(SparseScores):
         pass
 
     def rows(self) -> Rows:
-        raise NotImplementedError
+        raise AssertionError("not exported here")
+
+    def counted(self) -> None:
+        return None
+
+    def recount(self, counts: Counts) -> None:
+        raise AssertionError("nothing was counted")
 
     def flops(self, channels: int) -> int:
         return 10 + channels
@@ -82,7 +89,7 @@ class Leaves(Halves):
     """Users may leave between blocks."""
 
     def exits(self, *asked: Any) -> Tensor:
-        raise NotImplementedError
+        raise AssertionError("the model is not run here")
 
 
 def make(choice: RouteChoice | None = None, budget: float = 0) -> Recommender:
