@@ -24,6 +24,7 @@ from leanrec.core.writing import claimed
 from leanrec.data.store import Store
 from leanrec.data.times import shown_date
 from leanrec.tasks import backtest as backtests
+from leanrec.tasks.words import ahead_by, within
 from leanrec.train.log import Bar, CsvLog, Several
 
 
@@ -146,7 +147,7 @@ def _show(result: dict[str, Any]) -> None:
                     row["windows"],
                     f"{row['users']:,}",
                     *_figures(row),
-                    "{:+.4f} [{:+.4f}, {:+.4f}]".format(*row["lead"]),
+                    ahead_by(*row["lead"]),
                 )
                 for row in rows
             ],
@@ -161,7 +162,7 @@ def _show(result: dict[str, Any]) -> None:
 
 
 def _figures(row: dict[str, Any]) -> list[str]:
-    return ["{:.4f} [{:.4f}, {:.4f}]".format(row["metrics"][name], *row["ci95"][name]) for name in ("ndcg@10", "hr@10")]
+    return [within(row["metrics"][name], row["ci95"][name]) for name in ("ndcg@10", "hr@10")]
 
 
 def _or_dash(value: int | None) -> str:

@@ -25,7 +25,7 @@ from leanrec.evaluate.patterns import decided, information, keep_rates
 from leanrec.formats import format_names
 from leanrec.tasks import Evaluation, Part, never_trained, told
 from leanrec.tasks.controls import CONTROL_LABELS
-from leanrec.tasks.words import human, megabytes
+from leanrec.tasks.words import ahead_by, human, megabytes, within
 
 
 def keys(text: str) -> list[str]:
@@ -214,7 +214,7 @@ def show_evaluation(result: dict[str, Any]) -> None:
         f"{what} on {result['split']}: {result['users']:,} users, {result['items']:,} items, {seen}",
         ["metric", *(f"@{k}" for k in CUTOFFS)],
         [
-            (name.upper(), *(_with_interval(metrics[f"{name}@{k}"], ci[f"{name}@{k}"]) for k in CUTOFFS))
+            (name.upper(), *(within(metrics[f"{name}@{k}"], ci[f"{name}@{k}"]) for k in CUTOFFS))
             for name in ("hr", "ndcg", "mrr")
         ],
         "full ranking; 95 % bootstrap intervals over users; ties count against the model" + _missed(result),
@@ -284,7 +284,7 @@ def _show_controls(result: dict[str, Any]) -> None:
     for control, label in CONTROL_LABELS.items():
         if control in result["controls"]:
             found = result["controls"][control]
-            lead = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found["lead"]) if "lead" in found else ""
+            lead = ahead_by(*found["lead"]) if "lead" in found else ""
             rows.append((label, f"{found['metrics'][name]:.4f}", f"{found['flops_ratio']:.1%}", lead))
     print_table("controls", ["routes", "NDCG@10", "FLOPs", "learned routes lead by [95 %]"], rows)
     print_table(
@@ -292,10 +292,6 @@ def _show_controls(result: dict[str, Any]) -> None:
         ["budget", "FLOPs", "NDCG@10"],
         [(p["budget"], f"{p['flops_ratio']:.1%}", f"{p[name]:.4f}") for p in result["curve"]],
     )
-
-
-def _with_interval(value: float, interval: list[float]) -> str:
-    return f"{value:.4f} [{interval[0]:.4f}, {interval[1]:.4f}]"
 
 
 def show_cost(title: str, cost: dict[str, Any]) -> None:

@@ -21,9 +21,10 @@ from leanrec.evaluate.controls import difference
 from leanrec.evaluate.metrics import gains, intervals, summarise
 from leanrec.tasks.evaluation import rank_part
 from leanrec.tasks.progress import Report, silent
+from leanrec.tasks.words import ahead_by, within
+from leanrec.train.loop import METRIC
 
 BASELINES = ("popular", "recent", "followers", "repeat")
-_METRIC = "ndcg@10"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Baseline:
         """Metrics with intervals, and the lead of a run with these ``ranks`` over it, with its interval."""
         if self.why_not:
             return {"why_not": self.why_not}
-        lead = difference(gains(_METRIC, ranks), gains(_METRIC, self.ranks))
+        lead = difference(gains(METRIC, ranks), gains(METRIC, self.ranks))
         spans = {name: list(pair) for name, pair in intervals(self.ranks).items()}
         return {"metrics": summarise(self.ranks), "ci95": spans, "lead": list(lead)}
 
@@ -75,3 +76,18 @@ def _baseline(
         return Baseline(name, np.zeros(0, np.int64), str(error))
     found = rank_part(model.eval(), store, asked, exclude_seen, progress=progress, what=name)
     return Baseline(name, found.ranks)
+
+
+def baseline_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Results by recipe as a table: recipe, NDCG@10, HR@10, and the lead of the run."""
+    return [
+        [name, row["why_not"], "", ""]
+        if "why_not" in row
+        else [
+            name,
+            within(row["metrics"][METRIC], row["ci95"][METRIC]),
+            f"{row['metrics']['hr@10']:.4f}",
+            ahead_by(*row["lead"]),
+        ]
+        for name, row in found.items()
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 MARGIN = 0.01
 """Quality is called unchanged if the whole 95 % interval of the relative difference is within this."""
 FASTER = 1.05
@@ -25,6 +27,16 @@ def megabytes(count: float) -> str:
 def labelled(name: str, budget: float | None) -> str:
     """A model at a budget."""
     return name if budget is None else f"{name} at a budget of {budget:g}"
+
+
+def within(value: float, ends: Sequence[float]) -> str:
+    """A figure and its 95 % interval."""
+    return "{:.4f} [{:.4f}, {:.4f}]".format(value, *ends)
+
+
+def ahead_by(mean: float, low: float, high: float) -> str:
+    """By how much one figure is above another, and the 95 % interval of that."""
+    return f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def percent(mean: float, low: float, high: float) -> str:

@@ -32,7 +32,7 @@ from leanrec.evaluate.losses import paired_loss
 from leanrec.evaluate.metrics import gains
 from leanrec.tasks.controls import RoutedPart
 from leanrec.tasks.evaluation import rank_part
-from leanrec.tasks.words import FASTER, MARGIN, megabytes, percent
+from leanrec.tasks.words import FASTER, MARGIN, ahead_by, megabytes, percent
 from leanrec.train.loop import METRIC
 
 _JUDGED, _ROUTED, _CHOSEN_ON = 5000, 1000, 500
@@ -157,12 +157,12 @@ def _about_routes(chosen: Chosen, techniques: Sequence[str]) -> list[str]:
             f"route would do; ask for another --budget, or see{instead}"
         ]
     weak = [
-        f"{what} (NDCG@10 {mean:+.4f} [{low:+.4f}, {high:+.4f}])"
-        for what, (mean, low, high) in (
+        f"{what} (NDCG@10 {ahead_by(*span)})"
+        for what, span in (
             ("the same routes given to users at random", chosen.random),
             ("the best static route of that cost", chosen.static),
         )
-        if low <= 0
+        if span[1] <= 0
     ]
     if not weak:
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from leanrec.tasks.words import change, cheaper, human, labelled, megabytes, percent
+from leanrec.tasks.words import ahead_by, change, cheaper, human, labelled, megabytes, percent, within
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,11 @@ def test_human(number: float, text: str) -> None:
 
 def test_size() -> None:
     assert megabytes(3_616_000) == "3.62 MB"
+
+
+def test_figures_with_their_intervals() -> None:
+    assert within(0.12345, (0.1, 0.2)) == "0.1235 [0.1000, 0.2000]"
+    assert ahead_by(-0.01, -0.02, 0.004) == "-0.0100 [-0.0200, +0.0040]"
 
 
 def test_a_model_at_a_budget() -> None:

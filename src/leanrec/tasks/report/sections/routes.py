@@ -7,6 +7,7 @@ from leanrec.tasks.report import svg
 from leanrec.tasks.report.facts import RunFacts
 from leanrec.tasks.report.html import Child, el, html_table
 from leanrec.tasks.report.svg import figure
+from leanrec.tasks.words import ahead_by
 
 ROUTES = 12
 """Routes in a histogram; rarer ones are added up."""
@@ -39,7 +40,7 @@ def routes_section(run: RunFacts) -> list[Child]:
         for name, label in CONTROL_LABELS.items():
             if name in run.controls:
                 found = run.controls[name]
-                lead = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found["lead"]) if "lead" in found else ""
+                lead = ahead_by(*found["lead"]) if "lead" in found else ""
                 rows.append([label, f"{found['metrics']['ndcg@10']:.4f}", f"{found['flops_ratio']:.1%}", lead])
         caption = (
             "What the routes are worth: held against choices that do not look at the user, on at most 2,000 users."

@@ -7,7 +7,7 @@ from typing import Any
 from leanrec.tasks.report import svg
 from leanrec.tasks.report.html import Child, el, html_table
 from leanrec.tasks.report.svg import Mark, figure
-from leanrec.tasks.words import human, labelled, megabytes
+from leanrec.tasks.words import human, labelled, megabytes, percent
 
 
 def searched_section(search: dict[str, Any]) -> list[Child]:
@@ -37,7 +37,7 @@ def searched_section(search: dict[str, Any]) -> list[Child]:
     proposals = [
         [
             _named(p["point"]),
-            f"{-100 * p['loss']['mean']:+.1f} % [{-100 * p['loss']['high']:+.1f}, {-100 * p['loss']['low']:+.1f}]",
+            percent(*(p["loss"][key] for key in ("mean", "low", "high"))),
             f"{p['loss']['p']:.4f}",
             "kept" if p["accepted"] else "not sure enough",
         ]

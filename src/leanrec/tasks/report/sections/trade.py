@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from leanrec.tasks.baselines import baseline_rows
 from leanrec.tasks.controls import CONTROL_LABELS
 from leanrec.tasks.report import svg
 from leanrec.tasks.report.facts import BATCHES, NDCG, Facts
 from leanrec.tasks.report.frontier import PLAIN, FrontierPoint, frontier
 from leanrec.tasks.report.html import Child, el, html_table
 from leanrec.tasks.report.svg import Mark, figure
-from leanrec.tasks.words import human, megabytes
+from leanrec.tasks.words import human, megabytes, percent, within
 
 
 def trade_section(facts: Facts) -> list[Child]:
@@ -50,10 +51,8 @@ def trade_section(facts: Facts) -> list[Child]:
     rows = [
         [
             run.name,
-            f"{run.metric:.4f} [{run.ci95[0]:.4f}, {run.ci95[1]:.4f}]",
-            ""
-            if run.loss is None
-            else f"{-100 * run.loss.mean:+.1f} % [{-100 * run.loss.high:+.1f}, {-100 * run.loss.low:+.1f}]",
+            within(run.metric, run.ci95),
+            "" if run.loss is None else percent(run.loss.mean, run.loss.low, run.loss.high),
             f"{run.evaluation.metrics['hr@10']:.4f}",
             human(run.flops),
             f"{run.params:,}",
@@ -75,17 +74,8 @@ def trade_section(facts: Facts) -> list[Child]:
 
 def _baselines(facts: Facts) -> list[Child]:
     """What costs no training, beside the first run."""
-    rows = [
-        [name, row["why_not"], "", ""]
-        if "why_not" in row
-        else [
-            name,
-            "{:.4f} [{:.4f}, {:.4f}]".format(row["metrics"]["ndcg@10"], *row["ci95"]["ndcg@10"]),
-            f"{row['metrics']['hr@10']:.4f}",
-            "{:+.4f} [{:+.4f}, {:+.4f}]".format(*row["lead"]),
-        ]
-        for name, row in facts.baselines.items()
-    ]
-    lead = f"{facts.runs[0].name} leads by"
+    if not facts.baselines:
+        return []
+    columns = ["baseline", "NDCG@10", "HR@10", f"{facts.runs[0].name} leads by"]
     caption = "Recipes that are counted in seconds and not trained, on the same users. A model that is not above them is no gain."
-    return [html_table(["baseline", "NDCG@10", "HR@10", lead], rows, caption)] if rows else []
+    return [html_table(columns, baseline_rows(facts.baselines), caption)]
