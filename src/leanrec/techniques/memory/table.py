@@ -101,7 +101,7 @@ class FollowerTable(SparseScores):
         found = no_counts(self.num_items, self.kept)
         add_followers(found, events, Pairs(self.reach, self.backward))
         self.recount(found)
-        self.known.copy_(self._known(torch.from_numpy(found.counts)))
+        self.known.copy_(self._known(torch.from_numpy(found.counts).to(self.known.device)))
 
     @torch.no_grad()
     def counted(self) -> tuple[Counts, Pairs] | None:
@@ -115,7 +115,8 @@ class FollowerTable(SparseScores):
     @torch.no_grad()
     def recount(self, counts: Counts) -> None:
         self.ids.copy_(torch.from_numpy(counts.ids))
-        self.counts.copy_(torch.from_numpy(counts.counts) * self.weight[self.ids.long()])
+        self.counts.copy_(torch.from_numpy(counts.counts))
+        self.counts.mul_(self.weight[self.ids.long()])
         self.totals.copy_(torch.from_numpy(counts.totals))
 
     def _known(self, counts: Tensor) -> Tensor:

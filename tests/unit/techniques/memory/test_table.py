@@ -139,6 +139,13 @@ def test_numpy_adds_what_torch_adds(route: Route) -> None:
     np.testing.assert_allclose(onto, theirs.onto(scores).detach().numpy(), rtol=1e-5)
 
 
+def test_it_counts_where_the_model_is() -> None:
+    """A model is moved before it counts, and tensors of two devices cannot be multiplied; "meta" stands for a device."""
+    made = table().to("meta")
+    made.count(Listed(HISTORIES, 2))
+    assert {buffer.device.type for buffer in made.buffers()} == {"meta"}
+
+
 def test_alone_it_is_weighed_as_it_began() -> None:
     made, fresh, batch = table(), table(), batch_of([[1, 2, 2, 5], [3]])
     with torch.no_grad():
