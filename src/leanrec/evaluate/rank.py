@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from leanrec.evaluate.metrics import MISSED
 
 Choose = Callable[[Batch], list[Route]]
 RANKED_AT_ONCE = 4 * 2**20
+"""Scores that are made at a time."""
+ADDED_AT_ONCE = 128
+"""Users whose additions are made at a time; each may have thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +71,9 @@ def rank(
             rows = question.rows[some]
             gone = None if seen is None else seen.of(some)
             part = batch if isinstance(some, slice) else batch.rows(torch.from_numpy(some).to(device))
-            more = model.additions(part, route=on[0])
-            ranks[rows] = (
-                ranks_of(model.catalogue, model.items.num_items, states, wanted[some], gone, more).cpu().numpy()
-            )
+            more = None if model.sparse is None else partial(_additions, model, part, on[0])
+            found = ranks_of(model.catalogue, model.items.num_items, states, wanted[some], gone, more)
+            ranks[rows] = found.cpu().numpy()
             for row, route in zip(rows.tolist(), on, strict=True):
                 taken[row] = route
     return Ranking(np.where(targets > 0, ranks, MISSED), taken)
@@ -82,20 +85,30 @@ def ranks_of(
     states: Tensor,
     targets: Tensor,
     seen: Seen | None,
-    more: Additions | None = None,
+    more: Callable[[slice], Additions] | None = None,
 ) -> Tensor:
     """Ranks int64 [B] of ``targets`` [B] for ``states`` [B, e], without the items ``seen`` of the B users, with what is added.
 
-    ``score`` makes scores [B, N] of states.
+    ``score`` makes scores [B', N] of states [B', e], ``more`` what is added for some of the users: both are large, and made for few
+    users at a time, within `RANKED_AT_ONCE` and `ADDED_AT_ONCE`.
     """
     step = max(1, RANKED_AT_ONCE // num_items)
+    step = step if more is None else min(step, ADDED_AT_ONCE)
     parts = []
     for start in range(0, len(states), step):
         few = slice(start, start + step)
         scores = score(states[few])
-        scores = scores if more is None else more.rows(few).onto(scores)
+        scores = scores if more is None else more(few).onto(scores)
         parts.append(_ranks(scores, targets[few], None if seen is None else seen.of(few)))
     return torch.cat(parts)
+
+
+def _additions(model: Recommender, batch: Batch, route: Route, few: slice) -> Additions:
+    """What a model adds to the scores of few of a batch's users."""
+    some = torch.arange(batch.size, device=batch.items.device)[few]
+    found = model.additions(batch.rows(some), route=route)
+    assert found is not None
+    return found
 
 
 def _ranks(scores: Tensor, targets: Tensor, seen: Seen | None) -> Tensor:

@@ -15,13 +15,15 @@ from leanrec.artifact.store import load_run
 from leanrec.backbones.sasrec import SASRec, SASRecConfig
 from leanrec.build import open_run
 from leanrec.config import parse
-from leanrec.core.evidence import Evidence
+from leanrec.core.evidence import Additions, Evidence
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.types import FULL, NO_NETWORK, Batch, Route
+from leanrec.data.batches import QuestionBatch, Seen
 from leanrec.engine.additions import Added, EvidenceTable
 from leanrec.engine.batches import Histories
 from leanrec.engine.engine import Engine
 from leanrec.engine.torch_runner import TorchRunner
+from leanrec.evaluate.rank import rank
 from leanrec.objectives.softmax import Softmax, build_softmax
 from leanrec.tasks.training import run_training
 from leanrec.techniques.memory import MemoryConfig, MemoryTechnique
@@ -289,6 +291,27 @@ def ranks_of_dense(scores: Tensor, wanted: Tensor, seen: list[list[int]] | None)
         row[torch.tensor(history) - 1] = True
     ranks = ((scores >= own) & ~out).sum(1)
     return torch.where(out.gather(1, wanted[:, None] - 1)[:, 0], scores.shape[1], ranks).numpy()
+
+
+def test_what_is_added_is_made_for_few_users_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are long, so that those of a whole batch would take more memory than all scores."""
+    model, asked = beside(items=20, window=2), list[int]()
+    rng = np.random.default_rng(0)
+    batch, wanted = batch_of([rng.integers(1, 21, rng.integers(1, 9)).tolist() for _ in range(10)]), np.arange(1, 11)
+    additions = model.additions
+
+    def counted(few: Batch, route: Route) -> Additions | None:
+        asked.append(few.size)
+        return additions(few, route=route)
+
+    monkeypatch.setattr(model, "additions", counted)
+    monkeypatch.setattr("leanrec.evaluate.rank.ADDED_AT_ONCE", 4)
+    found = rank(
+        model, [QuestionBatch(batch, Seen(np.zeros(0, np.int32), *np.zeros((2, 10), np.int64)), np.arange(10))], wanted
+    )
+    assert asked == [4, 4, 2]
+    with torch.no_grad():
+        assert found.ranks.tolist() == ranks_of_dense(model.score(batch), torch.from_numpy(wanted), None).tolist()
 
 
 def test_entries_of_one_item_count_once_in_the_engine() -> None:
