@@ -35,7 +35,7 @@ def import_command(
     out: Out,
     reading: Reading,
     log: Annotated[
-        list[str] | None, typer.Argument(help="The log: files, folders, patterns, addresses, or what a plug-in takes.")
+        list[str] | None, typer.Argument(help="The log: files, folders, patterns, an address, or what a plug-in takes.")
     ] = None,
     query: Annotated[str | None, typer.Option(help="SQL whose rows are the log, with --database.")] = None,
     database: Annotated[

@@ -198,9 +198,9 @@ def _collect(reader: Reader, folder: Path, report: OnStageProgress, before: Stor
     finally:
         spool.close()
     if not spool.events:
-        raise DataError(f"expected an interaction log, got {_nothing(reader)} in {source.log.name}")
+        raise DataError(f"expected an interaction log, got {_nothing(reader)} in {source.log.shown}")
     source.check_users(users.size)
-    return _Log(source.log.name, spool, users, items, scale)
+    return _Log(source.log.shown, spool, users, items, scale)
 
 
 def _nothing(reader: Reader) -> str:

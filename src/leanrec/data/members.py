@@ -29,7 +29,7 @@ class Member:
 def is_several(name: str) -> bool:
     """Whether a name stands for files and is none itself: a folder, or a pattern with ``*``, ``?`` or ``[``."""
     path = Path(name)
-    return path.is_dir() or (not path.exists() and glob.has_magic(name))
+    return path.is_dir() or (not path.exists() and is_pattern(name))
 
 
 def is_pattern(name: str) -> bool:
@@ -38,7 +38,10 @@ def is_pattern(name: str) -> bool:
 
 
 def members(names: Sequence[str]) -> list[Member]:
-    """All files that the names stand for, those of a name sorted; hidden ones and those with a leading ``_`` are left out."""
+    """All files that the names stand for, those of a name sorted and each once; a name of none stands for itself.
+
+    Hidden files and those with a leading ``_`` are left out where they are not named.
+    """
     return [Member(path, _partitions(path)) for name in names for path in _files(name)]
 
 
@@ -47,26 +50,33 @@ def _files(name: str) -> Iterator[Path]:
     if path.is_dir():
         _check_folder(path)
         yield from sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path)))
-    elif path.exists() or not glob.has_magic(name):
+    elif path.exists() or not is_pattern(name):
         yield path
     else:
-        for found in sorted(glob.glob(name, recursive=True)):  # noqa: PTH207 (of absolute patterns, too)
-            yield from _files(found)
+        yield from _matching(path) or [path]
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """The files that a pattern finds, and those in folders that it finds."""
+    start = next(parent for parent in pattern.parents if not is_pattern(str(parent)))
+    found = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 (that of pathlib finds no files with a final "**")
+    files = dict.fromkeys(file for name in found for file in _files(name))
+    asked = _hidden(pattern.relative_to(start))
+    return [file for file in files if asked or not _hidden(file.relative_to(start))]
 
 
 def _check_folder(path: Path) -> None:
     """Refuse a folder that holds files of older versions beside the newest."""
-    versions = {
-        "a Delta table": (path / "_delta_log").is_dir(),
-        "an Iceberg table": any(path.glob("metadata/*.metadata.json")),
-    }
-    kind = next((kind for kind, found in versions.items() if found), None)
-    if kind is not None:
-        scan = "scan_delta" if "Delta" in kind else "scan_iceberg"
-        raise DataError(
-            f"expected files of a log, got {kind} at {path}, whose folder holds older versions too; give polars.{scan}(...) to "
-            "leanrec.import_log"
-        )
+    versions = (
+        ("a Delta table", "scan_delta", (path / "_delta_log").is_dir()),
+        ("an Iceberg table", "scan_iceberg", any(path.glob("metadata/*.metadata.json"))),
+    )
+    for kind, scan, found in versions:
+        if found:
+            raise DataError(
+                f"expected files of a log, got {kind} at {path}, whose folder holds older versions too; give "
+                f"polars.{scan}(...) to leanrec.import_log"
+            )
 
 
 def _hidden(path: Path) -> bool:

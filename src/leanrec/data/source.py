@@ -23,9 +23,6 @@ from leanrec.data.progress import OnProgress
 
 SAMPLE = 1 << 20
 """Bytes of text from which the form of a log is found."""
-PARQUET, ARROW = b"PAR1", b"ARROW1"
-
-
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -41,9 +38,16 @@ class Query(NamedTuple):
     database: str
 
 
-def shown_address(address: str) -> str:
-    """An address without user, password, query and fragment."""
-    parts = urlsplit(address)
+def is_address(name: str) -> bool:
+    """Whether a name is an address such as "s3://bucket/log.parquet"."""
+    return _ADDRESS.match(name) is not None
+
+
+def shown(name: str) -> str:
+    """A name without what may be secret: user, password, query and fragment of an address."""
+    if not is_address(name):
+        return name
+    parts = urlsplit(name)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
@@ -71,13 +75,13 @@ class Named:
 
     @property
     def remote(self) -> bool:
-        """Whether the name is an address such as "s3://bucket/log.parquet"."""
-        return _ADDRESS.match(self.name) is not None
+        """Whether the name is an address, and of no list."""
+        return not self.parts and is_address(self.name)
 
     @property
     def shown(self) -> str:
-        """The name without what may be secret: user, password and query of an address."""
-        return shown_address(self.name) if self.remote else self.name
+        """The name as messages may have it."""
+        return shown(self.name)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -95,7 +99,7 @@ class Named:
         if self.value is not None or self.remote:
             return self.shown
         path = Path(self.names[0])
-        plain = next((part for part in (path, *path.parents) if not is_pattern(str(part.name))), path)
+        plain = next((part for part in (path, *path.parents) if not is_pattern(part.name)), path)
         return plain.name or plain.resolve().name or self.names[0]
 
     @property
@@ -218,7 +222,7 @@ class Source(ABC):
     def __init__(self, log: Named) -> None:
         self.log = log
         self.columns: tuple[str, ...] = ("user", "item")
-        self.place = log.name
+        self.place = log.shown
 
     def sure(self) -> int:
         """How sure the log has this form, from 0 (not at all) to 100; the surest source reads it. Opens nothing but files."""

@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import polars as pl
 import pytest
 
 from e2e.command import leanrec
 from leanrec.core.errors import ConfigError, DataError
 from leanrec.data.importer import import_log
+from leanrec.data.sources import remote
 from unit.data.logs import CSV, EVENTS, TABLE, WHOLE, histories, read, sizes
 
 SQL = "SELECT user, item, time FROM events ORDER BY rowid"
@@ -122,6 +124,8 @@ def test_a_password_is_not_in_an_error(tmp_path: Path, monkeypatch: pytest.Monke
     ) as caught:
         import_log("postgresql://me:secret@host/shop", tmp_path / "store", query=SQL)
     assert "secret" not in str(caught.value)
+    with pytest.raises(DataError, match=r"expected a query and a database, got postgresql://host/shop; give both"):
+        import_log("postgresql://me:secret@host/shop", tmp_path / "store", format="sql")
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv", "csv.gz", "ndjson", "arrow", "log"])
@@ -158,6 +162,17 @@ def test_addresses_that_cannot_be_read(tmp_path: Path, address: str, message: st
         import_log(address, tmp_path / "store")
     assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["user,item\n", "user,item\n1,2\n"])
+def test_a_token_is_not_in_an_error_about_the_events(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log.csv").write_text(text)
+    monkeypatch.setitem(remote._SCANS, "csv", lambda address: pl.scan_csv(tmp_path / "log.csv"))
+    with pytest.raises(DataError, match=r"got .* in https://host/log\.csv") as caught:
+        import_log("https://me:secret@host/log.csv?token=secret", tmp_path / "store")
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("inside", "kind"), [("_delta_log", "a Delta table"), ("metadata", "an Iceberg table")])

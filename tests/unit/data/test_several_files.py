@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from leanrec.core.errors import DataError
 from leanrec.data.importer import import_log
+from leanrec.data.members import members
 from unit.data.logs import CSV, TABLE, WHOLE, histories, read, sizes
 
 HALVES = (TABLE[:36], TABLE[36:])
@@ -47,6 +49,27 @@ def test_all_files_are_read(tmp_path: Path, folder: Path, how: str) -> None:
     assert "2 files were read in the order of their names" in store.meta.notes
     assert len(store.meta.source_sha256) == 64
     assert store.meta.name == {"list": "part", "list of folders": "day=2020-09-13"}.get(how, "logs")
+
+
+@pytest.mark.parametrize("pattern", ["logs/**", "logs/**/*", "logs/*", "logs/*/*", "logs/**/*.csv"])
+def test_a_pattern_finds_every_file_once(tmp_path: Path, folder: Path, pattern: str) -> None:
+    (folder / "day=2020-09-14" / "_part.csv").write_text(CSV)
+    (folder / "_old").mkdir()
+    (folder / "_old" / "part.csv").write_text(CSV)
+    assert sizes(import_log(str(tmp_path / pattern), tmp_path / "store")) == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [("_*", "seen.csv"), ("_old/*", "seen.csv"), ("*/_p*.csv", "_part.csv"), (".h*", ".hidden.csv")],
+)
+def test_a_pattern_may_ask_for_hidden_files(tmp_path: Path, pattern: str, found: str) -> None:
+    (tmp_path / "logs" / "_old").mkdir(parents=True)
+    (tmp_path / "logs" / "_old" / "_part.csv").write_text(CSV)
+    (tmp_path / "logs" / "_old" / "seen.csv").write_text(CSV)
+    (tmp_path / "logs" / ".hidden.csv").write_text(CSV)
+    (tmp_path / "logs" / "seen.txt").write_text("a b\n")
+    assert [member.path.name for member in members([str(tmp_path / "logs" / pattern)])] == [found]
 
 
 def test_partitions_are_columns(tmp_path: Path, folder: Path) -> None:
@@ -134,6 +157,24 @@ def test_nothing_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["nowhere/*.csv", ["nowhere.csv", "nothing.csv"]])
 def test_names_of_nothing(tmp_path: Path, source: Any) -> None:
     faults(tmp_path, {}, r"expected a log, got no file at nowhere(/\*)?\.csv; check the path", source=source)
+
+
+@pytest.mark.parametrize("name", ["none-*.csv", "none.csv"])
+def test_one_name_of_nothing_among_others(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "1.csv").write_text(CSV)
+    monkeypatch.chdir(tmp_path / "logs")
+    with pytest.raises(DataError, match=rf"expected a log, got no file at {re.escape(name)}; check the path"):
+        import_log(["1.csv", name], "store")
+
+
+@pytest.mark.parametrize("names", [["1.csv", "s3://me:secret@b/2.csv?secret"], ["s3://b/1.csv?secret", "s3://b/2.csv"]])
+def test_an_address_in_a_list(tmp_path: Path, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "1.csv").write_text(CSV)
+    monkeypatch.chdir(tmp_path)
+    message = r"expected files in a list, got the address s3://b/\d\.csv; import it alone and append the others$"
+    with pytest.raises(DataError, match=message):
+        import_log(names, "store")
 
 
 def test_an_empty_list(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from leanrec.core.errors import DataError
 from leanrec.core.registry import Registry
-from leanrec.data.source import Named, Query, Source, shown_address
+from leanrec.data.source import Named, Query, Source, shown
 
 sources: Registry[Source] = Registry("log format", "leanrec.data.sources", "leanrec.sources")
 
@@ -57,11 +57,11 @@ def _named(log: Any, form: str | None, wanted: tuple[str, ...], header: bool | N
     if listed and not log:
         raise DataError("expected a log, got an empty list of them; name one")
     if isinstance(log, Query):
-        return Named(shown_address(log.database), form, wanted, header, encoding, value=log)
+        return Named(shown(log.database), form, wanted, header, encoding, value=log)
     parts = [str(part) for part in log if isinstance(part, str | Path)] if listed else [str(log)]
     if not isinstance(log, str | Path) and not (listed and len(parts) == len(log)):
         return Named(f"the {type(log).__name__}", form, wanted, header, encoding, value=log)
-    name = parts[0] if len(parts) == 1 else f"{parts[0]} and {len(parts) - 1} more"
+    name = parts[0] if len(parts) == 1 else f"{shown(parts[0])} and {len(parts) - 1} more"
     return Named(name, form, wanted, header, encoding, tuple(parts) if len(parts) > 1 else ())
 
 

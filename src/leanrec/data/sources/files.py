@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 import polars as pl
 
@@ -11,7 +12,7 @@ from leanrec.core.digest import file_digest
 from leanrec.core.errors import DataError
 from leanrec.data.members import Member, members
 from leanrec.data.progress import OnProgress
-from leanrec.data.source import Source
+from leanrec.data.source import Source, is_address, shown
 from leanrec.data.sources import open_source, sources
 
 _NOTED = 5
@@ -23,17 +24,26 @@ class Files(Source):
     """Files of one form, read one after the other. Folders such as "day=2026-11-28" give a column more."""
 
     def sure(self) -> int:
-        return 60 if self.log.several and members(self.log.names) else 0
+        return 60 if self.log.several and self.found else 0
+
+    @cached_property
+    def found(self) -> list[Member]:
+        """All files, empty ones too."""
+        return members(self.log.names)
 
     def open(self) -> None:
-        found = members(self.log.names)
-        missing = next((member.path for member in found if not member.path.is_file()), None)
-        if missing is not None or not found:
+        address = next((name for name in self.log.names if is_address(name)), None)
+        if address is not None:
+            raise DataError(
+                f"expected files in a list, got the address {shown(address)}; import it alone and append the others"
+            )
+        missing = next((member.path for member in self.found if not member.path.is_file()), None)
+        if missing is not None or not self.found:
             raise DataError(f"expected a log, got no file at {missing or self.log.name}; check the path")
-        self.members = [member for member in found if member.path.stat().st_size]
+        self.members = [member for member in self.found if member.path.stat().st_size]
         if not self.members:
             raise DataError(f"expected an interaction log, got empty files only in {self.log.name}")
-        self.empty = len(found) - len(self.members)
+        self.empty = len(self.found) - len(self.members)
         self.first = self._open(self.members[0])
         self.unit, self.has_names, self.advice = self.first.unit, self.first.has_names, self.first.advice
         self.columns = tuple(dict.fromkeys((*self.first.columns, *self.members[0].partitions)))

@@ -12,7 +12,7 @@ from leanrec.core.errors import DataError
 from leanrec.data.blocks import CUT
 from leanrec.data.packed import packer
 from leanrec.data.progress import OnProgress
-from leanrec.data.source import ARROW, PARQUET, Source
+from leanrec.data.source import Source
 from leanrec.data.sources import sources
 from leanrec.data.tables import ROWS_AT_ONCE, at, paths, with_rows
 
@@ -84,7 +84,7 @@ class _Typed(Source):
 class Parquet(_Typed):
     """A Parquet file; columns keep their types."""
 
-    magic, title = PARQUET, "a Parquet"
+    magic, title = b"PAR1", "a Parquet"
 
     def scan(self) -> pl.LazyFrame:
         return pl.scan_parquet(self.log.path, hive_partitioning=False, glob=False)
@@ -94,7 +94,7 @@ class Parquet(_Typed):
 class Arrow(_Typed):
     """An Arrow IPC file, also called Feather; columns keep their types."""
 
-    magic, title = ARROW, "an Arrow"
+    magic, title = b"ARROW1", "an Arrow"
 
     def scan(self) -> pl.LazyFrame:
         return pl.scan_ipc(self.log.path, hive_partitioning=False, glob=False)

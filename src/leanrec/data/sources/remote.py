@@ -33,7 +33,6 @@ class Remote(Source):
         return 90 if self.log.remote else 0
 
     def open(self) -> None:
-        self.place = self.log.shown
         address = self.log.name
         end = urlsplit(address).path
         for packed in _PACKED:

@@ -32,7 +32,7 @@ class Sql(Source):
     def open(self) -> None:
         query = self.log.value
         if not isinstance(query, Query):
-            raise DataError(f"expected a query and a database, got {self.log.name}; give both")
+            raise DataError(f"expected a query and a database, got {self.log.shown}; give both")
         self.connection, self.cursor = self._asked(query)
         if self.cursor.description is None:
             self.connection.close()
