@@ -102,6 +102,16 @@ REFUSED: dict[str, tuple[str | bytes | pl.DataFrame, dict[str, Any], str]] = {
         {},
         r'text that cannot be parsed before row \d+ of .*: a quote inside of the field \'12" disc\'; wrap such',
     ),
+    "a field too many between blanks": (
+        lines("{u}   {i}  {t}") + "1 2 3 4\n",
+        {"format": "csv", **HEADERLESS},
+        r"expected 3 fields, got 4 in row 73 of .*log; quote fields that hold the separator",
+    ),
+    "a field too many between double colons": (
+        lines("{u}::{i}::{t}") * 2 + "1::2::3::4\n",
+        HEADERLESS,
+        r"expected 3 fields, got 4 in row 145 of .*log; quote fields that hold the separator",
+    ),
     r"\N": (
         CSV.replace("\n1,", "\n\\N,"),
         {},

@@ -148,7 +148,8 @@ class Delimited(Source):
                 with suppress(pl.exceptions.PolarsError):
                     lossy = read("utf8-lossy")
             if lossy is None or any(lossy[str(place)].str.contains("\ufffd").any() for place in position.values()):
-                self._blame_row(block, row, error)
+                decode(self.log.path, block, row, "row")
+                self._blame_row(text.decode(), separator.decode(), row, error)
             return lossy
 
     def _check_last(self, block: bytes, row: int) -> None:
@@ -165,15 +166,14 @@ class Delimited(Source):
                 f"expected {len(self.columns)} fields, got {got} in the last row, {row}, of {self.log.path}; {CUT}"
             )
 
-    def _blame_row(self, block: bytes, row: int, error: Exception) -> NoReturn:
+    def _blame_row(self, text: str, separator: str, row: int, error: Exception) -> NoReturn:
         """Find the row that Polars refused and say what is wrong with it."""
         path = self.log.path
-        text = decode(path, block, row, "row")
         if self.quoted and '\\"' in text:
             raise DataError(
                 f'expected quotes inside of fields to be doubled, got \\" around row {row} of {path}; write "" instead'
             )
-        rows = _rows(io.StringIO(text, newline=""), self.separator, self.quoted, strict=True)
+        rows = _rows(io.StringIO(text, newline=""), separator, self.quoted, strict=True)
         try:
             for number, found in enumerate(rows, row):
                 if len(found) > len(self.columns):
@@ -185,7 +185,7 @@ class Delimited(Source):
         except csv.Error as problem:
             got = "a quote that is not closed" if "end of data" in str(problem) else f"{problem}"
             raise DataError(f"expected whole quoted fields, got {got} from row {row} of {path}; {CUT}") from None
-        stray = _stray_quote(text, self.separator) if self.quoted else None
+        stray = _stray_quote(text, separator) if self.quoted else None
         if stray is not None:
             raise DataError(
                 f"expected {self.form}, got text that cannot be parsed before row {row} of {path}: a quote inside of the field "
@@ -263,9 +263,11 @@ def _sureness(log: Named, tabs: bool) -> int:
     separator = log.script.separator or _separator(lines[0], log.wanted)
     if separator:
         return 70 if tabs == (separator == "\t") else 0
-    table = any(mark in lines[0] for mark in "\t,;|") or all(len(line.split()) == 1 for line in lines)
-    if not table and _double_colons(lines):
-        table = True
+    table = (
+        any(mark in lines[0] for mark in "\t,;|")
+        or all(len(line.split()) == 1 for line in lines)
+        or _double_colons(lines)
+    )
     return 50 if table and tabs == ("\t" in lines[0]) else 0
 
 
@@ -300,7 +302,7 @@ def fields(line: str, separator: str, quoted: bool) -> list[str]:
 
 def _rows(lines: Iterable[str], separator: str, quoted: bool, strict: bool = False) -> Iterator[list[str]]:
     quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    return csv.reader(lines, delimiter=separator if len(separator) == 1 else "\x1f", quoting=quoting, strict=strict)
+    return csv.reader(lines, delimiter=separator, quoting=quoting, strict=strict)
 
 
 def _is_text(block: bytes) -> bool:
