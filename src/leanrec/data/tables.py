@@ -1,21 +1,24 @@
-"""What Parquet, Arrow and frames share: columns with types, read by Polars in batches."""
+"""What sources of tables share: columns inside of others, and batches whose rows are numbered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import polars as pl
+
+from leanrec.data.progress import OnProgress
 
 ROWS_AT_ONCE = 1 << 19
 """Rows that are read at a time."""
 
 
-def leaves(schema: Mapping[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Where the columns lie; those inside of a struct have its name before theirs."""
-    for name, kind in schema.items():
-        if isinstance(kind, pl.Struct):
-            yield from leaves({field.name: field.dtype for field in kind.fields}, (*before, name))
+def leaves(tree: Mapping[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where the columns of a schema or the fields of an object lie; those inside of another have its name before theirs."""
+    for name, value in tree.items():
+        inside = value.to_schema() if isinstance(value, pl.Struct) else value
+        if isinstance(inside, Mapping) and inside:
+            yield from leaves(inside, (*before, name))
         else:
             yield (*before, name)
 
@@ -28,16 +31,42 @@ def paths(schema: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def at(path: tuple[str, ...]) -> pl.Expr:
-    """The column at a place."""
+def chosen(where: Mapping[str, tuple[str, ...]], columns: Mapping[str, str]) -> list[pl.Expr]:
+    """The asked columns under new names.
+
+    Args:
+        where: As `paths` found.
+        columns: New name -> name in the log.
+    """
+    return [_at(where[name]).alias(role) for role, name in columns.items()]
+
+
+def _at(path: tuple[str, ...]) -> pl.Expr:
     column = pl.col(path[0])
     for name in path[1:]:
         column = column.struct.field(name)
     return column
 
 
-def with_rows(batches: Iterator[pl.DataFrame], first: int = 1) -> Iterator[pl.DataFrame]:
-    """Batches with "row" (int64), the number of each row from ``first``."""
+def with_rows(
+    batches: Iterable[pl.DataFrame], progress: OnProgress | None = None, total: int = 0
+) -> Iterator[pl.DataFrame]:
+    """Batches with "row" (int64), the number of each row from 1.
+
+    Args:
+        progress: Called with (rows read, total).
+        total: Rows that there are; 0 if nobody knows.
+    """
+    done = 0
     for frame in batches:
-        yield frame.with_columns(pl.int_range(first, first + frame.height, dtype=pl.Int64).alias("row"))
-        first += frame.height
+        yield frame.with_columns(pl.int_range(done + 1, done + frame.height + 1, dtype=pl.Int64).alias("row"))
+        done += frame.height
+        if progress:
+            progress(done, total)
+
+
+def series(name: str, values: list[Any]) -> pl.Series:
+    """Values of Python as a column; those of several types as text."""
+    if len({type(value) for value in values if value is not None}) > 1:
+        values = [None if value is None else str(value) for value in values]
+    return pl.Series(name, values)

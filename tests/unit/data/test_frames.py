@@ -21,6 +21,26 @@ class Capsule:
         return TABLE.__arrow_c_stream__(requested_schema)
 
 
+class Table:
+    """What hands out batches, as tables and data sets of Arrow do."""
+
+    def to_batches(self) -> Any:
+        return [TABLE[:36], TABLE[36:]]
+
+
+class Batches:
+    """What hands out one batch after the other, as readers of Arrow do; it could hand out all at once, too."""
+
+    def __iter__(self) -> Any:
+        return halves()
+
+    def read_next_batch(self) -> Any:
+        raise NotImplementedError
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        raise MemoryError
+
+
 def halves() -> Iterator[pl.DataFrame]:
     yield TABLE[:36]
     yield TABLE[36:].select("time", "item", "user")
@@ -30,6 +50,8 @@ FRAMES: dict[str, Any] = {
     "frame": lambda: TABLE,
     "lazy frame": lambda: TABLE.lazy(),
     "Arrow": Capsule,
+    "Arrow table": Table,
+    "Arrow reader": Batches,
     "iterator": halves,
     "list of frames": lambda: list(halves()),
     "iterator of lazy frames": lambda: (half.lazy() for half in halves()),

@@ -13,7 +13,7 @@ from leanrec.core.errors import DataError
 from leanrec.data.progress import OnProgress
 from leanrec.data.source import Source
 from leanrec.data.sources import sources
-from leanrec.data.tables import ROWS_AT_ONCE, at, paths, with_rows
+from leanrec.data.tables import ROWS_AT_ONCE, chosen, paths, series, with_rows
 
 
 @sources.register("frames")
@@ -34,10 +34,7 @@ class Frames(Source):
     def frames(
         self, columns: Mapping[str, str], progress: OnProgress | None = None, *, lenient: bool = False
     ) -> Iterator[pl.DataFrame]:
-        for frame in with_rows(self._chosen(columns)):
-            yield frame
-            if progress and frame.height:
-                progress(int(frame["row"][-1]), 0)
+        yield from with_rows(self._chosen(columns), progress)
 
     def _chosen(self, columns: Mapping[str, str]) -> Iterator[pl.DataFrame]:
         for number, frame in enumerate(self.batches, 1):
@@ -48,7 +45,7 @@ class Frames(Source):
                         f"expected the {role} column {name!r} in every frame, got none in frame {number}; it has the columns "
                         f"{', '.join(known)}"
                     )
-            yield frame.select(at(known[name]).alias(role) for role, name in columns.items())
+            yield frame.select(chosen(known, columns))
 
 
 def _batches(value: Any) -> Iterator[pl.DataFrame]:
@@ -86,7 +83,4 @@ def _column(name: str, column: Any) -> pl.Series:
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iufM":
         return pl.Series(name, column.to_numpy())
     gone = column.isna().to_numpy()
-    values = [None if missing else value for value, missing in zip(column.tolist(), gone, strict=True)]
-    if len({type(value) for value in values if value is not None}) > 1:
-        values = [None if value is None else str(value) for value in values]
-    return pl.Series(name, values)
+    return series(name, [None if missing else value for value, missing in zip(column.tolist(), gone, strict=True)])

@@ -13,6 +13,7 @@ from leanrec.data.blocks import CUT, blocks, decode
 from leanrec.data.progress import OnProgress
 from leanrec.data.source import Source
 from leanrec.data.sources import sources
+from leanrec.data.tables import leaves
 
 _LOOKED_AT = 100
 """Lines whose fields are taken for the columns."""
@@ -40,7 +41,7 @@ class JsonLines(Source):
         self.paths: dict[str, tuple[str, ...]] = {}
         for line in lines[:_LOOKED_AT]:
             try:
-                for path in _leaves(msgspec.json.decode(line, type=dict)):
+                for path in leaves(msgspec.json.decode(line, type=dict)):
                     self.paths.setdefault(".".join(path), path)
             except msgspec.DecodeError:
                 break  # `frames` names the line
@@ -125,15 +126,6 @@ class JsonLines(Source):
             f"expected text, a number or null, got {_KINDS[type(value)]} in line {number}, field {name!r} of "
             f"{self.log.path}; {advice}"
         ) from None
-
-
-def _leaves(line: Mapping[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Where the fields of a line lie; those of an object inside of it have its name before theirs."""
-    for name, value in line.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, (*before, name))
-        else:
-            yield (*before, name)
 
 
 def _starts_object(lines: Sequence[str]) -> bool:

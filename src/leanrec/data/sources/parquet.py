@@ -14,7 +14,7 @@ from leanrec.data.packed import packer
 from leanrec.data.progress import OnProgress
 from leanrec.data.source import Source
 from leanrec.data.sources import sources
-from leanrec.data.tables import ROWS_AT_ONCE, at, paths, with_rows
+from leanrec.data.tables import ROWS_AT_ONCE, chosen, paths, with_rows
 
 _UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 """What Polars raises where it cannot read a file."""
@@ -63,20 +63,19 @@ class _Typed(Source):
     def frames(
         self, columns: Mapping[str, str], progress: OnProgress | None = None, *, lenient: bool = False
     ) -> Iterator[pl.DataFrame]:
-        row = 1
+        done = 0
         try:
             scan = self.scan()
             total = int(scan.select(pl.len()).collect().item())
-            query = scan.select(at(self.paths[name]).alias(role) for role, name in columns.items())
-            for frame in with_rows(query.collect_batches(chunk_size=self.rows, maintain_order=True)):
+            query = scan.select(chosen(self.paths, columns))
+            batches = query.collect_batches(chunk_size=self.rows, maintain_order=True)
+            for frame in with_rows(batches, progress, total):
                 yield frame
-                row += frame.height
-                if progress:
-                    progress(row - 1, total)
+                done += frame.height
         except _UNREADABLE as error:
             reason = str(error).split("\n")[0]
             raise DataError(
-                f"expected a whole {self.title.split()[1]} file, got: {reason} after row {row - 1} of {self.log.path}; {CUT}"
+                f"expected a whole {self.title.split()[1]} file, got: {reason} after row {done} of {self.log.path}; {CUT}"
             ) from None
 
 

@@ -12,7 +12,7 @@ from leanrec.core.errors import DataError, one_line
 from leanrec.data.progress import OnProgress
 from leanrec.data.source import Source
 from leanrec.data.sources import sources
-from leanrec.data.tables import ROWS_AT_ONCE, at, paths, with_rows
+from leanrec.data.tables import ROWS_AT_ONCE, chosen, paths, with_rows
 
 _SCANS = {
     "parquet": pl.scan_parquet,
@@ -62,17 +62,8 @@ class Remote(Source):
     def frames(
         self, columns: Mapping[str, str], progress: OnProgress | None = None, *, lenient: bool = False
     ) -> Iterator[pl.DataFrame]:
-        query = self.scan.select(at(self.paths[name]).alias(role) for role, name in columns.items())
-        done = 0
-        batches = iter(query.collect_batches(chunk_size=ROWS_AT_ONCE, maintain_order=True))
-        while True:
-            try:
-                frame = next(batches, None)
-            except (pl.exceptions.PolarsError, OSError) as error:
-                raise self._failed(error) from None
-            if frame is None:
-                return
-            yield from with_rows(iter([frame]), done + 1)
-            done += frame.height
-            if progress:
-                progress(done, 0)
+        query = self.scan.select(chosen(self.paths, columns))
+        try:
+            yield from with_rows(query.collect_batches(chunk_size=ROWS_AT_ONCE, maintain_order=True), progress)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self._failed(error) from None

@@ -16,7 +16,7 @@ from leanrec.core.errors import ConfigError, DataError, one_line
 from leanrec.data.progress import OnProgress
 from leanrec.data.source import Query, Source
 from leanrec.data.sources import sources
-from leanrec.data.tables import with_rows
+from leanrec.data.tables import series, with_rows
 
 _ROWS = 1 << 16
 """Rows that are fetched at a time."""
@@ -58,10 +58,10 @@ class Sql(Source):
         self, columns: Mapping[str, str], progress: OnProgress | None = None, *, lenient: bool = False
     ) -> Iterator[pl.DataFrame]:
         with closing(self.connection):
-            yield from with_rows(self._batches(columns, progress))
+            yield from with_rows(self._batches(columns), progress)
 
-    def _batches(self, columns: Mapping[str, str], progress: OnProgress | None) -> Iterator[pl.DataFrame]:
-        places, done = {role: self.columns.index(name) for role, name in columns.items()}, 0
+    def _batches(self, columns: Mapping[str, str]) -> Iterator[pl.DataFrame]:
+        places = {role: self.columns.index(name) for role, name in columns.items()}
         while True:
             try:
                 rows = self.cursor.fetchmany(_ROWS)
@@ -69,16 +69,7 @@ class Sql(Source):
                 raise self._failed(error) from None
             if not rows:
                 return
-            yield pl.DataFrame([_column(role, [row[place] for row in rows]) for role, place in places.items()])
-            done += len(rows)
-            if progress:
-                progress(done, 0)
-
-
-def _column(role: str, values: list[Any]) -> pl.Series:
-    if len({type(value) for value in values if value is not None}) > 1:
-        values = [None if value is None else str(value) for value in values]
-    return pl.Series(role, values)
+            yield pl.DataFrame([series(role, [row[place] for row in rows]) for role, place in places.items()])
 
 
 def _connector(database: str) -> Any:
