@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -63,8 +63,7 @@ class Reading:
 
     def given(self) -> dict[str, Any]:
         """Arguments of `import_log`."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value.value if isinstance(value, StrEnum) else value for name, value in values.items()}
+        return asdict(self)
 
 
 def with_reading(command: Callable[..., None]) -> Callable[..., None]:

@@ -51,10 +51,10 @@ def add_titles(
         raise DataError(f"expected a table with an item and a title column, got words in {path}; add a header")
     asked = (("item", item, "title-item"), ("title", title, "title-column"))
     columns = {role: resolve(role, name, source.columns, path, option=option) for role, name, option in asked}
-    known = catalog.select("item")
+    known, ids = catalog.select("item"), Ids("title item", str(columns["item"]))
     parts = []
     for frame in source.frames({role: name for role, name in columns.items() if name}, lenient=True):
-        keys = Ids("title item", str(columns["item"])).clean(frame["item"], str(path))
+        keys = ids.clean(frame["item"], str(path))
         titles = frame.select(keys.alias("item"), pl.col("title").cast(pl.String).str.strip_chars())
         parts.append(titles.filter(pl.col("title") != "").join(known, on="item", how="semi", maintain_order="left"))
     found = pl.concat(parts).unique("item", keep="first", maintain_order=True) if parts else None

@@ -11,9 +11,8 @@ import polars as pl
 
 from leanrec.core.errors import DataError
 from leanrec.data.events import EVENTS_AT_ONCE, Events, NameCodes, Spool, disk_array
-from leanrec.data.spans import unit_of
+from leanrec.data.spans import MICRO, unit_of
 from leanrec.data.store import FRACTIONS, Store, StoreMeta
-from leanrec.data.times import MICRO
 
 _BY_OTHERS = ("rare items", "rare users", "immediate repeats")
 """Reasons for which an event was dropped that another event could have changed."""
@@ -41,11 +40,11 @@ def check_grows(store: Store, timed: bool) -> None:
         raise DataError(
             f"expected a store with all its events, since new ones can change which are kept, got {got} in {store.path}; {again}"
         )
-    if timed != (store.times is not None):
-        has = ("none", "times")
+    if timed and store.times is None:
+        raise DataError(f"expected a log without times, as {store.path} has none, got one with times; {again}")
+    if store.times is not None and not timed:
         raise DataError(
-            f"expected a log with {'the times that' if store.times is not None else 'no times, as'} {store.path} has"
-            f"{'' if store.times is not None else ' none'}, got one with {has[timed]}; name its time column, or {again}"
+            f"expected a log with times, as {store.path} has them, got one with none; name its time column, or {again}"
         )
 
 

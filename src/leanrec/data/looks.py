@@ -73,7 +73,7 @@ def not_surely_words(lines: Sequence[str]) -> str:
     widths = {len(row) for row in rows}
     if len(rows) > 1 and len(widths) == 1 and widths != {1} and (odd is not None or widths != {2}):
         table = f"a table of {widths.pop()} columns with blanks in between, or lists of one length, in {{at}}"
-        return f"{table}; for the table say --format csv {_columns(rows)}, {_LISTS}"
+        return f"{table}; for the table say --format csv {options(rows)}, {_LISTS}"
     if odd is not None:
         return f"words such as {_shown(odd)}, which are rarely ids, in {{at}}; name the --format (pairs, sequences or sessions)"
     return ""
@@ -92,12 +92,8 @@ def is_data(first: Sequence[str]) -> bool:
     return sum(map(_digit, first)) > len(first) / 2 or len(set(first)) < len(first)
 
 
-def positions(rows: Sequence[Sequence[str]]) -> str:
-    """The options that read a table without a header: the first two columns, and a third that looks like times."""
-    return _columns(rows)
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> str:
+def options(rows: Sequence[Sequence[str]]) -> str:
+    """The options that read a table: names of a header, or else the first two columns, and a third that looks like times."""
     if is_header(rows[0], rows[1:]):
         names = [guess("user", rows[0]) or rows[0][0], guess("item", rows[0]) or rows[0][1]]
         time = guess("time", rows[0])

@@ -113,7 +113,7 @@ class Reader:
 
     def _keep(self, frame: pl.DataFrame, gaps: list[tuple[str, pl.Series]]) -> pl.Series:
         """bool, which events have a user, an item and a time."""
-        keep = pl.Series([True]).new_from_index(0, frame.height)
+        keep = pl.repeat(True, frame.height, eager=True)
         for role, lacks in gaps:
             if self.rules.missing != "drop":
                 self._refuse(frame, role, int(lacks.arg_true()[0]))
@@ -152,7 +152,7 @@ def _exploded(frame: pl.DataFrame, source: Source, columns: Mapping[str, str]) -
     lists = [role for role in columns if isinstance(frame[role].dtype, pl.List | pl.Array)]
     if not lists:
         return frame
-    frame = frame.with_columns(pl.col(role).cast(pl.List(_inner(frame[role].dtype))) for role in lists)
+    frame = frame.with_columns(pl.col(role).arr.to_list() for role in lists if frame[role].dtype == pl.Array)
     where = f"of {source.place}"
     if _USER in lists or _ITEM not in lists:
         role = _USER if _USER in lists else lists[0]
@@ -161,9 +161,7 @@ def _exploded(frame: pl.DataFrame, source: Source, columns: Mapping[str, str]) -
             "name other columns, or write one event a row"
         )
     lengths = [frame[role].list.len().fill_null(0) for role in lists]
-    uneven = pl.Series([False]).new_from_index(0, frame.height)
-    for other in lengths[1:]:
-        uneven |= other != lengths[0]
+    uneven = lengths[0] != lengths[-1]  # of items and of times, if there are lists of them
     if uneven.any():
         place = int(uneven.arg_true()[0])
         raise DataError(
@@ -171,8 +169,3 @@ def _exploded(frame: pl.DataFrame, source: Source, columns: Mapping[str, str]) -
             f"{frame['row'][place]} {where}; correct it or drop the {source.unit}"
         )
     return frame.filter(lengths[0] > 0).explode(lists)
-
-
-def _inner(kind: pl.DataType) -> pl.DataType:
-    inner = kind.inner if isinstance(kind, pl.List | pl.Array) else kind
-    return inner() if isinstance(inner, type) else inner

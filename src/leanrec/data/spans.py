@@ -9,12 +9,12 @@ import numpy as np
 
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 """Units of whole numbers -> how many are a second."""
+MICRO = UNITS["microseconds"]
 _ABOVE = 10**11
 """A number of seconds since 1970 is below this until the year 5138, one of milliseconds above since 1973."""
 _BOUNDS = [_ABOVE * size for size in list(UNITS.values())[:-1]]
 _1990 = 631_152_000
 _DAY = 86_400
-_MICRO = 1_000_000
 
 
 def unit_of(number: float) -> str:
@@ -53,24 +53,24 @@ class Span:
         lowest, highest = int(ticks.min()), int(ticks.max())
         self.first = lowest if self.first is None else min(self.first, lowest)
         self.last = highest if self.last is None else max(self.last, highest)
-        self._dates |= scale == _MICRO
-        if scale == _MICRO:
-            self._count(ticks, "seconds", _MICRO, lowest, highest)
+        if scale == MICRO:
+            self._dates = True
+            self._count(ticks, "seconds", MICRO)
             return
-        one = unit_of(abs(lowest)) == unit_of(abs(highest))
-        units = None if one else np.digitize(np.abs(ticks), _BOUNDS)
+        unit = unit_of(abs(lowest))
+        if unit == unit_of(abs(highest)):
+            self._count(ticks, unit, UNITS[unit])
+            return
+        places = np.digitize(np.abs(ticks), _BOUNDS)
         for place, (unit, size) in enumerate(UNITS.items()):
-            some = ticks[units == place] if units is not None else ticks if unit_of(abs(highest)) == unit else ticks[:0]
-            if len(some):
-                self._count(some, unit, size, int(some.min()), int(some.max()))
+            self._count(ticks[places == place], unit, size)
 
-    def _count(self, ticks: np.ndarray, unit: str, second: int, lowest: int, highest: int) -> None:
+    def _count(self, ticks: np.ndarray, unit: str, second: int) -> None:
         self.units[unit] += len(ticks)
-        if lowest < _1990 * second:
-            self.early += int((ticks < _1990 * second).sum())
-        if highest > self._now * second:
-            self.late += int((ticks > self._now * second).sum())
-            self._latest = max(self._latest, highest // second)
+        self.early += int((ticks < _1990 * second).sum())
+        late = ticks[ticks > self._now * second]
+        self.late += len(late)
+        self._latest = max(self._latest, int(late.max(initial=0)) // second)
 
     def notes(self) -> list[str]:
         """What can hardly be right, a line each."""

@@ -11,9 +11,8 @@ import polars as pl
 
 from leanrec.core.errors import DataError, one_line
 from leanrec.data.ids import is_missing
-from leanrec.data.spans import UNITS, Span, unit_of
+from leanrec.data.spans import MICRO, UNITS, Span, unit_of
 
-MICRO = 1_000_000
 _SECONDS_LIMIT = 9e11  # larger numbers are not seconds (the year 30000) and keep their unit
 _DATED = (10**8, 10**10)
 """Seconds between these, from 1973 to 2286, are shown as dates."""
@@ -95,7 +94,7 @@ class Times:
         number = pl.Series([text]).cast(pl.Float64, strict=False)[0]
         if number is not None and self.format is None:
             return int(number * self.scale)
-        micros = self._from_text(pl.Series([text]), None)[0]
+        micros = self._from_text(pl.Series([text]))[0]
         if micros is None:
             raise DataError(f"expected a time such as 2023-11-14 or a number, got {text!r}; correct --since or --until")
         return micros if self.scale == MICRO else micros * self._magnitude // MICRO
@@ -133,7 +132,7 @@ class Times:
             return _from_whole
         if number is None:
             self.scale = MICRO
-            return lambda values: self._from_text(values, self.zone)
+            return self._from_text
         self.scale = MICRO if abs(number) < _SECONDS_LIMIT else 1
         return self._from_fractions
 
@@ -144,11 +143,11 @@ class Times:
         return self._parsed(_bare(values.cast(pl.String)), str(self.format), "%z" in str(self.format)).to_physical()
 
     def _from_dates(self, values: pl.Series) -> pl.Series:
-        zone = self.zone if getattr(values.dtype, "time_zone", None) is None else None
-        values = values.cast(pl.Datetime("us", getattr(values.dtype, "time_zone", None)), strict=False)
-        return (_local(values, zone) if zone else values).to_physical()
+        own = getattr(values.dtype, "time_zone", None)
+        values = values.cast(pl.Datetime("us", own), strict=False)
+        return (_local(values, self.zone) if self.zone and own is None else values).to_physical()
 
-    def _from_text(self, values: pl.Series, zone: str | None) -> pl.Series:
+    def _from_text(self, values: pl.Series) -> pl.Series:
         text = _bare(values.cast(pl.String)).str.replace(r" ?UTC$", "Z").str.replace("T", " ", literal=True)
         text = text.str.replace(r"^(\d{4})/(\d\d?)/", "$1-$2-")
         text = text.set(~text.str.contains(r"^\d{4}-").fill_null(False), None)
@@ -157,14 +156,13 @@ class Times:
             if parsed.null_count() == text.null_count():
                 break
             left = text.set(parsed.is_not_null(), None)
-            parsed = parsed.fill_null(self._parsed(left, format, zoned, zone))
+            parsed = parsed.fill_null(self._parsed(left, format, zoned))
         return parsed.to_physical()
 
-    def _parsed(self, text: pl.Series, format: str, zoned: bool, zone: str | None = None) -> pl.Series:
-        zone = zone or self.zone
-        if zoned or not zone:
+    def _parsed(self, text: pl.Series, format: str, zoned: bool) -> pl.Series:
+        if zoned or not self.zone:
             return text.str.to_datetime(format, strict=False, time_unit="us", time_zone="UTC")
-        return _local(text.str.to_datetime(format, strict=False, time_unit="us"), zone)
+        return _local(text.str.to_datetime(format, strict=False, time_unit="us"), self.zone)
 
 
 def _local(naive: pl.Series, zone: str) -> pl.Series:

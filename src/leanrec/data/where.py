@@ -82,8 +82,8 @@ class Where:
             raise DataError(
                 f"expected a condition that is true or false, got {self.condition!r}, which is {kept.dtype}"
             )
-        if len(kept) != frame.height:
-            kept = kept.new_from_index(0, frame.height) if len(kept) == 1 else kept
+        if len(kept) == 1:  # a condition on no column
+            kept = kept.new_from_index(0, frame.height)
         return kept.fill_null(False)
 
 

@@ -126,7 +126,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[Row], bool, str]] = {
         {},
         BASE,
         False,
-        "expected a log with the times that .* has, got one with none; name its time column, or",
+        "expected a log with times, as .*data has them, got one with none; name its time column, or import the old",
     ),
     "milliseconds": (
         {},
@@ -147,6 +147,13 @@ def test_what_cannot_be_appended_leaves_the_store_as_it_is(case: str, tmp_path: 
         import_log(write(tmp_path / "two.csv", rows, timed), tmp_path / "data", append=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "one.csv", "two.csv"]
+
+
+def test_a_log_with_times_is_not_added_to_a_store_without(tmp_path: Path) -> None:
+    import_log(write(tmp_path / "one.csv", BASE, timed=False), tmp_path / "data")
+    message = r"expected a log without times, as .*data has none, got one with times; import the old and the new log"
+    with pytest.raises(DataError, match=message):
+        import_log(write(tmp_path / "two.csv", BASE), tmp_path / "data", append=True)
 
 
 def test_a_simulated_store_and_none_are_refused(tmp_path: Path) -> None:

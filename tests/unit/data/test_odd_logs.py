@@ -61,6 +61,12 @@ READ: dict[str, tuple[str | bytes | pl.DataFrame, dict[str, Any]]] = {
     "bytes": (STRINGS.cast({"user": pl.Binary, "item": pl.Binary}), {}),
     "categories": (STRINGS.cast({"user": pl.Categorical, "item": pl.Categorical}), {}),
     "lists": (TABLE.group_by("user", maintain_order=True).agg("item", "time"), {}),
+    "arrays": (
+        TABLE.group_by("user", maintain_order=True)
+        .agg("item", "time")
+        .cast({name: pl.Array(pl.Int64, 6) for name in ("item", "time")}),
+        {},
+    ),
     "lists in JSON": (TABLE.group_by("user", maintain_order=True).agg("item", "time").write_ndjson(), {}),
     "lists of items at one time": (TABLE.group_by("user", maintain_order=True).agg("item", pl.col("time").first()), {}),
     "structs": (TABLE.select(pl.struct(id="user").alias("user"), pl.struct(id="item").alias("item"), "time"), {}),

@@ -43,6 +43,11 @@ def test_a_condition_keeps_rows(tmp_path: Path, form: str, condition: str, keep:
     }
 
 
+@pytest.mark.parametrize("condition", ["TRUE", "1 < 2"])
+def test_a_condition_on_no_column_is_one_for_all(tmp_path: Path, condition: str) -> None:
+    assert read(tmp_path, CSV, where=condition).num_events == 72
+
+
 def test_missing_values_are_not_true(tmp_path: Path) -> None:
     store = read(
         tmp_path, RATED.write_csv().replace(",5,view", ",,view").replace(",5,buy", ",,buy"), where="rating >= 2"

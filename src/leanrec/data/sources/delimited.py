@@ -15,7 +15,7 @@ import polars as pl
 from leanrec.core.errors import DataError
 from leanrec.data.blocks import CUT, blocks, decode, last_line_end
 from leanrec.data.columns import guess
-from leanrec.data.looks import is_data, is_header, positions
+from leanrec.data.looks import is_data, is_header, options
 from leanrec.data.progress import OnProgress
 from leanrec.data.source import Named, Source
 from leanrec.data.sources import sources
@@ -57,7 +57,7 @@ class Delimited(Source):
             names = [str(position + 1) for position in range(len(names))]
         elif is_data(rows[0]):
             shown = {" ": "blanks", "\t": "tabs"}.get(self.separator, repr(self.separator))
-            self.advice = f"its first line, separated by {shown}, looks like data: give positions, {positions(rows)}"
+            self.advice = f"its first line, separated by {shown}, looks like data: give positions, {options(rows)}"
         self.columns = tuple(names)
 
     @property
