@@ -44,7 +44,7 @@ def check_grows(store: Store, timed: bool) -> None:
         raise DataError(f"expected a log without times, as {store.path} has none, got one with times; {again}")
     if store.times is not None and not timed:
         raise DataError(
-            f"expected a log with times, as {store.path} has them, got one with none; name its time column, or {again}"
+            f"expected a log with the times that {store.path} has, got one with none; name its time column, or {again}"
         )
 
 

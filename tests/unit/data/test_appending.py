@@ -126,7 +126,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[Row], bool, str]] = {
         {},
         BASE,
         False,
-        "expected a log with times, as .*data has them, got one with none; name its time column, or import the old",
+        "expected a log with the times that .*data has, got one with none; name its time column, or import the old",
     ),
     "milliseconds": (
         {},
