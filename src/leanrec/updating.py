@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +22,7 @@ from leanrec.core.writing import claimed, put, scratch
 from leanrec.data.importer import import_log
 from leanrec.data.newer_events import NewerEvents
 from leanrec.data.progress import OnStageProgress
+from leanrec.data.spans import tick_of
 from leanrec.data.store import META, Store
 from leanrec.engine.export_checks import check_evidence
 from leanrec.engine.export_runner import open_evidence
@@ -61,7 +63,7 @@ class _Counted:
 def update_counts(
     path: Path | str,
     data: Path | str,
-    since: int | None = None,
+    since: int | datetime | None = None,
     half_life: float | None = None,
     out: Path | str | None = None,
     progress: OnStageProgress | None = None,
@@ -75,7 +77,7 @@ def update_counts(
         path: A run or an export with a table of followers.
         data: A store, or a log as ``leanrec data import`` reads it. Pairs across the border of old and new are counted where it has
             the histories that new events continue.
-        since: Leave older events out, in seconds since 1970 or the unit of the log.
+        since: Leave older events out: a moment with its zone, or a number in the unit of the log.
         half_life: Days after which old counts are worth half; None keeps them.
         out: Directory to write, new or empty; None changes ``path`` itself: whenever this ends, it is the old or the new one.
         progress: As in `import_log`.
@@ -104,10 +106,10 @@ def update_counts(
     return done
 
 
-def _update(path: Path, store: Store, since: int | None, half_life: float | None) -> Update:
+def _update(path: Path, store: Store, since: int | datetime | None, half_life: float | None) -> Update:
     found = _opened(path)
     assert found.until is not None
-    events = NewerEvents(store, found.catalog, found.until, since)
+    events = NewerEvents(store, found.catalog, found.until, None if since is None else tick_of(since, store.times))
     before = found.until.until
     until = max(before, events.newest or before)
     if not events.num_events:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,8 @@ def test_since_leaves_older_events_out(whole: Store, run: Path, tmp_path: Path) 
     assert whole.times is not None
     since = CUT + 5 * DAY
     assert update_counts(run, whole.path, since=since, out=tmp_path / "new").events == (whole.times >= since).sum()
+    moment = datetime.fromtimestamp(since, UTC)
+    assert update_counts(run, whole.path, since=moment, out=tmp_path / "same").events == (whole.times >= since).sum()
 
 
 @pytest.mark.parametrize("kind", ["run", "export"])

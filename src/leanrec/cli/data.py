@@ -16,6 +16,7 @@ from leanrec.data.datasets import fetch, find
 from leanrec.data.describe import describe, describe_times, gained
 from leanrec.data.importer import import_log
 from leanrec.data.simulate import Shop, simulate
+from leanrec.data.spans import tick_of
 from leanrec.data.store import Store
 from leanrec.data.times import shown_date
 from leanrec.tasks.words import human
@@ -147,10 +148,10 @@ def describe_data_command(
 
     Example: leanrec data describe data --since 2026-11-28
     """
-    start, store = None if since is None else moment(since), Store.open(data)
+    when, store = None if since is None else moment(since), Store.open(data)
     facts: dict[str, Any] = describe(store)
-    if start is not None:
-        facts["since"] = gained(store, start)
+    if when is not None:
+        facts["since"] = gained(store, tick_of(when, store.times))
     if as_json:
         emit(facts)
     else:

@@ -16,6 +16,7 @@ from leanrec.cli.options import BudgetOption, DataOption, ExcludeSeenOption, Run
 from leanrec.cli.output import Json, emit, note, stages
 from leanrec.config import CONFIG
 from leanrec.core.errors import ConfigError
+from leanrec.data.spans import tick_of
 from leanrec.data.store import Store
 from leanrec.tasks import RoutedPart
 from leanrec.train.log import Bar, CsvLog, Several
@@ -94,9 +95,10 @@ def evaluate_command(
         raise ConfigError(
             "expected --since without --controls, --max-loss and --split valid, which ask for other events"
         )
-    start = None if since is None else moment(since)
+    when = None if since is None else moment(since)
     opened = open_run(run)
     store = opened.store(data)
+    start = None if when is None else tick_of(when, store.whole.times)
     if controls and store.whole is not store:
         raise ConfigError(
             f"expected --controls on a store with the items of {run}, since models are trained for it, got others in {store.path}"

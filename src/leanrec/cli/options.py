@@ -63,8 +63,8 @@ def duration(option: str, text: str, newest: int) -> int:
     return int(found[1]) * (_SECONDS[found[2]] * UNITS[unit_of(abs(newest))] if found[2] else 1)
 
 
-def moment(text: str) -> int:
-    """A time as stores hold it: of a date the seconds since 1970, UTC where no zone is named; a whole number as it is.
+def moment(text: str) -> int | datetime:
+    """A date, UTC where no zone is named, or a whole number in the unit of a log; `data.spans.tick_of` makes times of both.
 
     Raises:
         ConfigError: It is neither.
@@ -77,4 +77,4 @@ def moment(text: str) -> int:
         raise ConfigError(
             f"expected a date such as 2026-11-28 or 2026-11-28T12:00, or a whole number, got {text[:60]!r}"
         ) from None
-    return int((read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp())
+    return read if read.tzinfo else read.replace(tzinfo=UTC)

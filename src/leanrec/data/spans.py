@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -13,6 +13,7 @@ MICRO = UNITS["microseconds"]
 _ABOVE = 10**11
 """A number of seconds since 1970 is below this until the year 5138, one of milliseconds above since 1973."""
 _BOUNDS = [_ABOVE * size for size in list(UNITS.values())[:-1]]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _1990 = 631_152_000
 _DAY = 86_400
 
@@ -20,6 +21,14 @@ _DAY = 86_400
 def unit_of(number: float) -> str:
     """The unit in which a number is a time since 1970 that is neither far off nor close to 1970."""
     return next((unit for unit, size in UNITS.items() if number < _ABOVE * size), "nanoseconds")
+
+
+def tick_of(moment: int | datetime, times: np.ndarray | None) -> int:
+    """A moment in the unit of a log's times int64 [E]; a whole number is in it already. Seconds since 1970 without times."""
+    if isinstance(moment, int):
+        return moment
+    size = UNITS["seconds" if times is None else unit_of(abs(int(times.max())))]
+    return (moment - _EPOCH) // timedelta(microseconds=1) * size // _MICRO
 
 
 class Span:

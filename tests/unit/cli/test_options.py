@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from leanrec.cli.options import duration
+from leanrec.cli.options import duration, moment
 from leanrec.core.errors import ConfigError
+from leanrec.data.spans import tick_of
 
 
 def test_a_length_of_time_is_in_the_unit_of_the_log() -> None:
@@ -21,3 +23,13 @@ def test_a_length_of_time_is_in_the_unit_of_the_log() -> None:
 def test_other_lengths_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"expected --every as a length of time such as 7d, .* or a whole number in"):
         duration("--every", text, 1_700_000_000)
+
+
+@pytest.mark.parametrize("size", [1, 10**3, 10**6, 10**9])
+def test_a_date_is_in_the_unit_of_the_log(size: int) -> None:
+    times = np.array([0, 1_700_000_000]) * size
+    assert tick_of(moment("2023-11-14T22:13:20"), times) == 1_700_000_000 * size
+    assert tick_of(moment("2023-11-15T00:13:20.5+02:00"), times) == 1_700_000_000 * size + size // 2
+    assert tick_of(moment("1969-12-31"), times) == -86_400 * size
+    assert tick_of(moment("-17"), times) == -17
+    assert tick_of(moment("1970-01-02"), None) == 86_400
