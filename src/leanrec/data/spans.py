@@ -28,7 +28,7 @@ def tick_of(moment: int | datetime, times: np.ndarray | None) -> int:
     if isinstance(moment, int):
         return moment
     size = UNITS["seconds" if times is None else unit_of(abs(int(times.max())))]
-    return (moment - _EPOCH) // timedelta(microseconds=1) * size // _MICRO
+    return (moment - _EPOCH) // timedelta(microseconds=1) * size // MICRO
 
 
 class Span:
