@@ -24,7 +24,7 @@ from leanrec.objectives.softmax import Softmax, build_softmax
 from leanrec.techniques.adarec.technique import AdaRecConfig
 from leanrec.techniques.canet.technique import CANetConfig
 from leanrec.techniques.cprec.technique import CpRecConfig
-from leanrec.techniques.memory.technique import MemoryConfig
+from leanrec.techniques.memory import MemoryConfig
 from leanrec.techniques.skiprec.technique import SkipRecConfig
 
 

@@ -15,6 +15,7 @@ from leanrec.core.followers import Counts, Pairs, add_followers, events_of, no_c
 from leanrec.core.recommender import HeldOut, Recommender, SparseScores
 from leanrec.core.training_events import TrainingEvents
 from leanrec.core.types import PAD, Batch
+from leanrec.techniques.memory.config import MemoryConfig
 from leanrec.techniques.memory.fit import fit_weights
 
 FEATURES = 4
@@ -33,23 +34,15 @@ class FollowerTable(SparseScores):
         m(u, i) = sum_j w_j (C(x_j, i) / (C(x_j)^power n_i^discount) + r [x_j = i])      x_1 the newest item, x_2 the one before
         log a(u) = b + g . (share of the window that is filled, share of repeats in it, log(1 + m(u)), largest entry of m(u))
 
-    C(x, i) counts how often i follows x, and a share of how often it comes before; C(x) is the sum of its row. In training, the
-    pairs that the user's own later events make with the window are taken out of C: at that moment they had not happened, and a
-    table that has seen the answer is trusted far too much. Exact where the items of a history differ; of an item that comes twice
-    only the window's occurrence is taken out.
+    C(x, i) counts how often i follows x, and a share of how often it comes before; C(x) is the sum of its row, n_i the events of i
+    over the mean of all items. In training, the pairs that the user's own later events make with the window are taken out of C: at
+    that moment they had not happened, and a table that has seen the answer is trusted far too much. Exact where the items of a
+    history differ; of an item that comes twice only the window's occurrence is taken out.
 
     Args:
         num_items: N.
-        window: Newest items W whose rows are read.
-        reach: Largest distance D of a pair that is counted.
-        backward: What a pair counts in the row of its later item, as a share.
-        rows: Followers R that are kept of an item; 0 for none.
-        power: Of C(x); 0 counts, 1 gives shares.
-        discount: Of n_i, the events of a follower over the mean of all items; 1 lets a frequent item count no more than a rare one.
-        scale: m is multiplied by it at the start.
-        own: r at the start.
+        config: Its window is W, its reach the largest distance D, its rows R; r is its own at the start.
         causal: Whether the backbone is trained to predict the item after a step, and not the item hidden at it.
-        fit: Whether the weights are fitted to validation users.
     """
 
     ids: Tensor
@@ -58,59 +51,42 @@ class FollowerTable(SparseScores):
     weight: Tensor
     known: Tensor
 
-    def __init__(
-        self,
-        num_items: int,
-        window: int,
-        reach: int,
-        backward: float,
-        rows: int,
-        power: float,
-        discount: float,
-        scale: float,
-        own: float,
-        causal: bool,
-        fit: bool = True,
-    ) -> None:
+    def __init__(self, num_items: int, config: MemoryConfig, causal: bool) -> None:
         super().__init__()
-        self.num_items, self.window, self.reach, self.kept, self.power = num_items, window, reach, rows, power
-        self.backward, self.discount = backward, discount
-        self.causal, self.fit = causal, fit
-        self.register_buffer("ids", torch.zeros(num_items + 1, rows, dtype=torch.int32))
-        self.register_buffer("counts", torch.zeros(num_items + 1, rows))
+        self.num_items, self.config, self.causal = num_items, config, causal
+        self.window, self.pairs = config.window, Pairs(config.reach, config.backward)
+        self.register_buffer("ids", torch.zeros(num_items + 1, config.rows, dtype=torch.int32))
+        self.register_buffer("counts", torch.zeros(num_items + 1, config.rows))
         self.register_buffer("totals", torch.zeros(num_items + 1))
         self.register_buffer("weight", torch.ones(num_items + 1))
         self.register_buffer("known", torch.zeros(num_items + 1, _SIGNS))
-        self.start = math.log(scale), math.log(own)
         self.weights, self.own, self.gate = map(nn.Parameter, self.neutral())
 
     def neutral(self) -> list[Tensor]:
         """The weights at the start, in the order of `parameters`: a row counts one over its place, and the gain is 1."""
-        scale, own = self.start
         device = self.counts.device
-        rows = scale - torch.arange(1, self.window + 1, device=device).log()
-        return [rows, torch.tensor(own, device=device), torch.zeros(1 + FEATURES, device=device)]
+        rows = math.log(self.config.scale) - torch.arange(1, self.window + 1, device=device).log()
+        own = torch.tensor(math.log(self.config.own), device=device)
+        return [rows, own, torch.zeros(1 + FEATURES, device=device)]
 
     def count(self, events: TrainingEvents) -> None:
         """Count the followers of all items anew."""
-        if not self.kept:
+        if not self.config.rows:
             return
-        if self.discount:
+        if self.config.discount:
             frequent = torch.from_numpy(events_of(events)).float().clamp_min(1)
-            self.weight.copy_((frequent / frequent[1:].mean()).pow(-self.discount))
-        found = no_counts(self.num_items, self.kept)
-        add_followers(found, events, Pairs(self.reach, self.backward))
+            self.weight.copy_((frequent / frequent[1:].mean()).pow(-self.config.discount))
+        found = no_counts(self.num_items, self.config.rows)
+        add_followers(found, events, self.pairs)
         self.recount(found)
         self.known.copy_(self._known(torch.from_numpy(found.counts).to(self.known.device)))
 
     @torch.no_grad()
     def counted(self) -> tuple[Counts, Pairs] | None:
-        if not self.kept:
+        if not self.config.rows:
             return None
         raw = self.counts / self.weight[self.ids.long()]
-        return Counts(*(array.cpu().numpy().copy() for array in (self.ids, raw, self.totals))), Pairs(
-            self.reach, self.backward
-        )
+        return Counts(*(array.cpu().numpy().copy() for array in (self.ids, raw, self.totals))), self.pairs
 
     @torch.no_grad()
     def recount(self, counts: Counts) -> None:
@@ -125,7 +101,7 @@ class FollowerTable(SparseScores):
         return torch.stack([self.totals.log1p(), shares.amax(1), torch.special.entr(shares).sum(1)], 1)
 
     @property
-    def told(self) -> int:
+    def num_signs(self) -> int:
         """Numbers S that `signs` gives."""
         return (1 + _SIGNS) * self.window
 
@@ -135,7 +111,7 @@ class FollowerTable(SparseScores):
 
     def calibrate(self, model: Recommender, held_out: HeldOut) -> None:
         """Fit the weights to the network that training ends with."""
-        if self.fit:
+        if self.config.fit:
             fit_weights(model, self, held_out)
 
     def evidence(self, batch: Batch, scored: Tensor | None = None) -> Evidence:
@@ -161,7 +137,7 @@ class FollowerTable(SparseScores):
         ids, counts, totals = self.ids[read].long(), self.counts[read], self.totals[read]
         if later is not None:
             counts, totals = self._without(ids, counts, totals, later)
-        factor = rows.exp() * totals.clamp_min(_LEAST).pow(-self.power) * (totals > _LEAST)
+        factor = rows.exp() * totals.clamp_min(_LEAST).pow(-self.config.power) * (totals > _LEAST)
         mass = torch.cat([(counts * factor[..., None]).flatten(1), (own + rows).exp() * (read != PAD)], 1)
         return Evidence(torch.cat([ids.flatten(1), read], 1), mass, self._gain(read, mass, gate))
 
@@ -186,7 +162,7 @@ class FollowerTable(SparseScores):
         else:  # the item of a scored step is hidden, and is what is wanted
             before, after = F.pad(items, (1, 0))[:, :-1], torch.where(batch.items < PAD, batch.targets, items)
         read = F.pad(before, (self.window - 1, 0)).unfold(1, self.window, 1).flip(2)
-        later = F.pad(after, (0, self.reach - 1)).unfold(1, self.reach, 1)
+        later = F.pad(after, (0, self.pairs.reach - 1)).unfold(1, self.pairs.reach, 1)
         return read.flatten(0, 1)[scored], later.flatten(0, 1)[scored]
 
     def _without(self, ids: Tensor, counts: Tensor, totals: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
@@ -200,18 +176,18 @@ class FollowerTable(SparseScores):
 
     def _own_pairs(self) -> Iterator[tuple[int, int]]:
         """Places in the window and in what comes later whose distance is counted."""
-        places = product(range(min(self.window, self.reach)), range(self.reach))
-        return ((place, ahead) for place, ahead in places if 1 + place + ahead <= self.reach)
+        places = product(range(min(self.window, self.pairs.reach)), range(self.pairs.reach))
+        return ((place, ahead) for place, ahead in places if 1 + place + ahead <= self.pairs.reach)
 
     @torch.no_grad()
     def rows(self) -> Rows:
         weights = self.weights.exp()
-        shares = self.counts * (self.totals.clamp_min(_LEAST).pow(-self.power) * (self.totals > _LEAST))[:, None]
-        growth = torch.tensor([self.reach if self.kept else 0.0, self.power, self.backward])
+        shares = self.counts * (self.totals.clamp_min(_LEAST).pow(-self.config.power) * (self.totals > _LEAST))[:, None]
+        growth = torch.tensor([self.pairs.reach if self.config.rows else 0.0, self.config.power, self.pairs.backward])
         start, own, _ = self.neutral()
         alone = torch.stack([start, own + start]).exp()
         own, growing = self.own.exp() * weights, (self.totals, self.weight, growth)
         return Rows(self.ids, shares, weights, own, self.gate, *growing, alone)
 
     def flops(self, channels: int) -> int:
-        return 2 * self.window * (self.kept + 1) * (1 + channels)
+        return 2 * self.window * (self.config.rows + 1) * (1 + channels)

@@ -36,7 +36,7 @@ ITEMS = 6
 HISTORIES = [[1, 2, 3, 4], [2, 3, 1, 5, 6], [4, 1, 2]]
 
 
-def table(histories: list[list[int]] = HISTORIES, **fields: Any) -> FollowerTable:
+def table(histories: list[list[int]] = HISTORIES, causal: bool = True, **fields: Any) -> FollowerTable:
     given = {
         "window": 3,
         "reach": 2,
@@ -46,9 +46,8 @@ def table(histories: list[list[int]] = HISTORIES, **fields: Any) -> FollowerTabl
         "discount": 0.5,
         "scale": 10.0,
         "own": 0.1,
-        "causal": True,
     } | fields
-    made = FollowerTable(ITEMS, **given)
+    made = FollowerTable(ITEMS, MemoryConfig(**given), causal)
     made.count(Listed(histories, 2))
     return made
 
@@ -160,7 +159,7 @@ def test_alone_it_is_weighed_as_it_began() -> None:
 def test_signs_are_those_of_the_rows_that_are_read() -> None:
     made = table()
     found = made.signs(batch_of([[4, 1], [3]]))
-    assert found.shape == (2, made.told)
+    assert found.shape == (2, made.num_signs)
     row = made.counts[1] / made.weight[made.ids[1].long()]
     shares = row[row > 0] / made.totals[1]
     wanted = torch.stack([made.totals[1].log1p(), shares.max(), -(shares * shares.log()).sum()])
