@@ -10,7 +10,6 @@ of followers, say) makes a model without a network of it.
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +18,7 @@ from leanrec.core.backbone import Backbone
 from leanrec.core.errors import DataError
 from leanrec.core.plain import LAST_SECOND
 from leanrec.core.ranges import Count, Positive, Whole
-from leanrec.core.training_events import TrainingEvents
+from leanrec.core.training_events import TrainingEvents, popularity
 from leanrec.items.tables import PlainTable
 
 DAY = 86_400
@@ -76,15 +75,9 @@ class Popular(Backbone):
         Raises:
             DataError: The newest days are asked for, and the log has no times, or none in seconds.
         """
-        since = self._since(events)
-        counts = np.zeros(self.items.num_items + 1, np.int64)
-        for part in events.parts():
-            items = part.items if since is None or part.times is None else part.items[part.times >= since]
-            counts += np.bincount(items, minlength=len(counts))
-        share = torch.from_numpy((counts + 1) / (counts.sum() + self.items.num_items)).log()
-        table = self.items.matrix
+        found, table = popularity(events, self._since(events)), self.items.matrix
         assert table is not None
-        table.data[1:, 0] = share[1:].float()
+        table.data[1:, 0] = torch.from_numpy(found).float()
 
     def _since(self, events: TrainingEvents) -> int | None:
         if not self.config.days:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from leanrec.core.training_events import EventsPart, TrainingEvents
+from leanrec.core.training_events import EventsPart, TrainingEvents, events_of
 
 PAIRS_HELD = 2**24
 """Pairs that are held at once; with all that is made of them, about 64 bytes each."""
@@ -78,14 +78,6 @@ def add_followers(counts: Counts, events: TrainingEvents, pairs: Pairs, held: in
         keys.clear()
         merged.sort()
         _keep(counts, merged, n, kinds)
-
-
-def events_of(events: TrainingEvents) -> np.ndarray:
-    """int64 [N + 1], how many events each item has."""
-    count = np.zeros(events.num_items + 1, np.int64)
-    for part in events.parts():
-        count += np.bincount(part.items, minlength=len(count))
-    return count
 
 
 def _ranges(pairs: np.ndarray, held: int) -> list[tuple[int, int]]:

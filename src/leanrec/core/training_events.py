@@ -55,3 +55,18 @@ class Counted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     until: int
     left_out: Whole = 0
+
+
+def events_of(events: TrainingEvents, since: int | None = None) -> np.ndarray:
+    """int64 [N + 1], how many events each item has, those before a time left out."""
+    counts = np.zeros(events.num_items + 1, np.int64)
+    for part in events.parts():
+        items = part.items if since is None or part.times is None else part.items[part.times >= since]
+        counts += np.bincount(items, minlength=len(counts))
+    return counts
+
+
+def popularity(events: TrainingEvents, since: int | None = None) -> np.ndarray:
+    """float64 [N], the logarithm of each item's share of these events, as if each had one more."""
+    counts = events_of(events, since)[1:]
+    return np.log((counts + 1) / (counts.sum() + events.num_items))

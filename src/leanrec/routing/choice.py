@@ -55,14 +55,13 @@ class PricedChoice(RouteChoice):
         return [routes[i] for i in (batch.items.sum(1) % len(routes)).tolist()]
 
     def budgets(self) -> tuple[float, float] | None:
-        return (float(self.dial.budgets[0]), float(self.dial.budgets[-1])) if self.dial.fitted else None
+        return self.dial.span()
 
     def pricing(self) -> Pricing | None:
         if not self.dial.fitted:
             return None
-        costs = self.costs(torch.arange(len(self.costs.every), device=self.dial.budgets.device))
         budgets, prices = self.dial.budgets.cpu().numpy(), self.dial.prices.cpu().numpy()
-        return Pricing(self.all_routes(), costs.cpu().numpy(), budgets, prices, self.dial.usual(self.budget))
+        return Pricing(self.all_routes(), self.costs.every.cpu().numpy(), budgets, prices, self.dial.usual(self.budget))
 
     @torch.no_grad()
     def calibrate(self, model: Recommender, held_out: HeldOut) -> None:

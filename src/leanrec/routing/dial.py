@@ -121,6 +121,10 @@ class Dial(nn.Module):
         """Whether `fit` was called."""
         return bool(self.budgets[-1] > 0)
 
+    def span(self) -> tuple[float, float] | None:
+        """The least and the largest mean cost that can be asked for; None before `fit`."""
+        return (float(self.budgets[0]), float(self.budgets[-1])) if self.fitted else None
+
     def usual(self, budget: Budget) -> float:
         """The lambda of a configured budget, or of the nearest one there is; 0 for a budget of 0, which asks for no saving."""
         least, most = float(self.budgets[0]), float(self.budgets[-1])

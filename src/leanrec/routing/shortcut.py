@@ -19,7 +19,7 @@ from torch import Tensor
 from leanrec.core.pricing import Pricing
 from leanrec.core.recommender import HeldOut, Recommender
 from leanrec.core.shortcut import Shortcut
-from leanrec.core.training_events import TrainingEvents
+from leanrec.core.training_events import TrainingEvents, popularity
 from leanrec.core.types import FULL, NO_NETWORK, Batch, Route
 from leanrec.routing.dial import Budget, CostTable, Dial
 from leanrec.routing.fit import fit_router, read_sample
@@ -60,11 +60,7 @@ class PricedShortcut(Shortcut):
 
     def count(self, events: TrainingEvents) -> None:
         """Count the events of all items."""
-        counts = np.zeros(events.num_items + 1, np.int64)
-        for part in events.parts():
-            counts += np.bincount(part.items, minlength=len(counts))
-        shares = (counts[1:] + 1) / (counts.sum() + events.num_items)
-        self.popularity.copy_(torch.from_numpy(shares).log())
+        self.popularity.copy_(torch.from_numpy(popularity(events)))
 
     def read(self, model: Recommender, batch: Batch) -> Tensor:
         """What the router reads of histories [B, T]: what any router does, and how much is known of them; [B, F]."""
@@ -94,7 +90,7 @@ class PricedShortcut(Shortcut):
 
     def _priced(self, inner: Pricing | None) -> tuple[tuple[Route, ...], np.ndarray]:
         """All routes, and their costs float32 [T + 1, 1 + K]: those of the choice are kept, what they are shares of included."""
-        own = self.costs(torch.arange(len(self.costs.every), device=self.costs.every.device)).cpu().numpy()
+        own = self.costs.every.cpu().numpy()
         if inner is None:
             return _ROUTES, own
         short = own[:, :1] / own[:, 1:] * inner.costs[:, -1:]
@@ -105,7 +101,7 @@ class PricedShortcut(Shortcut):
         return self.dial.usual(self.budget if inner is None else inner.span()[1] if inner.usual > 0 else 0)
 
     def budgets(self) -> tuple[float, float] | None:
-        return (float(self.dial.budgets[0]), float(self.dial.budgets[-1])) if self.dial.fitted else None
+        return self.dial.span()
 
     @torch.no_grad()
     def calibrate(self, model: Recommender, held_out: HeldOut) -> None:

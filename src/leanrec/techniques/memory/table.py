@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leanrec.core.evidence import Evidence, Rows
-from leanrec.core.followers import Counts, Pairs, add_followers, events_of, no_counts
+from leanrec.core.followers import Counts, Pairs, add_followers, no_counts
 from leanrec.core.recommender import HeldOut, Recommender, SparseScores
-from leanrec.core.training_events import TrainingEvents
+from leanrec.core.training_events import TrainingEvents, events_of
 from leanrec.core.types import PAD, Batch
 from leanrec.techniques.memory.config import MemoryConfig
 from leanrec.techniques.memory.fit import fit_weights
