@@ -15,6 +15,7 @@ from leanrec.engine.answers import Recommendation, ScoredItem
 from leanrec.engine.asking import Asked, Terms, in_request_order, together
 from leanrec.engine.batches import Columns, Histories, by_length, left_out
 from leanrec.engine.events import AnyEvent, keys_and_columns
+from leanrec.engine.growing import Growing
 from leanrec.engine.keys import Keys
 from leanrec.engine.runner import Runner
 from leanrec.engine.threads import alone, on_threads
@@ -41,6 +42,9 @@ class Engine:
         threads: For requests of more than ``per_thread`` users, by default what the process may use; others are answered on the
             caller's thread.
         per_thread: Most users that a thread answers at once.
+
+    Attributes:
+        growing: What is read in the place of the runner's table of evidence, where events are added to that; None where none are.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Engine:
         self.runner, self.catalog = runner, catalog
         self.flops, self.flops_full, self.length_batching = flops, flops_full, length_batching
         self.keys, self.threads, self.per_thread = Keys(catalog), threads or processors(), per_thread
+        self.growing: Growing | None = None
 
     @property
     def num_items(self) -> int:
@@ -186,7 +191,7 @@ class Engine:
     ) -> Recommendation:
         """The best items for the state [1, e] of one user with this history on a route, without those ``seen``."""
         terms, newest = asked.terms, np.array([history[-self.runner.max_length :]], np.int64)
-        added = self.runner.added(Histories(newest, np.array([newest.shape[1]])), route)
+        added = (self.growing or self.runner).added(Histories(newest, np.array([newest.shape[1]])), route)
         allowed = None if terms.allowed is None else np.array(terms.allowed, np.int64)
         gone = [*seen, *asked.gone]
         ids, scores = self._top(states, terms.k, np.array([gone], np.int64) if gone else None, allowed, added)
@@ -240,7 +245,7 @@ class Engine:
                 for row, route in zip(at.tolist(), own, strict=True):
                     taken[row] = route
                 part = batch if isinstance(members, slice) else batch.rows(members)
-                more = self.runner.added(part, own[0])
+                more = (self.growing or self.runner).added(part, own[0])
                 for some, gone in _NOTHING if exclude is None else left_out([exclude[row] for row in at]):
                     here = at[some]
                     best, score = self._top(states[some], k, gone, allowed, None if more is None else more.rows(some))
@@ -261,8 +266,8 @@ class Engine:
         fine = np.isfinite(scores) if gone is None else scores < np.inf  # what may not be returned has -inf
         if not fine.all():
             raise ArtifactError("expected finite scores, got others; weights are damaged or far too large")
-        if added is not None and self.runner.growing is not None:
-            self.runner.growing.tally(ids, added)
+        if added is not None and self.growing is not None:
+            self.growing.tally(ids, added)
         return ids, scores
 
     def _answer(self, ids: list[int], scores: list[float], route: Route, unknown: list[str]) -> Recommendation:

@@ -193,8 +193,6 @@ class ExportRunner(StepRunner):
         return ids, best
 
     def added(self, histories: Histories, route: Route = FULL) -> Added | None:
-        if self.growing is not None:
-            return self.growing.added(histories, route)
         return None if self._evidence is None else self._evidence.on(route).added(histories)
 
     def evidence(self) -> EvidenceTable | None:

@@ -11,7 +11,6 @@ from leanrec.core.plain import FULL, Route
 from leanrec.core.pricing import Pricing
 from leanrec.engine.additions import Added, EvidenceTable
 from leanrec.engine.batches import Histories
-from leanrec.engine.growing import Growing
 from leanrec.engine.memories import Layout
 
 
@@ -23,14 +22,12 @@ class Runner(Protocol):
         max_length: Longest history it reads.
         reads: What it reads of every event beside its item; see `Backbone.reads`.
         pricing: What turns a budget into routes, or None where there is nothing to choose.
-        growing: What is read instead of its table of evidence, where events are added to that; None where none are.
     """
 
     num_items: int
     max_length: int
     reads: frozenset[str]
     pricing: Pricing | None
-    growing: Growing | None = None
 
     def routes(self, histories: Histories, budget: float | None) -> Sequence[Route]:
         """The route of each of the B users."""

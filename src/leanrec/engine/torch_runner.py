@@ -129,8 +129,6 @@ class TorchRunner(StepRunner):
 
     @torch.inference_mode()
     def added(self, histories: Histories, route: Route = FULL) -> Added | None:
-        if self.growing is not None:
-            return self.growing.added(histories, route)
         if self.model.sparse is None:
             return None
         found = self.model.additions(self._batch(histories), route=route)

@@ -45,7 +45,7 @@ class Learning:
                 "--learn"
             )
         self.growing = Growing(table, settings.learn_days * _DAY, settings.learn_rows, settings.learn_entries)
-        engine.runner.growing = self.growing
+        engine.growing = self.growing
         self.noting, self._backward = Noting(table.pairs.reach, settings.learn_events), table.pairs.backward
         self.mark, self.events = "", 0
         self._keys = engine.keys.ids
