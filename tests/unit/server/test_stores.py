@@ -132,6 +132,17 @@ def test_a_file_outlives_the_process_and_is_shared(tmp_path: Path) -> None:
     assert stored(address, lambda store: store.past("u", WAIT)) == Past(40, ["x"] * 40)
 
 
+@pytest.mark.parametrize("note", [b"", b"[]", b"\xff", 7])
+def test_a_note_of_another_program_is_told(note: bytes | int, tmp_path: Path) -> None:
+    address = f"sqlite:{tmp_path / 'sessions.db'}"
+    stored(address, lambda store: store.append("u", ["a"], WAIT, Noting(1, 10)))
+    with sqlite3.connect(tmp_path / "sessions.db") as other:
+        other.execute("INSERT INTO notes (note) VALUES (?)", (note,))
+    other.close()
+    with pytest.raises(Unavailable, match="expected notes of events, got something else: "):
+        stored(address, lambda store: store.notes("", WAIT))
+
+
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not a database, but long enough to be looked at" * 100)
     with pytest.raises(ConfigError, match=r"cannot keep sessions in .*text: file is not a database; name another file"):

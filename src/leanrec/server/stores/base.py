@@ -39,6 +39,11 @@ def foreign(user: str, inside: object) -> Unavailable:
     )
 
 
+def no_notes(inside: object) -> Unavailable:
+    """The error of notes that are none, because another program or version wrote them."""
+    return Unavailable(f"expected notes of events, got something else: {inside}", "has no notes of events")
+
+
 def crowded() -> Unavailable:
     """The error when too many calls wait already."""
     return Unavailable(

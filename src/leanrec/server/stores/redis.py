@@ -26,6 +26,7 @@ from leanrec.server.stores.base import (
     Unavailable,
     crowded,
     foreign,
+    no_notes,
 )
 
 _T = TypeVar("_T")
@@ -106,9 +107,8 @@ class RedisStore(HistoryStore):
 
     async def append(self, user: str, items: list[str], within: float, noting: Noting | None = None) -> int:
         """As `HistoryStore.append`; if the reply of Redis is lost, the error says that the events may or may not be stored."""
-        keys, (before, kept) = _names(user), noting or (0, 0)
-        if noting is not None:
-            keys = (*keys, _NOTES)
+        keys = _names(user) if noting is None else (*_names(user), _NOTES)
+        before, kept = noting or (0, 0)
         call = self._append(keys=keys, args=[len(items), before, kept, time.time(), *items[-KEPT:]])
         events = await self._reached(call, within, f"cannot be reached; {UNKNOWN}")
         if events is None:
@@ -120,9 +120,7 @@ class RedisStore(HistoryStore):
         try:
             return [(mark.decode(), _note(fields)) for mark, fields in await self._reached(asked, within)]
         except (KeyError, ValueError) as error:
-            raise Unavailable(
-                f"expected notes of events, got something else: {error!r}", "has no notes of events"
-            ) from error
+            raise no_notes(repr(error)) from error
 
     async def past(self, user: str, within: float) -> Past:
         names = _names(user)
@@ -170,5 +168,5 @@ def _note(fields: dict[bytes, bytes]) -> Note:
     return Note(float(fields[b"at"]), items, int(fields[b"new"]))
 
 
-def _names(user: str) -> tuple[str, ...]:
+def _names(user: str) -> tuple[str, str]:
     return f"leanrec:{{{user}}}:items", f"leanrec:{{{user}}}:events"

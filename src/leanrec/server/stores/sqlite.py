@@ -27,6 +27,7 @@ from leanrec.server.stores.base import (
     Unavailable,
     crowded,
     foreign,
+    no_notes,
 )
 from leanrec.server.stores.writer import POLL, Writer
 
@@ -61,7 +62,7 @@ class SqliteStore(HistoryStore):
 
     async def append(self, user: str, items: list[str], within: float, noting: Noting | None = None) -> int:
         def write(file: sqlite3.Connection) -> int:
-            before = _read(file, user)
+            before = _past(file, user)
             after = [*before.items, *items][-KEPT:]
             total = before.events + len(items)
             file.execute("REPLACE INTO users VALUES (?, ?, ?)", (user, total, msgspec.json.encode(after)))
@@ -75,7 +76,7 @@ class SqliteStore(HistoryStore):
         return await self._read(_notes, int(after or 0), within)
 
     async def past(self, user: str, within: float) -> Past:
-        return await self._read(_read, user, within)
+        return await self._read(_past, user, within)
 
     async def _read(self, read: Callable[[sqlite3.Connection, _A], _T], what: _A, within: float) -> _T:
         """Read on the thread for that."""
@@ -101,7 +102,7 @@ class SqliteStore(HistoryStore):
         self._file.close()
 
 
-def _read(file: sqlite3.Connection, user: str) -> Past:
+def _past(file: sqlite3.Connection, user: str) -> Past:
     row = file.execute("SELECT events, items FROM users WHERE user = ?", (user,)).fetchone()
     if row is None:
         return Past(0, [])
@@ -125,7 +126,7 @@ def _notes(file: sqlite3.Connection, after: int) -> list[tuple[str, Note]]:
     try:
         return [(str(number), msgspec.json.decode(note, type=Note)) for number, note in found]
     except (msgspec.MsgspecError, TypeError, UnicodeError) as error:
-        raise Unavailable(f"expected notes of events, got something else: {error}", "has no notes of events") from error
+        raise no_notes(error) from error
 
 
 def _connected(path: str, patience: float) -> sqlite3.Connection:
