@@ -184,6 +184,27 @@ def test_redis_goes_and_comes_back(tmp_path: Path) -> None:
         server.kill()
 
 
+def test_a_key_of_notes_that_is_another_programs(tmp_path: Path) -> None:
+    """No user is to blame for it, and nothing is stored."""
+    client = pytest.importorskip("redis")
+    server = RedisServer(tmp_path)
+    server.start()
+
+    async def what(store: HistoryStore) -> None:
+        with pytest.raises(Unavailable, match="the key leanrec:notes has another type") as error:
+            await store.append("u", ["a"], WAIT, Noting(1, 10))
+        assert error.value.reason == "has something else in the place of notes of events; nothing was stored"
+        assert error.value.lasts and await store.past("u", WAIT) == Past(0, [])
+        assert await store.append("u", ["a"], WAIT) == 1
+
+    try:
+        with client.Redis.from_url(server.url) as other:
+            other.set("leanrec:notes", "text")
+        stored(server.url, what)
+    finally:
+        server.kill()
+
+
 def test_without_the_client_of_redis() -> None:
     with (
         mock.patch.dict("sys.modules", {"redis": None}),

@@ -41,7 +41,11 @@ def foreign(user: str, inside: object) -> Unavailable:
 
 def no_notes(inside: object) -> Unavailable:
     """The error of notes that are none, because another program or version wrote them."""
-    return Unavailable(f"expected notes of events, got something else: {inside}", "has no notes of events")
+    return Unavailable(
+        f"expected notes of events, got something else: {inside}",
+        f"has something else in the place of notes of events; {NOTHING}",
+        lasts=True,
+    )
 
 
 def crowded() -> Unavailable:

@@ -40,7 +40,7 @@ local function is(key, kind)
   return found == kind or found == 'none'
 end
 if KEYS[3] and not is(KEYS[3], 'stream') then
-  return false
+  return -1
 end
 local known = is(KEYS[1], 'list') and is(KEYS[2], 'string') and (redis.call('GET', KEYS[2]) or '0')
 if not known or not string.find(known, '^%d+$') or #known > 15 then
@@ -113,6 +113,8 @@ class RedisStore(HistoryStore):
         events = await self._reached(call, within, f"cannot be reached; {UNKNOWN}")
         if events is None:
             raise foreign(user, "keys of other types")
+        if events < 0:
+            raise no_notes(f"the key {_NOTES} has another type")
         return events
 
     async def notes(self, after: str, within: float) -> list[tuple[str, Note]]:
