@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from leanrec.artifact.manifest import Manifest
+from leanrec.artifact.manifest import DataRef, Manifest
 from leanrec.artifact.store import load_run
 from leanrec.backbones import backbones
 from leanrec.config import CONFIG, RunConfig, parse, parse_toml
@@ -108,6 +108,13 @@ class OpenRun:
             DataError: It is not there, or the run knows none of its items.
         """
         return open_for(self.catalog, self.path, self.manifest.data.path, data)
+
+
+def trained_on(store: Store, trained: DataRef) -> bool:
+    """Whether a run was trained on this store, and not on another one, an older state of it, or one that is seen with its items."""
+    had = (trained.catalog_sha256, trained.users, trained.items, trained.events)
+    has = (store.meta.catalog_sha256, store.num_users, store.num_items, store.num_events)
+    return store.whole is store and had == has
 
 
 def open_run(path: Path | str) -> OpenRun:

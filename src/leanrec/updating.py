@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 
@@ -19,11 +17,11 @@ from leanrec.core.followers import Counts, Pairs, add_followers
 from leanrec.core.plain import LAST_SECOND, Catalog
 from leanrec.core.training_events import Counted
 from leanrec.core.writing import claimed, put, scratch
-from leanrec.data.importer import import_log
+from leanrec.data.either import store_or_log
 from leanrec.data.newer_events import NewerEvents
 from leanrec.data.progress import OnStageProgress
 from leanrec.data.spans import tick_of
-from leanrec.data.store import META, Store
+from leanrec.data.store import Store
 from leanrec.engine.export_checks import check_evidence
 from leanrec.engine.export_runner import open_evidence
 
@@ -93,13 +91,13 @@ def update_counts(
     path = Path(path)
     if out is None:
         _opened(path)  # refuses before anything is read or locked
-        with claimed(path), _store(Path(data), progress) as store:
+        with claimed(path), store_or_log(Path(data), progress) as store:
             return _update(path, store, since, half_life)
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ArtifactError(f"expected a new or empty directory to write, got {out}; choose another --out")
     _opened(path)
-    with scratch(out) as part, _store(Path(data), progress) as store:
+    with scratch(out) as part, store_or_log(Path(data), progress) as store:
         shutil.copytree(path, part / "copy")
         done = _update(part / "copy", store, since, half_life)
         put(part / "copy", out)
@@ -175,13 +173,3 @@ def _of_run(path: Path) -> _Counted | None:
         replace_weights(path, stored(run.model), msgspec.structs.replace(run.manifest, counted=until))
 
     return _Counted(run.catalog, run.manifest.counted, counts, pairs, save)
-
-
-@contextmanager
-def _store(data: Path, progress: OnStageProgress | None) -> Iterator[Store]:
-    """A store, or a log as a store that goes in the end."""
-    if (data / META).is_file():
-        yield Store.open(data)
-        return
-    with TemporaryDirectory(prefix="leanrec-") as folder:
-        yield import_log(data, Path(folder) / "store", progress=progress)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
@@ -15,9 +14,10 @@ from leanrec.core.errors import DataError
 from leanrec.core.types import Route
 from leanrec.cost.bench import BenchResult, bench
 from leanrec.data.batches import BatchLimits, Questions, ask, everyone, had_before, targets
-from leanrec.data.importer import import_log
+from leanrec.data.either import store_or_log
+from leanrec.data.mapped import mapped
 from leanrec.data.split import Part
-from leanrec.data.store import META, Store, write_parquet
+from leanrec.data.store import Store, write_parquet
 from leanrec.engine.engine import Engine
 from leanrec.evaluate.metrics import CUTOFFS, MISSED, listed_ranks
 from leanrec.evaluate.rank import Ranking
@@ -66,12 +66,8 @@ def open_data(run: Answering, data: Path, progress: Report = silent) -> Iterator
     Raises:
         DataError: It is neither, or none of its items is known.
     """
-    if data.is_dir() and (data / META).is_file():
-        yield run.store(data)
-        return
-    with TemporaryDirectory(prefix="leanrec-") as folder:
-        import_log(data, Path(folder) / "store", progress=progress)
-        yield run.store(Path(folder) / "store")
+    with store_or_log(data, progress) as store:
+        yield mapped(store, run.engine.catalog)
 
 
 def recommended(

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from leanrec.artifact.manifest import read_manifest
-from leanrec.build import OpenRun, build
+from leanrec.build import OpenRun, build, trained_on
 from leanrec.config import Choice, RunConfig, parse
 from leanrec.core.by_route import routes_taken
 from leanrec.core.errors import ConfigError
@@ -236,9 +236,8 @@ def unseen(run: OpenRun, store: Store) -> Part:
             or the store is another one than it was trained on.
     """
     part: Part = "confirm" if run.config.data.confirm else "valid"
-    data, trained = run.manifest.data, run.manifest.train
-    sizes = (store.num_users, store.num_items, store.num_events)
-    if store.whole is not store or sizes != (data.users, data.items, data.events):
+    trained = run.manifest.train
+    if not trained_on(store, run.manifest.data):
         raise ConfigError(
             f"expected the store that {run.path} was trained on, since --max-loss promises on users that nothing was fitted "
             f"on, got another one in {store.path}; leave --data out, or name a --budget"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leanrec.build import OpenRun
+from leanrec.build import OpenRun, trained_on
 from leanrec.core.errors import ConfigError, DataError
 from leanrec.core.recommender import Recommender
 from leanrec.core.types import Route
@@ -140,8 +140,7 @@ def asked_of(run: OpenRun, store: Store, part: Part, since: int | None = None) -
 
 def never_trained(run: OpenRun, store: Store, evaluation: Evaluation) -> int | None:
     """Known targets whose item has no event in the run's training part; None for another store than its own."""
-    data = run.manifest.data
-    if store.whole is not store or (store.num_users, store.num_events) != (data.users, data.events):
+    if not trained_on(store, run.manifest.data):
         return None
     return int((~trained_items(store, run.split(store))[evaluation.targets[evaluation.known]]).sum())
 

@@ -16,7 +16,7 @@ import torch
 from leanrec.artifact import manifest as manifests
 from leanrec.artifact.manifest import DataRef, Manifest, RouteCost, TrainSummary
 from leanrec.artifact.store import load_run, save_run
-from leanrec.build import OpenRun, build, open_run, saved_config, split_of, techniques_of
+from leanrec.build import OpenRun, build, open_run, saved_config, split_of, techniques_of, trained_on
 from leanrec.config import CONFIG, RunConfig, parse
 from leanrec.core.errors import ConfigError, DataError
 from leanrec.core.recommender import HeldOut, Recommender
@@ -271,8 +271,7 @@ def _check_same(store: Store, config: RunConfig, out: Path) -> None:
 
 def _check_trained(trained: DataRef, store: Store, out: Path) -> None:
     """Refuse to go on with a finished run on another store than its own."""
-    had = (trained.catalog_sha256, trained.users, trained.items, trained.events)
-    if had != (store.meta.catalog_sha256, store.num_users, store.num_items, store.num_events):
+    if not trained_on(store, trained):
         raise DataError(
             f"expected the store {trained.name} of {trained.users:,} users and {trained.events:,} events that {out} was trained "
             f"on, got {store.meta.name} of {store.num_users:,} and {store.num_events:,} in {store.path}; train on it with "
