@@ -151,7 +151,7 @@ def _of_export(path: Path) -> _Counted | None:
         return None
 
     def save(counts: Counts, until: Counted) -> None:
-        replace_evidence(path, exported, table.recounted(counts)._asdict(), until)
+        replace_evidence(path, exported, table.recounted(counts).arrays(), until)
 
     return _Counted(catalog, exported.evidence.counted, table.counts(), table.pairs, save)
 

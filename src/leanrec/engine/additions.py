@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +16,8 @@ from leanrec.engine.batches import Histories
 
 LEAST_MASS, _GATED = 1e-4, 5.0
 """As where the table was trained: smaller masses are rounding, and larger logarithms of the gain are cut."""
-_SUMS_HELD = 2**22
-"""Sums of mass, one for every item of every user, that are held at once."""
+_SUMS_HELD = 2**18
+"""Sums of mass, one for every item of every user, that are held at once: few enough for a processor's own memory."""
 
 _local = threading.local()
 
@@ -33,12 +35,15 @@ class Added(NamedTuple):
     values: np.ndarray
     learned: np.ndarray | None = None
 
-    def rows(self, some: slice | np.ndarray) -> Added:
+    def rows(self, some: slice) -> Added:
         """Those of some of the B users."""
+        if some == slice(None):
+            return self
         return Added(self.ids[some], self.values[some], None if self.learned is None else self.learned[some])
 
 
-class EvidenceTable(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class EvidenceTable:
     """A table with a row of items for every item, and how rows are weighed; `core.evidence.Rows` as NumPy arrays."""
 
     ids: np.ndarray
@@ -50,6 +55,15 @@ class EvidenceTable(NamedTuple):
     worth: np.ndarray
     growth: np.ndarray
     alone: np.ndarray
+
+    @classmethod
+    def named(cls, arrays: Mapping[str, np.ndarray]) -> EvidenceTable:
+        """Of arrays by name, as `arrays` gives them."""
+        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What it is made of, by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def pairs(self) -> Pairs:
@@ -70,14 +84,14 @@ class EvidenceTable(NamedTuple):
     def recounted(self, counts: Counts) -> EvidenceTable:
         """The same table of other counts."""
         shares = counts.counts * self.worth[counts.ids] * _factors(counts.totals, self.power)[:, None]
-        return self._replace(ids=counts.ids, totals=counts.totals, shares=shares)
+        return replace(self, ids=counts.ids, totals=counts.totals, shares=shares)
 
     def on(self, route: Route) -> EvidenceTable:
         """The table as it is weighed on a route."""
         if route != NO_NETWORK:
             return self
         window, own = self.alone
-        return self._replace(window=window, own=own, gate=np.zeros_like(self.gate))
+        return replace(self, window=window, own=own, gate=np.zeros_like(self.gate))
 
     def added(self, histories: Histories) -> Added:
         """What the rows of the newest items of each history add."""
@@ -86,8 +100,12 @@ class EvidenceTable(NamedTuple):
 
     def read(self, histories: Histories) -> np.ndarray:
         """The newest items of histories, int64 [B, W], the newest first; 0 is none."""
-        newest = histories.lengths[:, None] - 1 - np.arange(len(self.window))
-        return histories.items[np.arange(len(histories))[:, None], np.maximum(newest, 0)] * (newest >= 0)
+        window, (users, longest) = len(self.window), histories.items.shape
+        if longest >= window and histories.lengths.min() == longest:
+            return histories.items[:, longest - window :][:, ::-1]
+        newest = histories.lengths[:, None] - _steps(window)
+        at = newest + np.arange(0, users * longest, longest)[:, None]
+        return histories.items.reshape(-1).take(at, mode="clip") * (newest >= 0)
 
     def entries(self, read: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Items int64 and their masses float32, both [B, W, R + 1], of windows [B, W]; the last one is the item that is read."""
@@ -101,14 +119,21 @@ class EvidenceTable(NamedTuple):
     def summed(self, read: np.ndarray, ids: np.ndarray, mass: np.ndarray) -> Added:
         """What entries of windows [B, W] add, of items and masses [B, W, J]."""
         ids, mass = ids.reshape(len(read), -1), mass.reshape(len(read), -1)
-        values = np.log1p(self._summed(ids, mass))
-        values *= self._gain(read, mass)[:, None]
+        values = self._summed(ids, mass)
+        values += 1
+        np.log(values, out=values)
+        values *= self._gain(read, mass)
         return Added(ids, values)
 
+    @cached_property
+    def _same(self) -> np.ndarray | None:
+        """a, [], of all windows, as where it was fitted and not trained; None where they differ."""
+        return None if self.gate[1:].any() else np.exp(np.clip(self.gate[:1], -_GATED, _GATED))[0]
+
     def _gain(self, read: np.ndarray, mass: np.ndarray) -> np.ndarray:
-        """a, [B], of windows int64 [B, W] whose entries have ``mass`` [B, J]."""
-        if not self.gate[1:].any():  # as where it was fitted and not trained
-            return np.full(len(read), np.exp(np.clip(self.gate[0], -_GATED, _GATED)), np.float32)
+        """a, [B, 1], of windows int64 [B, W] whose entries have ``mass`` [B, J]; [] where they are the same."""
+        if self._same is not None:
+            return self._same
         window, total = read.shape[1], mass.sum(1)
         features = np.empty((len(read), 4), np.float32)
         features[:, 0] = np.count_nonzero(read, 1) / window
@@ -116,7 +141,7 @@ class EvidenceTable(NamedTuple):
         features[:, 1] = np.count_nonzero(equal & _later(window), (1, 2)) / window
         features[:, 2], features[:, 3] = np.log1p(total), mass.max(1) / np.maximum(total, LEAST_MASS)
         logged = features @ self.gate[1:] + self.gate[0]
-        return np.exp(np.minimum(np.maximum(logged, -_GATED), _GATED))
+        return np.exp(np.minimum(np.maximum(logged, -_GATED), _GATED))[:, None]
 
     def _summed(self, ids: np.ndarray, mass: np.ndarray) -> np.ndarray:
         """For every entry [B, J] the mass of all entries that name its item."""
@@ -124,10 +149,11 @@ class EvidenceTable(NamedTuple):
         few = max(1, _SUMS_HELD // size)
         sums, total = _zeros(min(few, len(ids)) * size), np.empty(mass.shape, np.float32)
         for start in range(0, len(ids), few):
-            some = ids[start : start + few]
-            keys = (some + np.arange(len(some))[:, None] * size).ravel()
-            np.add.at(sums, keys, mass[start : start + few].ravel())
-            total[start : start + few] = sums[keys].reshape(some.shape)
+            some = slice(start, start + few)
+            named = ids[some]
+            keys = (named + np.arange(0, len(named) * size, size)[:, None]).reshape(-1)
+            np.add.at(sums, keys, mass[some].reshape(-1))
+            total[some] = sums[keys].reshape(named.shape)
             sums[keys] = 0
         return total
 
@@ -149,3 +175,9 @@ def _zeros(size: int) -> np.ndarray:
     if kept is None or len(kept) < size:
         kept = _local.sums = np.zeros(size, np.float32)
     return kept
+
+
+@cache
+def _steps(window: int) -> np.ndarray:
+    """int64 [W], how far the newest items are from the end of a history."""
+    return 1 + np.arange(window)

@@ -32,6 +32,7 @@ _RADIX = 2**10
 """Fewest numbers for which fewer bits make sorting faster."""
 _READ_AT_ONCE = 2**15
 """Numbers of a layer's states, padding included, that a part computes in one call: more take memory and save little time."""
+_NONE = np.zeros(0, np.int64)
 
 
 class ExportRunner(StepRunner):
@@ -157,7 +158,7 @@ class ExportRunner(StepRunner):
         found = []
         with np.errstate(all="ignore"):  # scores that are no numbers are refused by `Engine`
             for start in range(0, len(states), few):
-                some = slice(start, start + few)
+                some = slice(start, start + few) if few < len(states) else slice(None)
                 gone = None if exclude is None else exclude[some]
                 more = None if added is None else added.rows(some)
                 found.append(self._best(scored, states[some], k, gone, allowed, more))
@@ -173,19 +174,20 @@ class ExportRunner(StepRunner):
         allowed: np.ndarray | None,
         added: Added | None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        rows, gone, _ = _columns(exclude, allowed)
-        users, named, more = (None,) * 3 if added is None else _columns(added.ids, allowed, added.values)
-
-        def change(scores: np.ndarray, places: slice) -> None:
-            if users is not None and named is not None and more is not None:
-                here = slice(*np.searchsorted(named, (places.start, places.stop)))
-                at, flat = users[here] * scores.shape[1] + (named[here] - places.start), scores.reshape(-1)
-                flat[at] = flat[at] + more[here]  # entries of an item are equal: whichever is last is right
-            here = slice(*np.searchsorted(gone, (places.start, places.stop)))
-            scores[rows[here], gone[here] - places.start] = -np.inf
-
         columns = scored.columns
         tile = columns * len(states) if scored.users else SCORES_HELD
+        several = columns * len(states) > tile
+        gone = None if exclude is None else _Cells.of(exclude, allowed, several)
+        more = None if added is None else _Cells.of(added.ids, allowed, several, added.values)
+
+        def change(scores: np.ndarray, places: slice) -> None:
+            flat, width = scores.reshape(-1), scores.shape[1]
+            if more is not None:
+                at, values = more.within(places, width)
+                flat[at] += values  # entries of an item are equal: whichever is last is right
+            if gone is not None:
+                flat[gone.within(places, width)[0]] = -np.inf
+
         at, best = best_columns(scored.score, states, columns, min(k, columns), change, tile)
         ids = at + 1 if allowed is None else allowed[at] if len(allowed) else at
         if exclude is not None:
@@ -250,30 +252,55 @@ def _products(rows: np.ndarray, width: int) -> _Scored:
     return _Scored(len(rows), product)
 
 
-def _columns(
-    ids: np.ndarray | None, allowed: np.ndarray | None, values: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Rows and columns of ``ids`` [B, S] (padded with 0) and what stands there in ``values`` [B, S], by column."""
-    if ids is None:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), None
-    at = np.flatnonzero(ids)
-    rows, columns = at // ids.shape[1], ids.ravel()[at]
-    if allowed is None:
-        columns = columns - 1
-    else:
-        places = np.searchsorted(allowed, columns)
-        inside = places < len(allowed)
-        inside[inside] = allowed[places[inside]] == columns[inside]
-        rows, columns, at = rows[inside], places[inside], at[inside]
-    small = len(columns) > _RADIX and columns.max() < 2**16
-    order = np.argsort(columns.astype(np.uint16) if small else columns, kind="stable")  # 16 bits are sorted by radix
-    return rows[order], columns[order], None if values is None else values.ravel()[at[order]]
+class _Cells(NamedTuple):
+    """Some of the scores [B, K] of what is scored.
+
+    Attributes:
+        rows: int64 [E]; empty for one user.
+        columns: int64 [E].
+        values: float32 [E], what is added there; empty where nothing is.
+        ordered: Whether they are sorted by column.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+    ordered: bool
+
+    @classmethod
+    def of(cls, ids: np.ndarray, allowed: np.ndarray | None, ordered: bool, values: np.ndarray | None = None) -> _Cells:
+        """Those of ``ids`` int64 [B, S] (padded with 0) among the allowed ones, with ``values`` [B, S]."""
+        at = np.flatnonzero(ids)
+        columns = ids.reshape(-1)[at]
+        if allowed is None:
+            columns -= 1
+        else:
+            places = np.searchsorted(allowed, columns)
+            inside = places < len(allowed)
+            inside[inside] = allowed[places[inside]] == columns[inside]
+            at, columns = at[inside], places[inside]
+        if ordered:
+            small = len(columns) > _RADIX and columns.max() < 2**16
+            order = np.argsort(columns.astype(np.uint16) if small else columns, kind="stable")  # radix for 16 bits
+            at, columns = at[order], columns[order]
+        rows = at // ids.shape[1] if len(ids) > 1 else _NONE
+        return cls(rows, columns, _NONE if values is None else values.reshape(-1)[at], ordered)
+
+    def within(self, places: slice, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where those in a slice of columns are in flat scores [B * width] of these columns, and their values."""
+        here = slice(None)
+        if self.ordered:
+            here = slice(*self.columns.searchsorted((places.start, places.stop)))
+        at = self.columns[here] - places.start if places.start else self.columns[here]
+        if len(self.rows):
+            at = at + self.rows[here] * width
+        return at, self.values[here]
 
 
 def open_evidence(path: Path, items: int) -> EvidenceTable:
     """The table of an export that adds to scores; its header has been checked."""
     weights = read_weights(path)
-    table = EvidenceTable(*(weights[name] for name in EvidenceTable._fields))
+    table = EvidenceTable.named(weights)
     if table.ids.size and not 0 <= table.ids.min() <= table.ids.max() <= items:
         raise ArtifactError(
             f"expected items 0 to {items} in the rows of {path}, got {table.ids.min()} to {table.ids.max()}; export again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_pairs_count_backward_as_in_the_table(table: Path, monkeypatch: pytest.M
     engine = open_live(table, LEARNS).engine
     own = engine.runner.evidence()
     assert own is not None
-    both = own._replace(growth=np.array([2, 0.5, 0.5], np.float32))
+    both = replace(own, growth=np.array([2, 0.5, 0.5], np.float32))
     monkeypatch.setattr(engine.runner, "evidence", lambda: both)
     learning = Learning(engine, table, LEARNS, None)
     learning.add([("1", note("i3", "i9"))])
