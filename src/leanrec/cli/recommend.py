@@ -116,12 +116,8 @@ def _answer(
 ) -> None:
     """Answer histories: one as ever, several as a list in which one of unknown items alone has no items."""
     tasks.checked_budget(budget, opened.engine.budgets is not None)
-    strangers = opened.engine.strangers(asked) if listed else set()
-    known = [events for row, events in enumerate(asked) if row not in strangers]
-    answers = iter(opened.engine.recommend(known, k, exclude_seen=exclude_seen, budget=budget) if known else ())
-    found: list[dict[str, Any] | None] = [
-        None if row in strangers else results.plain(next(answers)) for row in range(len(asked))
-    ]
+    answers = opened.engine.recommend(asked, k, exclude_seen=exclude_seen, budget=budget, fallback=listed)
+    found = [None if answer.fallback else results.plain(answer) for answer in answers]
     for number, answer in enumerate(found, start=1):
         where = f" in history {number}" if listed else ""
         if answer is None:

@@ -13,7 +13,7 @@ class ScoredItem(msgspec.Struct, frozen=True):
     score: float
 
 
-class Recommendation(msgspec.Struct, frozen=True):
+class Recommendation(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer for one history.
 
     Attributes:
@@ -21,9 +21,11 @@ class Recommendation(msgspec.Struct, frozen=True):
         route: The route the user took.
         flops_ratio: Its FLOPs as a share of the full model's.
         unknown: Keys of the history that the catalogue does not have; they were skipped.
+        fallback: Whether no item of the history is known, and these are the most popular items, scored by their events.
     """
 
     items: list[ScoredItem]
     route: str
     flops_ratio: float
     unknown: list[str]
+    fallback: bool = False

@@ -28,7 +28,7 @@ class Asked:
     """One user's request, checked.
 
     Attributes:
-        ids: Known items of the history, oldest first.
+        ids: Known items of the history, oldest first; none of a user of whom none is known.
         unknown: Keys of the history that the catalogue does not have.
         gone: Ids that may not be recommended.
         terms: Shared with others.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,15 @@ from leanrec.engine.asking import Asked, Terms, in_request_order, together
 from leanrec.engine.batches import Columns, Histories, by_length, left_out
 from leanrec.engine.events import AnyEvent, keys_and_columns
 from leanrec.engine.growing import Growing
-from leanrec.engine.keys import Keys
+from leanrec.engine.keys import Keys, place
 from leanrec.engine.runner import Runner
 from leanrec.engine.threads import alone, on_threads
 
 USERS_PER_THREAD = 256
 """Most users that a thread answers at once."""
+
+FALLBACK = "fallback"
+"""The route of a user of whom no item is known."""
 
 Excluded = Sequence[np.ndarray | Sequence[int]] | np.ndarray
 """Item ids [S] of each of B users."""
@@ -86,23 +90,25 @@ class Engine:
         allow: Collection[str] | None = None,
         deny: Collection[str] | None = None,
         budget: float | None = None,
+        fallback: bool = False,
     ) -> list[Recommendation]:
         """The best items to follow each history.
 
         Args:
             histories: Events of each user, oldest first: item keys, or items with their times (`Event`) for a model that reads
                 these. Unknown items are skipped, and the model reads the newest events it can.
-            k: Items wanted per user.
+            k: Items wanted per user; all there are, where the catalogue has fewer.
             exclude_seen: Leave out every item of the user's whole history.
             allow: If given, only these items may be recommended. Keys that the catalogue does not have mean nothing.
             deny: Items that may not be recommended. Keys that the catalogue does not have mean nothing.
             budget: Mean cost wanted, as a share of the full model's FLOPs, for models with a choice of routes.
+            fallback: Whether a history without a known item is answered with the most popular items, and not refused.
 
         Raises:
-            ServeError: A history is empty, has no known item or lacks what the model reads, or k, budget or allow cannot be met.
+            ServeError: A history has no known item or lacks what the model reads, or k, budget or allow cannot be met.
         """
         return self.answers(
-            self.ask(histories, k, exclude_seen=exclude_seen, allow=allow, deny=deny, budget=budget),
+            self.ask(histories, k, exclude_seen=exclude_seen, allow=allow, deny=deny, budget=budget, fallback=fallback)
         )
 
     def ask(
@@ -114,6 +120,7 @@ class Engine:
         allow: Collection[str] | None = None,
         deny: Collection[str] | None = None,
         budget: float | None = None,
+        fallback: bool = False,
         suggest: bool = True,
     ) -> list[Asked]:
         """Check the arguments of `recommend` and read the keys: one `Asked` per history, which `answers` cannot refuse.
@@ -122,24 +129,34 @@ class Engine:
         """
         self.check(k, budget)
         keys, columns = keys_and_columns(histories, self.reads)
-        known, unknown = self.keys.read(keys, suggest)
+        known, unknown = self.keys.read(keys)
+        stranger = None if fallback else next((row for row, ids in enumerate(known) if not ids), None)
+        if stranger is not None:
+            raise self.keys.stranger(unknown[stranger], suggest, place(stranger, len(known)))
         denied = sorted(self.keys.some(deny)) if deny else []
         allowed = tuple(sorted(self.keys.allowed(allow, suggest) - set(denied))) if allow is not None else None
-        terms = Terms(k, budget, allowed)
+        terms = Terms(min(k, self.num_items), budget, allowed)
         return [
             Asked(ids, missing, [*ids, *denied] if exclude_seen else denied, terms, self.keys.columns(history, read))
             for ids, missing, history, read in zip(known, unknown, keys, columns, strict=True)
         ]
 
-    def strangers(self, histories: Sequence[Sequence[AnyEvent]]) -> set[int]:
-        """Which of the histories have no known item, and would be refused."""
-        keys, _ = keys_and_columns(histories, self.reads)
-        return {row for row, history in enumerate(keys) if not any(key in self.keys.ids for key in history)}
-
     def answers(self, asked: Sequence[Asked]) -> list[Recommendation]:
         """Answer checked requests, those of equal terms together. Whoever else is asked for changes no answer."""
+        known = iter(self._known([one for one in asked if one.ids]))
+        return [next(known) if one.ids else self._popular(one) for one in asked]
+
+    def _known(self, asked: Sequence[Asked]) -> list[Recommendation]:
         parts = [(rows, self._answers([asked[row] for row in rows], terms)) for terms, rows in together(asked)]
         return in_request_order(parts) if parts else []
+
+    def _popular(self, asked: Asked) -> Recommendation:
+        """The items with the most events in the store that the model was trained on: ids are numbered by that."""
+        terms, gone, catalog = asked.terms, set(asked.gone), self.catalog
+        among = range(1, self.num_items + 1) if terms.allowed is None else terms.allowed
+        ids = islice((item for item in among if item not in gone), terms.k)
+        items = [ScoredItem(catalog.keys[i - 1], catalog.titles[i - 1], float(catalog.counts[i - 1])) for i in ids]
+        return Recommendation(items, FALLBACK, 0.0, asked.unknown, True)
 
     def _answers(self, asked: Sequence[Asked], terms: Terms) -> list[Recommendation]:
         allowed = None if terms.allowed is None else np.array(terms.allowed, np.int64)
@@ -164,13 +181,13 @@ class Engine:
 
         Args:
             histories: Item ids [S] of B users, oldest first; the model reads the newest it can.
-            k: Items wanted per user.
+            k: Items wanted per user; K is this, or N where the catalogue has fewer.
             exclude: Item ids [S] of each of the B users that may not be recommended; 0 is none.
             budget: Mean cost wanted, as a share of the full model's FLOPs.
             context: What the model ``reads`` beside items, by name: [S] of each of the B users.
 
         Returns:
-            Item ids int64 and scores float32, both [B, k], best first, and the B routes. Where too few items remain the
+            Item ids int64 and scores float32, both [B, K], best first, and the B routes. Where too few items remain the
             score is -inf.
 
         Raises:
@@ -183,6 +200,7 @@ class Engine:
             raise ServeError(
                 f"expected the {' and '.join(missing)} of all events, which the model reads, got item ids alone"
             )
+        k = min(k, self.num_items)
         return self._spread(histories, k, exclude, None, budget, {name: given[name] for name in self.reads})
 
     @alone()
@@ -283,11 +301,11 @@ class Engine:
         """Refuse what cannot be met.
 
         Raises:
-            ServeError: k is not within the catalogue, or the budget not above 0.
+            ServeError: k is below 1, or the budget not above 0.
             ConfigError: The budget is below what the cheapest route costs.
         """
-        if not 1 <= k <= self.runner.num_items:
-            raise ServeError(f"expected k in 1..{self.runner.num_items}, the items of the catalogue, got {k}")
+        if k < 1:
+            raise ServeError(f"expected k of 1 or more, got {k}")
         if budget is not None and not budget > 0:
             raise ServeError(f"expected a budget above 0, as a share of the full model's FLOPs, got {budget}")
         if budget is not None and self.runner.pricing is not None:

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from leanrec.core.errors import ServeError
 from leanrec.core.plain import LAST_SECOND
-from leanrec.engine.keys import short
+from leanrec.engine.keys import place, short
 
 KEY_LENGTH = 512
 """Characters of the longest key of a user or an item."""
@@ -46,8 +46,8 @@ def keys_and_columns(
     """
     keys: list[Sequence[str]] = []
     columns: list[dict[str, list[int]]] = []
-    for number, history in enumerate(histories, start=1):
-        where = f" in history {number} of {len(histories)}" if len(histories) > 1 else ""
+    for row, history in enumerate(histories):
+        where = place(row, len(histories))
         if isinstance(history, str) or not (reads or any(not isinstance(event, str) for event in history)):
             keys.append(history)  # pyright: ignore[reportArgumentType]
             columns.append({})

@@ -28,36 +28,36 @@ class Keys:
         self.catalog = catalog
         self.ids = {key: i for i, key in enumerate(catalog.keys, start=1)}
 
-    def read(self, histories: Sequence[Sequence[str]], suggest: bool = True) -> tuple[list[list[int]], list[list[str]]]:
+    def read(self, histories: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[list[str]]]:
         """Ids of the known keys, and the unknown keys, each once, of every history.
 
-        Args:
-            histories: Item keys.
-            suggest: Whether an error names known keys that resemble an unknown one, which takes some milliseconds.
-
         Raises:
-            ServeError: A history is no list or empty.
-            UnknownItemError: It has no known key.
+            ServeError: A history is no list.
         """
         known: list[list[int]] = []
         unknown: list[list[str]] = []
-        for number, history in enumerate(histories, start=1):
-            where = f" in history {number} of {len(histories)}" if len(histories) > 1 else ""
+        for row, history in enumerate(histories):
             if isinstance(history, str):
                 raise ServeError(
-                    f"expected a list of item keys, got the text {short(history)}{where}; put it in a list"
+                    f"expected a list of item keys, got the text {short(history)}{place(row, len(histories))}; put it in a list"
                 )
-            if not history:
-                raise ServeError(f"expected at least one item key, got an empty history{where}")
             found = [self.ids[key] for key in history if key in self.ids]
             known.append(found)
             missing = len(found) < len(history)
             unknown.append([key for key in dict.fromkeys(history) if key not in self.ids] if missing else [])
-            if not found:
-                raise UnknownItemError(
-                    f"expected at least one known item key, got {self._named(unknown[-1], suggest)}{where}"
-                )
         return known, unknown
+
+    def stranger(self, unknown: list[str], suggest: bool = True, where: str = "") -> ServeError:
+        """The error of a history without a known key.
+
+        Args:
+            unknown: Its keys; none of an empty history.
+            suggest: Whether known keys that resemble the first are named, which takes some milliseconds to find.
+            where: Which history it is, behind a blank.
+        """
+        if not unknown:
+            return ServeError(f"expected at least one item key, got an empty history{where}")
+        return UnknownItemError(f"expected at least one known item key, got {self._named(unknown, suggest)}{where}")
 
     def columns(self, history: Sequence[str], columns: Mapping[str, list[int]]) -> dict[str, list[int]]:
         """Of columns with a value for every event of a history, those of the events whose keys are known."""
@@ -95,6 +95,11 @@ class Keys:
             return []
         near = (key for key in self.catalog.keys[:_POPULAR] if abs(len(key) - len(unknown)) <= 2)
         return difflib.get_close_matches(unknown, islice(near, KEYS_SEARCHED))
+
+
+def place(row: int, histories: int) -> str:
+    """Which of several histories something is about, behind a blank; nothing where there is one."""
+    return f" in history {row + 1} of {histories}" if histories > 1 else ""
 
 
 def short(key: object) -> str:

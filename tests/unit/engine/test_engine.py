@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import msgspec
@@ -165,9 +164,32 @@ def test_ids_of_many_users(routed: Engine) -> None:
         assert found == expected
 
 
-@pytest.mark.parametrize("k", [0, -1, N + 1])
+def test_k_above_the_catalogue_gives_what_there_is(engine: Engine) -> None:
+    for many in (N + 1, 2**40):
+        assert engine.recommend([["milk"]], many) == engine.recommend([["milk"]], N)
+        (few,) = engine.recommend([["milk"]], many, allow=["tea", "a b,c"])
+        assert sorted(item.item for item in few.items) == ["a b,c", "tea"]
+        ids, scores, _ = engine.recommend_ids([np.array([1])], many)
+        assert ids.shape == scores.shape == (1, N)
+
+
+def test_a_history_without_a_known_item_falls_back_on_popular_items(engine: Engine) -> None:
+    keys, counts = engine.catalog.keys, engine.catalog.counts
+    histories = [["milk"], ["unheard"], [], ["tea"]]
+    found = engine.recommend(histories, 3, fallback=True)
+    assert [found[0], found[3]] == engine.recommend([["milk"], ["tea"]], 3)
+    for answer, unknown in zip(found[1:3], (["unheard"], []), strict=True):
+        assert [(one.item, one.score) for one in answer.items] == list(zip(keys[:3], counts[:3], strict=True))
+        assert (answer.route, answer.flops_ratio, answer.fallback) == ("fallback", 0.0, True)
+        assert answer.unknown == unknown
+    assert [answer.fallback for answer in found] == [False, True, True, False]
+    (left,) = engine.recommend([["?"]], N + 5, deny=[keys[0]], allow=keys[:3], exclude_seen=True, fallback=True)
+    assert [one.item for one in left.items] == list(keys[1:3])
+
+
+@pytest.mark.parametrize("k", [0, -1])
 def test_impossible_k(engine: Engine, k: int) -> None:
-    expected = re.escape(f"expected k in 1..{N}, the items of the catalogue, got {k}")
+    expected = f"expected k of 1 or more, got {k}"
     with pytest.raises(ServeError, match=expected):
         engine.recommend([["milk"]], k)
     with pytest.raises(ServeError, match=expected):
