@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -46,3 +48,10 @@ def told(figures: Mapping[str, Any], by: Iterable[str] = ()) -> None:
     for metric, value in numbers.items():
         line = {"variant": variant, "metric": metric, "value": float(value), "unit": unit_of(metric), "note": note}
         print(json.dumps({key: told for key, told in line.items() if told != ""}), flush=True)
+
+
+def split_arguments(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
+    """Options of a command, and what follows "--"."""
+    given = sys.argv[1:]
+    at = given.index("--") if "--" in given else len(given)
+    return parser.parse_args(given[:at]), given[at + 1 :]

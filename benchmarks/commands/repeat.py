@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.commands import told
+from benchmarks.commands import split_arguments, told
 from benchmarks.commands.load import busy
 
 USUAL = ["--backbone", "sasrec", "train.epochs=1"]
@@ -34,14 +34,12 @@ def main() -> int:
 
 
 def arguments() -> tuple[argparse.Namespace, list[str]]:
-    """Options, and what follows "--"."""
+    """Options, and settings of the training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--busy", type=int, default=2)
-    given = sys.argv[1:]
-    at = given.index("--") if "--" in given else len(given)
-    return parser.parse_args(given[:at]), given[at + 1 :]
+    return split_arguments(parser)
 
 
 if __name__ == "__main__":
