@@ -112,24 +112,26 @@ class Sessions:
         session = self._users.get(user)
         return session is not None and session.events == events
 
-    def follow(self, user: Hashable, asked: Asked, events: int, anew: bool, exclude_seen: bool) -> Recommendation:
+    def follow(
+        self, user: Hashable, asked: Asked, events: int, before: int | None, exclude_seen: bool
+    ) -> Recommendation:
         """As `event`, for a history that is kept elsewhere and may have changed there.
 
         Args:
             user: Any key.
-            asked: The newest events, or with ``anew`` all that are known.
-            events: Of the user all in all, these included.
-            anew: Whether what is kept of the user is to be replaced.
+            asked: The newest events, or all that are known.
+            events: Of the user all in all, these and those of unknown items included.
+            before: Of the user before these; None if ``asked`` has all, and replaces what is kept of the user.
             exclude_seen: As in `event`.
 
         Raises:
             BehindError: What is kept of the user does not end where these events begin.
         """
         with self._lock:
-            if anew:
+            if before is None:
                 self.forget(user)
-            elif not self.knows(user, events - len(asked.ids)):
-                raise BehindError(f"expected {events - len(asked.ids)} events of {user!r} to be known, got others")
+            elif not self.knows(user, before):
+                raise BehindError(f"expected {before} events of {user!r} to be known, got others")
             states, route, known = self.advance(user, asked.ids, asked.terms.budget, asked.context)
             self._users[user].events = events
         return self.engine.answer(states, route, asked, known, known if exclude_seen else [])

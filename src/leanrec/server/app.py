@@ -118,7 +118,7 @@ _SEARCH = (
 )
 ENDPOINTS = (
     Endpoint("POST", "/v1/recommend", recommend, "Recommend to one user, or to many",
-              schemas.Answer | list[schemas.Answer],
+              schemas.Answer | list[schemas.InPlace],
               (*_BODY, *_ITEMS, *_QUEUE, "sessions-unavailable", "unknown-user"), schemas.Recommend),
     Endpoint("POST", "/v1/events", add_events, "Add events to a user's history", schemas.Accepted,
               (*_BODY, *_ITEMS, "sessions-unavailable"), schemas.AddEvents),

@@ -1,4 +1,7 @@
-"""Events as text, as stores keep them: the key of the item, and where the model reads times, a separator and the time behind it."""
+"""Events as text, as stores keep them: the key of the item, and where the model reads times, a separator and the time behind it.
+
+A bare key with a separator inside has another one at its end, so that no part of it is taken for a time.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,17 @@ _SEPARATOR = "\x1f"
 def to_texts(events: Sequence[str | Event], reads: frozenset[str]) -> list[str]:
     """What is kept of events: their times only if the model ``reads`` them."""
     return [
-        event if isinstance(event, str) else f"{event.item}{_SEPARATOR}{event.time}" if TIME in reads else event.item
+        _bare(event)
+        if isinstance(event, str)
+        else f"{event.item}{_SEPARATOR}{event.time}"
+        if TIME in reads
+        else _bare(event.item)
         for event in events
     ]
+
+
+def _bare(key: str) -> str:
+    return key + _SEPARATOR if _SEPARATOR in key else key
 
 
 def from_texts(texts: list[str], known: Collection[str], reads: frozenset[str]) -> Sequence[str | Event]:
@@ -37,4 +48,6 @@ def from_texts(texts: list[str], known: Collection[str], reads: frozenset[str]) 
 
 def _event(text: str, known: Collection[str]) -> str | Event:
     key, mark, time = text.rpartition(_SEPARATOR)
-    return Event(key, int(time)) if mark and time.isdecimal() and text not in known else text
+    if not mark or text in known or (time and not time.isdecimal()):
+        return text
+    return Event(key, int(time)) if time else key

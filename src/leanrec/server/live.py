@@ -56,13 +56,13 @@ class Follows:
     Attributes:
         user: Whose.
         events: Of the user all in all, these included.
-        anew: Whether the question has all events that are known, not only the newest.
+        before: Of the user before those of the question; None if the question has all that are known.
         exclude_seen: Leave out all items of the user, not only those of the question.
     """
 
     user: str
     events: int
-    anew: bool
+    before: int | None
     exclude_seen: bool
 
 
@@ -111,12 +111,12 @@ def _under_load(questions: Sequence[Question]) -> Iterator[Asked]:
 
 
 def _answer(live: Live, found: Recommendation, terms: Terms) -> Answer:
-    return Answer(found.items, found.route, found.flops_ratio, found.unknown, live.digest, terms.budget)
+    return Answer(found.items, found.route, found.flops_ratio, found.unknown, live.digest, terms.budget, found.fallback)
 
 
 def _step(live: Live, asked: Asked, follows: Follows) -> Answer | Exception:
     try:
-        found = live.sessions.follow(follows.user, asked, follows.events, follows.anew, follows.exclude_seen)
+        found = live.sessions.follow(follows.user, asked, follows.events, follows.before, follows.exclude_seen)
     except Exception as error:
         return error
     return _answer(live, found, asked.terms)

@@ -35,8 +35,11 @@ class Metrics:
         self.flops = Counter("flops_ratio", "Sum of the users' FLOPs as shares of the full model's.", **own)
         self.batch = Histogram("batch_users", "Users answered together.", buckets=_USERS, **own)
         self.wait = Histogram("queue_seconds", "Wait of the first user of a batch.", buckets=_SECONDS, **own)
-        self.refused = Counter("refused", "Requests refused, by type of problem.", ("problem",), **own)
+        self.refused = Counter(
+            "refused", "Requests, and users of a list, refused, by type of problem.", ("problem",), **own
+        )
         self.events = Counter("events", "Events accepted.", **own)
+        self.unknown_events = Counter("unknown_events", "Accepted events whose item the model does not know.", **own)
         self.reloads = Counter("reloads", "Models that took over, or failed to.", ("result",), **own)
         self.model = Gauge("model_info", "The model that is served.", ("model",), **own)
         self._gauges = own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -20,12 +20,14 @@ class RecommendOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     """Options of a request for recommendations.
 
     Attributes:
-        k: Items wanted per user.
+        k: Items wanted per user; all there are, where the model knows fewer.
         exclude_seen: Leave out the items of the user's history.
         allow: Only these items may be recommended.
         deny: These items may not be recommended.
         budget: Mean cost wanted, as a share of the full model's FLOPs; under load a server may answer at less.
         deadline_ms: Time after which the answer is of no use; the server's own limit if that is shorter.
+        unknown: What a user gets of whose events the model knows none: "error" is a problem, which in a list stands in the user's
+            place; "fallback" gives the most popular items, marked ``fallback``.
     """
 
     k: Annotated[int, Meta(ge=1, le=2**31)] = 10
@@ -34,6 +36,7 @@ class RecommendOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     deny: ItemKeys | None = None
     budget: Annotated[float, Meta(gt=0)] | None = None
     deadline_ms: Annotated[int, Meta(ge=1, le=2**31)] | None = None
+    unknown: Literal["error", "fallback"] = "error"
 
 
 class Recommend(RecommendOptions, kw_only=True):
@@ -57,7 +60,7 @@ class AddEvents(RecommendOptions, kw_only=True):
 
     Attributes:
         user: Any key; a user that is new begins with these events.
-        items: As ``history`` of `Recommend`; unknown ones are skipped.
+        items: As ``history`` of `Recommend`; those of unknown items are kept for a model that knows them.
         recommend: Whether to answer with what may follow.
     """
 
@@ -72,16 +75,17 @@ class Reload(msgspec.Struct, forbid_unknown_fields=True):
     path: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one user is recommended.
 
     Attributes:
         items: Best first; fewer than k where too few items remain.
-        route: The route the user took.
+        route: The route the user took; "fallback" for the most popular items.
         flops_ratio: Its FLOPs as a share of the full model's.
         unknown: Keys that are not in the catalogue; they were skipped.
         model: The first digits of the checksum of the model that answered.
         budget: The budget at which it was answered, under load perhaps below the one asked for; null for the model's usual one.
+        fallback: Whether the model knows none of the user's events, and these are the most popular items, scored by their events.
     """
 
     items: list[ScoredItem]
@@ -90,6 +94,14 @@ class Answer(msgspec.Struct, frozen=True):
     unknown: list[str]
     model: str
     budget: float | None
+    fallback: bool = False
+
+
+InPlace = Annotated[
+    Any,
+    Meta(extra_json_schema={"anyOf": [{"$ref": f"#/components/schemas/{one.__name__}"} for one in (Answer, Problem)]}),
+]
+"""What stands for one of many users: an answer, or the problem of this user."""
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -98,7 +110,7 @@ class Accepted(msgspec.Struct, frozen=True):
     Attributes:
         user: Whose events they are.
         events: Number of all events of this user.
-        unknown: Keys that the catalogue does not have; they were skipped.
+        unknown: Keys of these that the catalogue does not have; they begin to count when a model that knows them is loaded.
         answer: What may follow, if that was asked for and answered in time; the events are stored either way.
         problem: Why there is no answer, if one was asked for.
     """

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
-from weakref import WeakValueDictionary
 
 from leanrec.core.errors import LeanrecError
 from leanrec.engine.events import Event
@@ -23,18 +21,18 @@ from leanrec.server.learner import Learner
 from leanrec.server.limits import RequestLimits
 from leanrec.server.live import Follows, Live, Question, answered, open_live
 from leanrec.server.metrics import Metrics
-from leanrec.server.problems import Refusal, refusal
+from leanrec.server.problems import Problem, Refusal, refusal
 from leanrec.server.seldom import Seldom
 from leanrec.server.settings import Settings
-from leanrec.server.stores import HistoryStore, MemoryStore, Past, Unavailable
+from leanrec.server.stores import HistoryStore, MemoryStore, Past
 from leanrec.server.tarpit import Tarpit
+from leanrec.server.users import Users, left
 
 _BATCHES = 4
 """A batch takes at most the deadline over this number, so that its size alone makes nobody late."""
 _SEARCHES = 64
 """Most searches for items that wait; more are refused."""
 
-_T = TypeVar("_T")
 _log = logging.getLogger("leanrec.server")
 
 
@@ -60,8 +58,7 @@ class Service(BatchWatcher):
         self.ready = False
         self._reloading, self._reload_waits = asyncio.Lock(), False
         self._searcher, self._searches = ThreadPoolExecutor(1, "leanrec-search"), 0
-        self._seldom, self._learner = Seldom(), Learner(store)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._seldom, self._learner, self._users = Seldom(), Learner(store), Users(store)
         self._batcher: Batcher[Question, schemas.Answer] | None = None
         self.metrics.serves(live)
         if settings.learn:
@@ -116,25 +113,24 @@ class Service(BatchWatcher):
         """Send the refusal of a request that was not read: at once, or late where the `Tarpit` says so."""
         self.tarpit.refuse(self.limits.seconds(None), send, hasty)
 
-    async def recommend(self, body: schemas.Recommend, hasty: bool = False) -> schemas.Answer | list[schemas.Answer]:
-        """Answer one user, or many with a list.
+    async def recommend(
+        self, body: schemas.Recommend, hasty: bool = False
+    ) -> schemas.Answer | Problem | list[schemas.Answer | Problem]:
+        """Answer one user, or many with a list, in which a problem stands in the place of a user who has no answer.
 
         Args:
             body: What is asked.
             hasty: As in `Batcher.admit`.
         """
-        live, many = self.live, body.histories is not None or body.users is not None
-        due = self._due(body)
+        live, due = self.live, self._due(body)
+        many = body.histories is not None or body.users is not None
         async with self._in_turn(due):
             self.limits.check(body)
-            if body.users is not None or body.user is not None:
-                users = body.users if body.users is not None else [body.user or ""]
-                found = (self._history(live, user, due) for user in users)
-                histories: Sequence[Sequence[str | Event]] = await asyncio.gather(*found)
-            else:
-                histories = body.histories if body.histories is not None else [body.history or []]
-            questions = self._questions(live, histories, body)
-        answers = await self._ask(questions, due, hasty) if questions else []
+            histories = await self._histories(live, body, due)
+            places = self._places(live, histories, body, _users(body))
+            if not many and isinstance(places[0], Refusal):
+                raise places[0]
+        answers = await self._answers(places, due, hasty)
         return answers if many else answers[0]
 
     async def events(self, body: schemas.AddEvents) -> schemas.Accepted:
@@ -147,13 +143,12 @@ class Service(BatchWatcher):
         async with self._in_turn(due):
             self.limits.check(body)
             (question,) = self._questions(live, [body.items], body)
-        unknown = set(question.asked.unknown)
-        items = [key for key in body.items if _key(key) not in unknown] if unknown else body.items
-        texts = to_texts(items, live.engine.reads)
-        async with self._turn(body.user, due):  # events and steps of a user in one order
+        texts = to_texts(body.items, live.engine.reads)
+        async with self._users.turn(body.user, due):  # events and steps of a user in one order
             noting = None if live.learning is None else live.learning.noting
-            events = await self._reached(self.store.append(body.user, texts, IN_TIME * _left(due), noting))
-            self.metrics.events.inc(len(items))
+            events = await self._users.append(body.user, texts, due, noting)
+            self.metrics.events.inc(len(texts))
+            self.metrics.unknown_events.inc(len(texts) - len(question.asked.ids))
             answer, problem = None, None
             if body.recommend:
                 try:
@@ -165,8 +160,8 @@ class Service(BatchWatcher):
     async def forget(self, user: str) -> None:
         """Drop all that is known of a user."""
         due = time.monotonic() + self.limits.seconds(None)
-        async with self._turn(user, due):
-            await self._reached(self.store.forget(user, IN_TIME * _left(due)))
+        async with self._users.turn(user, due):
+            await self._users.forget(user, due)
             await asyncio.to_thread(self.live.sessions.forget, user)  # a step may hold the lock
 
     async def items(self, query: str, limit: int) -> schemas.Found:
@@ -264,9 +259,39 @@ class Service(BatchWatcher):
             allow=body.allow,
             deny=body.deny,
             budget=body.budget,
+            fallback=True,
             suggest=False,  # a search for similar keys would keep everybody waiting
         )
         return [Question(live, one) for one in asked]
+
+    def _places(
+        self,
+        live: Live,
+        histories: Sequence[Sequence[str | Event]],
+        body: schemas.RecommendOptions,
+        users: Sequence[str] | None,
+    ) -> list[Question | Refusal]:
+        """What is asked for each user, or why there is no answer: the model knows none of the events, and no fallback is wanted."""
+        questions = self._questions(live, histories, body)
+        return [
+            one
+            if one.asked.ids or body.unknown == "fallback"
+            else _stranger(live, one.asked.unknown, users[row] if users else None)
+            for row, one in enumerate(questions)
+        ]
+
+    async def _answers(
+        self, places: Sequence[Question | Refusal], due: float, hasty: bool
+    ) -> list[schemas.Answer | Problem]:
+        """Answers in the places of questions, and problems in those of refusals; if all are, once the batch ends."""
+        questions = [place for place in places if isinstance(place, Question)]
+        answers = iter(await self._ask(questions, due, hasty) if questions else ())
+        if not questions:
+            await self.batcher.rest(left(due))
+        for place in places:
+            if isinstance(place, Refusal):
+                self.metrics.refused.labels(place.kind).inc()
+        return [next(answers) if isinstance(place, Question) else place.problem() for place in places]
 
     def _due(self, body: schemas.RecommendOptions) -> float:
         """The time, as `time.monotonic` tells it, at which the reply must have arrived."""
@@ -283,38 +308,16 @@ class Service(BatchWatcher):
             yield
         except (LeanrecError, Refusal) as error:
             if not isinstance(error, Refusal) or error.status in (404, 422):
-                await self.batcher.rest(_left(due))
+                await self.batcher.rest(left(due))
             raise
-
-    @asynccontextmanager
-    async def _turn(self, user: str, due: float) -> AsyncIterator[None]:
-        """Hold the lock of a user's events, so that requests change them in the order in which they came.
-
-        Raises:
-            Refusal: Earlier requests take too long.
-        """
-        turn = self._turns.setdefault(user, asyncio.Lock())
-        try:
-            async with asyncio.timeout(IN_TIME * _left(due)):
-                await turn.acquire()
-        except TimeoutError as error:
-            raise Refusal(
-                "sessions-unavailable",
-                "earlier events of this user are not stored yet; nothing was stored, try again later",
-                1,
-            ) from error
-        try:
-            yield
-        finally:
-            turn.release()
 
     async def _ask(self, questions: Sequence[Question], due: float, hasty: bool = False) -> list[schemas.Answer]:
         started = time.perf_counter()
         try:
-            answers = await self.batcher.ask(questions, _left(due), hasty)
+            answers = await self.batcher.ask(questions, left(due), hasty)
         except Refusal as refused:
             if refused.kind == "overloaded":
-                await self.tarpit.hold(_left(due), hasty)
+                await self.tarpit.hold(left(due), hasty)
             raise
         took = time.perf_counter() - started
         self.tarpit.answered(len(answers))
@@ -324,53 +327,42 @@ class Service(BatchWatcher):
 
     async def _follow(self, question: Question, body: schemas.AddEvents, events: int, due: float) -> schemas.Answer:
         """Answer new events by one step if the memories end where they begin, else by the history in the store."""
-        live, new = question.live, len(question.asked.ids)
-        if live.sessions.knows(body.user, events - new):
-            follows = Follows(body.user, events, False, body.exclude_seen)
+        live, before = question.live, events - len(body.items)
+        if question.asked.ids and live.sessions.knows(body.user, before):
+            follows = Follows(body.user, events, before, body.exclude_seen)
             try:
-                return (await self._ask([dataclasses.replace(question, follows=follows)], due))[0]
+                return (await self._ask([replace(question, follows=follows)], due))[0]
             except BehindError:
                 pass  # the memories were dropped meanwhile
-        past = await self._past(body.user, due)
-        try:
-            (whole,) = self._questions(live, [self._events(live, past)], body)
-        except LeanrecError as error:
-            raise refusal(error) from error
-        follows = Follows(body.user, past.events, True, body.exclude_seen)
-        asked = dataclasses.replace(whole.asked, unknown=question.asked.unknown)
+        past = await self._users.past(body.user, due)
+        (whole,) = self._places(live, [_events(live, past)], body, [body.user])
+        if isinstance(whole, Refusal):
+            raise whole
+        asked = replace(whole.asked, unknown=question.asked.unknown)
+        follows = Follows(body.user, past.events, None, body.exclude_seen) if asked.ids else None
         return (await self._ask([Question(live, asked, follows)], due))[0]
 
-    async def _history(self, live: Live, user: str, due: float) -> Sequence[str | Event]:
-        events = self._events(live, await self._past(user, due))
-        if not events:
-            wanted = f" that have their {' and '.join(sorted(live.engine.reads))}" if live.engine.reads else ""
-            raise Refusal(
-                "unknown-user", f"expected a user with events{wanted}, got {user!r:.60}; send some to /v1/events first"
-            )
-        return events
-
-    def _events(self, live: Live, past: Past) -> Sequence[str | Event]:
-        return from_texts(past.items, live.engine.keys.ids, live.engine.reads)
-
-    async def _past(self, user: str, due: float) -> Past:
-        return await self._reached(self.store.past(user, IN_TIME * _left(due)))
-
-    async def _reached(self, call: Awaitable[_T]) -> _T:
-        try:
-            return await call
-        except Unavailable as error:
-            _log.error("sessions are unavailable: %s", error)
-            raise Refusal(
-                "sessions-unavailable",
-                f"the store of sessions {error.reason}; requests with a history are answered",
-                None if error.lasts else 1,
-            ) from error
+    async def _histories(self, live: Live, body: schemas.Recommend, due: float) -> Sequence[Sequence[str | Event]]:
+        if body.users is None and body.user is None:
+            return body.histories if body.histories is not None else [body.history or []]
+        pasts = await asyncio.gather(*(self._users.past(user, due) for user in _users(body) or ()))
+        return [_events(live, past) for past in pasts]
 
 
-def _key(event: str | Event) -> str:
-    return event if isinstance(event, str) else event.item
+def _events(live: Live, past: Past) -> Sequence[str | Event]:
+    return from_texts(past.items, live.engine.keys.ids, live.engine.reads)
 
 
-def _left(due: float) -> float:
-    """Seconds until a time, to the millisecond; 0 if it has passed."""
-    return max(0.0, round(due - time.monotonic(), 3))
+def _users(body: schemas.Recommend) -> list[str] | None:
+    """Who is asked for by name; None where histories are given."""
+    return [body.user] if body.user is not None else body.users
+
+
+def _stranger(live: Live, unknown: list[str], user: str | None) -> Refusal:
+    """What is said of a user of whose events the model knows none."""
+    if user is None or unknown:
+        return refusal(live.engine.keys.stranger(unknown, suggest=False))
+    wanted = f" that have their {' and '.join(sorted(live.engine.reads))}" if live.engine.reads else ""
+    return Refusal(
+        "unknown-user", f"expected a user with events{wanted}, got {user!r:.60}; send some to /v1/events first"
+    )

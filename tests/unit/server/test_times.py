@@ -125,8 +125,10 @@ def test_events_as_text() -> None:
     assert from_texts(texts, (), frozenset()) == ["a", "b\x1f"]
     assert to_texts(["a", Event("b", 1)], frozenset()) == ["a", "b"]
     assert from_texts(["old", *texts], (), READS) == events
-    odd = ["c\x1f9", "d"]
-    assert from_texts(odd, {"c\x1f9"}, frozenset()) == odd  # keys of the catalogue
+    odd = ["c\x1f9", "d", "e\x1f", "\x1f"]
+    assert from_texts(odd, {"c\x1f9"}, frozenset())[:2] == odd[:2]  # keys of the catalogue
+    for known in ((), odd):
+        assert from_texts(to_texts(odd, frozenset()), known, frozenset()) == odd  # no part of a key is a time
 
 
 def test_the_description_has_both_forms_of_an_event(plain: Engine) -> None:
