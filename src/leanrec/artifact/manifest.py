@@ -99,6 +99,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         files: The other files of the run that are checked.
         worth: What a lean model saved and cost when it was trained; None for a plain one, or with nothing to compare with.
         counted: Which events its evidence was counted from; None without evidence, or where the log has no times.
+        trained: Which events its weights were trained on; None where the log has no times, or in old runs.
     """
 
     schema: int = RUN_SCHEMA
@@ -113,6 +114,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     files: dict[str, FileRef] = {}
     worth: Worth | None = None
     counted: Counted | None = None
+    trained: Counted | None = None
 
     @property
     def weights(self) -> str:

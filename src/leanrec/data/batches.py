@@ -50,6 +50,19 @@ class Questions:
     position: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class Newer:
+    """Which events a refresh is about.
+
+    Attributes:
+        begin: int64 [U], where each user's events begin that the model was not trained on, as positions of the whole store.
+        replay: Other windows that an epoch also has, as a share of those with newer events; drawn anew for every epoch.
+    """
+
+    begin: np.ndarray
+    replay: float
+
+
 class TrainingData:
     """The training part of a split, as windows of at most ``max_length`` steps.
 
@@ -59,6 +72,7 @@ class TrainingData:
         max_length: Most steps T of a window.
         window: "last" reads a user's newest window only; "all" cuts the whole history into windows.
         reads: What the model reads beside items; see `Backbone.reads`.
+        newer: An epoch has the windows that hold newer events, and a draw of the others; by default it has all.
 
     Raises:
         DataError: The store does not have what the model reads.
@@ -71,10 +85,13 @@ class TrainingData:
         max_length: int,
         window: Literal["last", "all"] = "last",
         reads: frozenset[str] = frozenset(),
+        newer: Newer | None = None,
     ) -> None:
         self.items, self.columns = store.items, store.columns(reads)
         start, end = store.offsets[:-1], store.place(split.train_end)
         self.users, self.start, self.end = _windows(start, end, max_length, window)
+        self._replay = 0.0 if newer is None else newer.replay
+        self._newer = np.ones(len(self), bool) if newer is None else self.end > store.place(newer.begin)[self.users]
 
     def __len__(self) -> int:
         return len(self.users)
@@ -88,7 +105,9 @@ class TrainingData:
         """The batches of an epoch, as window indices, in the order they are trained on."""
         rng = np.random.default_rng((seed, epoch))
         steps = self.end - self.start - 1
-        order = rng.permutation(len(self))
+        newer, others = np.flatnonzero(self._newer), np.flatnonzero(~self._newer)
+        again = rng.permutation(others)[: round(self._replay * len(newer))] if len(others) else others
+        order = rng.permutation(np.concatenate([newer, again]))
         pool = POOL * limits.users
         batches = [
             chunk

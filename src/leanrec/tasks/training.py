@@ -27,9 +27,10 @@ from leanrec.core.types import Batch
 from leanrec.core.writing import claimed, written
 from leanrec.cost.count import Flops, cost, route_costs
 from leanrec.cost.machine import machine
-from leanrec.data.batches import Questions, TrainingData, ask, questions, some, targets
+from leanrec.data.batches import Newer, Questions, TrainingData, ask, questions, some, targets
 from leanrec.data.describe import never_twice
 from leanrec.data.mapped import item_ids
+from leanrec.data.newer_events import first_new
 from leanrec.data.split import Part, Split
 from leanrec.data.store import Store
 from leanrec.data.training_log import TrainingLog, trained_items
@@ -119,9 +120,9 @@ def _trained(config: RunConfig, store: Store, out: Path, watcher: Watcher, resum
         fitted=users["fit"] or users["valid"],
         stated=users["valid"] if users["fit"] else 0,
     )
+    seen = _seen(store, split)
     manifest = describe_run(model, store, config, summary)
-    if model.sparse is not None:
-        manifest = msgspec.structs.replace(manifest, counted=_counted(store, split))
+    manifest = msgspec.structs.replace(manifest, trained=seen, counted=None if model.sparse is None else seen)
     if compare and config.technique:
         lean = OpenRun(out, manifest, parse(manifest.config), store.catalog, model.to("cpu").eval())
         before = came_from(lean, config.train.teacher, config.train.init)
@@ -132,8 +133,8 @@ def _trained(config: RunConfig, store: Store, out: Path, watcher: Watcher, resum
     return manifest
 
 
-def _counted(store: Store, split: Split) -> Counted | None:
-    """What counting passes over a store see; None where no time says it."""
+def _seen(store: Store, split: Split) -> Counted | None:
+    """What training on a store sees; None where no time says it."""
     if store.times is None:
         return None
     newest = int(store.times.max()) if split.left_out else TrainingLog(store, split).newest
@@ -225,11 +226,27 @@ def _windows(store: Store, split: Split, config: RunConfig, model: Recommender) 
     Raises:
         DataError: There are none, or no validation users.
     """
-    windows = TrainingData(store, split, model.backbone.max_length, config.train.window, model.reads)
+    newer = _newer(store, split, config)
+    windows = TrainingData(store, split, model.backbone.max_length, config.train.window, model.reads, newer)
     if not len(windows):
         raise DataError(f"expected users with at least two training events, got none in {store.path}; use a longer log")
     questions(store, split, "valid")  # refuses a split without validation users before anything is written
     return windows
+
+
+def _newer(store: Store, split: Split, config: RunConfig) -> Newer | None:
+    """What is new to the run that is trained on.
+
+    Raises:
+        DataError: The log has no times.
+    """
+    if not config.train.since:
+        return None
+    if store.times is None:
+        raise DataError(
+            f"expected a log with times for train.since, got none in {store.path}; drop it to train on all events"
+        )
+    return Newer(first_new(store, Counted(config.train.since - 1, split.left_out)), config.train.replay)
 
 
 def leaves_out(config: RunConfig, store: Store) -> bool:
@@ -251,7 +268,7 @@ def _data_notes(asked: RunConfig, taken: RunConfig, store: Store, windows: Train
             f"{untrained:,} of {store.num_items:,} items have no training event; where they are recommended, it is by chance"
         )
     most = int(np.maximum(split.train_end - store.offsets[:-1] - 1, 0).sum())
-    if taken.train.epochs and windows.targets < READ * most:
+    if taken.train.epochs and not taken.train.since and windows.targets < READ * most:
         notes.append(
             f"an epoch trains on {windows.targets:,} of {most:,} next events ({windows.targets / most:.0%}), those of each user's "
             "newest window; train.window=all cuts whole histories into windows, backbone.max_length makes windows longer"

@@ -16,6 +16,7 @@ from leanrec.core.errors import DataError
 from leanrec.data import batches as module
 from leanrec.data.batches import (
     BatchLimits,
+    Newer,
     Seen,
     TrainingData,
     ask,
@@ -215,3 +216,22 @@ def test_seen_items_come_in_pieces(lengths: list[int], piece: int) -> None:
     assert all(0 < len(rows) == len(ids) <= piece for rows, ids in found)
     pairs = [(row, item) for rows, ids in found for row, item in zip(rows.tolist(), ids.tolist(), strict=True)]
     assert pairs == [(row, int(item)) for row, history in enumerate(seen.histories()) for item in history]
+
+
+def test_a_refresh_trains_on_what_is_newer_and_some_of_the_rest(tmp_path: Path) -> None:
+    store = store_of(tmp_path / "s", [[1, 2, 3, 4, 5, 6]] * 20, 6)
+    split, begin = Split.leave_one_out(store), np.array(store.offsets[1:])
+    begin[:4] -= 3  # one newer event in the training part, two held out
+    begin[4:8] -= 2  # held out ones alone
+
+    def users(replay: float, epoch: int = 0) -> set[int]:
+        data = TrainingData(store, split, 9, "last", newer=Newer(begin, replay))
+        batches = data.epoch(0, epoch, WIDE)
+        drawn = np.concatenate(batches)
+        assert len(set(drawn.tolist())) == len(drawn)
+        return set(data.users[drawn].tolist())
+
+    assert users(0) == set(range(4))
+    assert users(0.5) > set(range(4)) and len(users(0.5)) == 6
+    assert users(0.5) != users(0.5, 1)
+    assert users(100) == set(range(20))

@@ -3,7 +3,7 @@
 schedule.json             `schedule.Schedule`
 window-W/data             what the store held before window W
 window-W/trained          a run that was trained on it from fresh weights
-window-W/refreshed        a run that was trained on it for an epoch, from the weights of the window before
+window-W/refreshed        a run that was refreshed with it (`tasks.refreshing`), from the one of the window before
 window-W/ranks.parquet    columns "user", "target", "new", then the rank of the target by every model, null where it missed
 """
 
@@ -34,7 +34,6 @@ from leanrec.train.loop import Watcher
 
 RANKS = "ranks.parquet"
 REFRESHED = "refreshed"
-REFRESHED_EPOCHS = 1
 
 
 def trained(window: int) -> str:
@@ -103,7 +102,7 @@ class Backtest:
             run_training(config, data, out, watch(out), resume=(out / CONFIG).exists(), compare=False)
 
     def _refreshing(self, window: int) -> RunConfig:
-        return refreshing_config(self.refreshed(window - 1), REFRESHED_EPOCHS)
+        return refreshing_config(self.refreshed(window - 1))
 
     @cached_property
     def exclude_seen(self) -> bool:
