@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple, NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import polars as pl
 
@@ -49,6 +49,17 @@ def shown(name: str) -> str:
         return name
     parts = urlsplit(name)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def hushed(said: str, name: str) -> str:
+    """What somebody says about an address, without what may be secret in it (see `shown`)."""
+    parts = urlsplit(name)
+    values = [value for _, value in parse_qsl(parts.query) if len(value) > 2] + [parts.query, parts.password or ""]
+    secrets = {part for value in values for part in (value, unquote(value)) if part}
+    said = said.replace(name, shown(name))
+    for secret in sorted(secrets, key=len, reverse=True):
+        said = said.replace(secret, "...")
+    return said
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -51,22 +51,38 @@ def _at(path: tuple[str, ...]) -> pl.Expr:
 def with_rows(
     batches: Iterable[pl.DataFrame], progress: OnProgress | None = None, total: int = 0
 ) -> Iterator[pl.DataFrame]:
-    """Batches with "row" (int64), the number of each row from 1.
+    """Batches with "row" (int64), the number of each row from 1; small ones are put together.
 
     Args:
         progress: Called with (rows read, total).
         total: Rows that there are; 0 if nobody knows.
     """
     done = 0
-    for frame in batches:
+    for frame in _together(batches):
         yield frame.with_columns(pl.int_range(done + 1, done + frame.height + 1, dtype=pl.Int64).alias("row"))
         done += frame.height
         if progress:
             progress(done, total)
 
 
-def series(name: str, values: list[Any]) -> pl.Series:
-    """Values of Python as a column; those of several types as text."""
-    if len({type(value) for value in values if value is not None}) > 1:
-        values = [None if value is None else str(value) for value in values]
-    return pl.Series(name, values)
+def _together(batches: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Small frames of the same types as larger ones: every frame has a cost of its own."""
+    waiting: list[pl.DataFrame] = []
+    for frame in batches:
+        if waiting and (waiting[0].schema != frame.schema or sum(map(len, waiting)) + frame.height > ROWS_AT_ONCE):
+            yield pl.concat(waiting, rechunk=True)
+            waiting = []
+        waiting.append(frame)
+    if waiting:
+        yield pl.concat(waiting, rechunk=True)
+
+
+def series(name: str, values: Sequence[Any]) -> pl.Series:
+    """Values of Python as a column; those of several types, and of types that Polars does not know, as text."""
+    try:
+        column = pl.Series(name, values)
+    except (TypeError, OverflowError):
+        column = None
+    if column is not None and column.dtype != pl.Object:
+        return column
+    return pl.Series(name, [None if value is None else str(value) for value in values])

@@ -1,12 +1,13 @@
-"""Queries to databases, and logs at addresses. PostgreSQL and DuckDB have stand-ins here for their drivers."""
+"""Queries to databases, and logs at addresses."""
 
 from __future__ import annotations
 
 import sqlite3
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 import polars as pl
 import pytest
@@ -31,7 +32,7 @@ def database(tmp_path: Path) -> Path:
 
 
 def test_sqlite(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leanrec.data.sources.sql._ROWS", 10)
+    monkeypatch.setattr("leanrec.data.databases._ROWS", 10)
     store = import_log(f"sqlite:///{database}", tmp_path / "store", query=SQL)
     assert sizes(store) == WHOLE
     assert histories(store) == histories(read(tmp_path, CSV, overwrite=True))
@@ -73,57 +74,40 @@ def test_queries_that_cannot_be_answered(tmp_path: Path, database: Path, sql: st
 
 
 @pytest.mark.parametrize(
-    ("scheme", "extra"), [("postgresql", "postgres"), ("postgres", "postgres"), ("duckdb", "duckdb")]
+    ("scheme", "package", "extra"),
+    [
+        ("postgresql", "adbc-driver-postgresql", "postgres"),
+        ("postgres", "adbc-driver-postgresql", "postgres"),
+        ("duckdb", "duckdb", "duckdb"),
+    ],
 )
-def test_a_driver_that_is_not_there(tmp_path: Path, scheme: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("psycopg", "duckdb"):
+def test_a_driver_that_is_not_there(
+    tmp_path: Path, scheme: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("adbc_driver_postgresql.dbapi", "duckdb"):
         monkeypatch.setitem(sys.modules, module, None)
     message = (
-        rf"expected the package \w+ for {scheme} databases, got none; install it with pip install 'leanrec\[{extra}\]'"
+        rf"expected the package {package} for {scheme} databases, got none; "
+        rf"install it with pip install 'leanrec\[{extra}\]'"
     )
     with pytest.raises(ConfigError, match=message):
         import_log(f"{scheme}://me:secret@host/shop", tmp_path / "store", query=SQL)
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "duckdb"])
-def test_a_driver_answers_in_batches(
-    tmp_path: Path, database: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Any] = []
-
-    def connect(address: str, **options: Any) -> Any:
-        connection = sqlite3.connect(database)
-
-        def cursor(name: str | None = None) -> Any:
-            asked.append((address, options, name))
-            return connection.cursor()
-
-        return SimpleNamespace(cursor=cursor, close=connection.close)
-
-    driver = SimpleNamespace(connect=connect)
-    monkeypatch.setitem(sys.modules, "psycopg", driver)
-    monkeypatch.setitem(sys.modules, "duckdb", driver)
-    address = "postgresql://me:secret@host:5432/shop?sslkey=k" if scheme == "postgresql" else "duckdb:///shop.duckdb"
-    store = import_log(address, tmp_path / "store", query=SQL)
-    assert sizes(store) == WHOLE
-    expected = {"postgresql": (address, {}, "leanrec"), "duckdb": ("shop.duckdb", {"read_only": True}, None)}
-    assert asked == [expected[scheme]]
-    assert store.meta.name == "shop"
-    assert not any(
-        "secret" in path.read_text("latin-1") or "sslkey" in path.read_text("latin-1") for path in store.path.iterdir()
-    )
-
-
-def test_a_password_is_not_in_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("password", ["secret", "se%3Fcret"])
+def test_a_password_is_not_in_an_error(tmp_path: Path, password: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def connect(address: str) -> Any:
-        raise OSError(f"cannot reach {address}")
+        raise OSError(f"cannot reach {address} as me with {unquote(password)} and the key k3y")
 
-    monkeypatch.setitem(sys.modules, "psycopg", SimpleNamespace(connect=connect))
+    module = "adbc_driver_postgresql"
+    monkeypatch.setitem(sys.modules, module, ModuleType(module))
+    monkeypatch.setitem(sys.modules, f"{module}.dbapi", SimpleNamespace(connect=connect))
+    address = f"postgresql://me:{password}@host/shop?sslkey=k3y"
     with pytest.raises(
         DataError, match=r"expected the rows of a query at postgresql://host/shop, got: cannot reach"
     ) as caught:
-        import_log("postgresql://me:secret@host/shop", tmp_path / "store", query=SQL)
-    assert "secret" not in str(caught.value)
+        import_log(address, tmp_path / "store", query=SQL)
+    assert not any(secret in str(caught.value) for secret in (password, unquote(password), "k3y"))
     with pytest.raises(DataError, match=r"expected a query and a database, got postgresql://host/shop; give both"):
         import_log("postgresql://me:secret@host/shop", tmp_path / "store", format="sql")
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from leanrec.core.errors import DataError, one_line
 from leanrec.data.progress import OnProgress
-from leanrec.data.source import Source
+from leanrec.data.source import Source, hushed
 from leanrec.data.sources import sources
 from leanrec.data.tables import ROWS_AT_ONCE, chosen, paths, with_rows
 
@@ -51,10 +51,7 @@ class Remote(Source):
         self.columns = tuple(self.paths)
 
     def _failed(self, error: Exception) -> DataError:
-        parts = urlsplit(self.log.name)
-        said = one_line(error).replace(self.log.name, self.place)
-        for secret in (parts.query, parts.password):
-            said = said.replace(secret, "...") if secret else said
+        said = hushed(one_line(error), self.log.name)
         return DataError(
             f"expected a table that can be read at {self.place}, got: {said}; check address and credentials"
         )
