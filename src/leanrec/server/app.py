@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -82,10 +81,9 @@ async def show_model(service: Service, request: Request) -> Response:
 
 
 async def reload(service: Service, request: Request) -> Response:
-    """Serve another run or export."""
+    """Serve another run or export, or compare it with the one that is served."""
     check_admin_key(request, service.settings)
-    body = await read_body(request, service.settings, schemas.Reload)
-    await service.reload(Path(body.path) if body.path else None)
+    await service.models.change(await read_body(request, service.settings, schemas.Reload))
     return _json(service.model())
 
 
@@ -127,7 +125,7 @@ ENDPOINTS = (
     Endpoint("GET", "/v1/items", search_items, "Search items", schemas.Found,
               ("bad-request", *_QUEUE), query=_SEARCH),
     Endpoint("GET", "/v1/model", show_model, "What is served", schemas.Model),
-    Endpoint("POST", "/v1/reload", reload, "Serve another run or export, with the admin key", schemas.Model,
+    Endpoint("POST", "/v1/reload", reload, "Serve another run or export, or compare it, with the admin key", schemas.Model,
               ("forbidden", "reload-failed", *_BODY), schemas.Reload),
     Endpoint("GET", "/healthz", healthz, "Whether the process is alive", schemas.Health),
     Endpoint("GET", "/readyz", readyz, "Whether requests are taken", schemas.Health, ("draining",)),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from leanrec.server.metrics import Metrics
@@ -35,10 +35,11 @@ class Learner:
         self._store, self._turn = store, asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
-    async def open(self, live: Callable[[], Live]) -> None:
-        """Catch up, and go on doing so."""
-        await self.catch_up(live())
-        self._task = asyncio.create_task(self._go_on(live))
+    async def open(self, models: Callable[[], Iterable[Live]]) -> None:
+        """Bring all models up to date, and go on doing so."""
+        for live in models():
+            await self.catch_up(live)
+        self._task = asyncio.create_task(self._go_on(models))
 
     async def catch_up(self, live: Live) -> None:
         """Add what a model has not learned yet, if it learns. What cannot be read is read later."""
@@ -80,10 +81,11 @@ class Learner:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _go_on(self, live: Callable[[], Live]) -> None:
+    async def _go_on(self, models: Callable[[], Iterable[Live]]) -> None:
         while True:
             await asyncio.sleep(_EVERY)
             try:
-                await self.catch_up(live())
+                for live in models():
+                    await self.catch_up(live)
             except Exception:
                 _log.exception("cannot learn from events now")

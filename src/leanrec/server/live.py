@@ -10,11 +10,12 @@ from pathlib import Path
 from leanrec.engine.answers import Recommendation
 from leanrec.engine.asking import Asked, Terms
 from leanrec.engine.engine import Engine
+from leanrec.engine.events import Event
 from leanrec.engine.sessions import Sessions
 from leanrec.opening import open_answering
 from leanrec.server.adaptive import AdaptiveBudget, adaptive_budget
 from leanrec.server.learning import Learning
-from leanrec.server.schemas import Answer, RouteShare
+from leanrec.server.schemas import Answer, RecommendOptions, RouteShare
 from leanrec.server.search import TitleSearch
 from leanrec.server.selfcheck import self_check
 from leanrec.server.settings import Settings
@@ -73,6 +74,20 @@ class Question:
     live: Live
     asked: Asked
     follows: Follows | None = None
+
+
+def as_asked(live: Live, histories: Sequence[Sequence[str | Event]], body: RecommendOptions) -> list[Asked]:
+    """What a request asks of a model for each of these histories; without items where it knows none."""
+    return live.engine.ask(
+        histories,
+        body.k,
+        exclude_seen=body.exclude_seen,
+        allow=body.allow,
+        deny=body.deny,
+        budget=body.budget,
+        fallback=True,
+        suggest=False,  # a search for similar keys would keep everybody waiting
+    )
 
 
 def answered(questions: Sequence[Question]) -> list[Answer | Exception]:

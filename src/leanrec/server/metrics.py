@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 METRICS_MEDIA = "text/plain; version=0.0.4; charset=utf-8"
 _MOST_ROUTES = 64
 """Routes with a series of their own; the others share one."""
-_SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.125, 0.25, 0.5, 1, 2, 5)
+SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.125, 0.25, 0.5, 1, 2, 5)
 _USERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -27,14 +27,14 @@ class Metrics:
         own = {"registry": self.registry, "namespace": "leanrec"}
         self.requests = Counter("requests", "Requests by path and status.", ("path", "status"), **own)
         self.seconds = Histogram(
-            "request_seconds", "Time from a request to its reply.", ("path",), buckets=_SECONDS, **own
+            "request_seconds", "Time from a request to its reply.", ("path",), buckets=SECONDS, **own
         )
         self.route_seconds = Histogram(
-            "answer_seconds", "Time to answer a user, by the route taken.", ("route",), buckets=_SECONDS, **own
+            "answer_seconds", "Time to answer a user, by the route taken.", ("route",), buckets=SECONDS, **own
         )
         self.flops = Counter("flops_ratio", "Sum of the users' FLOPs as shares of the full model's.", **own)
         self.batch = Histogram("batch_users", "Users answered together.", buckets=_USERS, **own)
-        self.wait = Histogram("queue_seconds", "Wait of the first user of a batch.", buckets=_SECONDS, **own)
+        self.wait = Histogram("queue_seconds", "Wait of the first user of a batch.", buckets=SECONDS, **own)
         self.refused = Counter(
             "refused", "Requests, and users of a list, refused, by type of problem.", ("problem",), **own
         )

@@ -70,9 +70,18 @@ class AddEvents(RecommendOptions, kw_only=True):
 
 
 class Reload(msgspec.Struct, forbid_unknown_fields=True):
-    """Which run or export to serve from now on; by default the one that is served is read again."""
+    """Which model answers from now on, or is asked beside the one that answers.
+
+    Attributes:
+        path: A run or an export; by default the one that is served is read again.
+        shadow: Whether the model only goes into the shadow of the one that answers: it is asked for a share of the requests, and
+            the metrics compare both. "promote" makes the shadow the model that answers, "drop" ends it.
+        share: Share of the requests that a shadow is asked for; a tenth by default.
+    """
 
     path: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+    shadow: bool | Literal["promote", "drop"] = False
+    share: Annotated[float, Meta(gt=0, le=1)] | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -155,11 +164,20 @@ class Budgets(msgspec.Struct, frozen=True):
     now: float | None
 
 
+class ShadowModel(msgspec.Struct, frozen=True):
+    """A model that is asked for a share of the requests, beside the one that answers."""
+
+    model: str
+    path: str
+    share: float
+
+
 class Model(msgspec.Struct, frozen=True):
     """What is served.
 
     Attributes:
         reads: What the model reads of every event beside its item, and so must be sent: "time", or nothing.
+        shadow: Another model that is asked beside it; null for none.
     """
 
     model: str
@@ -169,6 +187,7 @@ class Model(msgspec.Struct, frozen=True):
     reads: list[str]
     routes: list[RouteShare]
     budgets: Budgets | None
+    shadow: ShadowModel | None
 
 
 class Health(msgspec.Struct, frozen=True):

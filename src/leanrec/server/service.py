@@ -19,11 +19,13 @@ from leanrec.server.batcher import IN_TIME, Batcher, BatchWatcher
 from leanrec.server.kept import from_texts, to_texts
 from leanrec.server.learner import Learner
 from leanrec.server.limits import RequestLimits
-from leanrec.server.live import Follows, Live, Question, answered, open_live
+from leanrec.server.live import Follows, Live, Question, answered, as_asked, open_live
 from leanrec.server.metrics import Metrics
+from leanrec.server.models import Models
 from leanrec.server.problems import Problem, Refusal, refusal
 from leanrec.server.seldom import Seldom
 from leanrec.server.settings import Settings
+from leanrec.server.shadow import Given
 from leanrec.server.stores import HistoryStore, MemoryStore, Past
 from leanrec.server.tarpit import Tarpit
 from leanrec.server.users import Users, left
@@ -53,14 +55,13 @@ class Service(BatchWatcher):
         settings: Settings,
         opener: Callable[[Path, Settings], Live] = open_live,
     ) -> None:
-        self.live, self.store, self.settings, self._open_live = live, store, settings, opener
+        self.store, self.settings = store, settings
         self.limits, self.metrics = RequestLimits(settings), Metrics()
         self.ready = False
-        self._reloading, self._reload_waits = asyncio.Lock(), False
         self._searcher, self._searches = ThreadPoolExecutor(1, "leanrec-search"), 0
         self._seldom, self._learner, self._users = Seldom(), Learner(store), Users(store)
         self._batcher: Batcher[Question, schemas.Answer] | None = None
-        self.metrics.serves(live)
+        self.models = Models(live, lambda path: opener(path, settings), self._learner.catch_up, self.metrics)
         if settings.learn:
             self._learner.measured(self.metrics, lambda: self.live)
         for name, about, read in (
@@ -83,8 +84,13 @@ class Service(BatchWatcher):
         self._batcher = Batcher(answered, self, own.gather_ms / 1000, own.batch, own.queue, longest)
         self._seldom.start()
         if own.learn:
-            await self._learner.open(lambda: self.live)
+            await self._learner.open(self.models.all)
         self.ready = True
+
+    @property
+    def live(self) -> Live:
+        """The model that answers."""
+        return self.models.live
 
     @property
     def batcher(self) -> Batcher[Question, schemas.Answer]:
@@ -126,11 +132,13 @@ class Service(BatchWatcher):
         many = body.histories is not None or body.users is not None
         async with self._in_turn(due):
             self.limits.check(body)
-            histories = await self._histories(live, body, due)
-            places = self._places(live, histories, body, _users(body))
+            given = await self._given(body, due)
+            places = self._places(live, given(live), body, _users(body))
             if not many and isinstance(places[0], Refusal):
+                self._offer(live, body, body)
                 raise places[0]
         answers = await self._answers(places, due, hasty)
+        self._offer(live, body, body)
         return answers if many else answers[0]
 
     async def events(self, body: schemas.AddEvents) -> schemas.Accepted:
@@ -153,6 +161,7 @@ class Service(BatchWatcher):
             if body.recommend:
                 try:
                     answer = await self._follow(question, body, events, due)
+                    self._offer(live, body, schemas.Recommend(user=body.user))
                 except Refusal as refused:
                     problem = refused.problem()
         return schemas.Accepted(body.user, events, question.asked.unknown, answer, problem)
@@ -184,7 +193,7 @@ class Service(BatchWatcher):
         """What is served."""
         live, span = self.live, self.live.engine.budgets
         budgets = None if span is None else schemas.Budgets(*span, live.adaptive.of(None) if live.adaptive else None)
-        engine = live.engine
+        engine, shadow = live.engine, self.models.shadow
         return schemas.Model(
             live.digest,
             live.path.name,
@@ -193,53 +202,19 @@ class Service(BatchWatcher):
             sorted(engine.reads),
             live.routes(),
             budgets,
+            None if shadow is None else schemas.ShadowModel(shadow.live.digest, shadow.live.path.name, shadow.share),
         )
 
     async def reload(self, path: Path | None = None) -> None:
-        """Open and try another model, and serve it from then on; if anything is wrong, the present one stays.
-
-        One reload runs on a thread of its own, and one more may wait; it reads the files as they are when it begins.
-
-        Args:
-            path: A run or an export; None for the path that is served.
-
-        Raises:
-            Refusal: The model cannot be served, or another reload waits already.
-        """
-        if self._reload_waits:
-            raise Refusal(
-                "reload-failed", "expected at most one reload to wait, got another; it reads what is there then", 1
-            )
-        self._reload_waits = True
-        try:
-            await self._reloading.acquire()
-        finally:
-            self._reload_waits = False
-        try:
-            await self._reload(path or self.live.path)
-        finally:
-            self._reloading.release()
-
-    async def _reload(self, path: Path) -> None:
-        try:
-            live = await asyncio.to_thread(self._open_live, path, self.settings)
-        except Exception as error:
-            self.metrics.reloads.labels("failed").inc()
-            expected = isinstance(error, LeanrecError)
-            _log.error("reload failed, %s is still served: %s", self.live.digest, error, exc_info=not expected)
-            detail = str(error) if expected else f"a fault of leanrec at {path}; the log of the server says more"
-            raise Refusal("reload-failed", f"{detail}; {self.live.digest} is still served") from error
-        await self._learner.catch_up(live)
-        self.live = live
-        self.metrics.reloads.labels("done").inc()
-        self.metrics.serves(live)
-        _log.warning("serving %s from %s", live.digest, path)
+        """As `Models.reload`."""
+        await self.models.reload(path)
 
     async def close(self) -> None:
         """End the threads, and close the store."""
         self.ready = False
         if self._batcher is not None:
             self._batcher.close()
+        self.models.close()
         self._searcher.shutdown(wait=False, cancel_futures=True)
         await self._learner.close()
         await self.store.close()
@@ -252,17 +227,7 @@ class Service(BatchWatcher):
     def _questions(
         self, live: Live, histories: Sequence[Sequence[str | Event]], body: schemas.RecommendOptions
     ) -> list[Question]:
-        asked = live.engine.ask(
-            histories,
-            body.k,
-            exclude_seen=body.exclude_seen,
-            allow=body.allow,
-            deny=body.deny,
-            budget=body.budget,
-            fallback=True,
-            suggest=False,  # a search for similar keys would keep everybody waiting
-        )
-        return [Question(live, one) for one in asked]
+        return [Question(live, one) for one in as_asked(live, histories, body)]
 
     def _places(
         self,
@@ -337,16 +302,25 @@ class Service(BatchWatcher):
         past = await self._users.past(body.user, due)
         (whole,) = self._places(live, [_events(live, past)], body, [body.user])
         if isinstance(whole, Refusal):
+            self._offer(live, body, schemas.Recommend(user=body.user))
             raise whole
         asked = replace(whole.asked, unknown=question.asked.unknown)
         follows = Follows(body.user, past.events, None, body.exclude_seen) if asked.ids else None
         return (await self._ask([Question(live, asked, follows)], due))[0]
 
-    async def _histories(self, live: Live, body: schemas.Recommend, due: float) -> Sequence[Sequence[str | Event]]:
-        if body.users is None and body.user is None:
-            return body.histories if body.histories is not None else [body.history or []]
-        pasts = await asyncio.gather(*(self._users.past(user, due) for user in _users(body) or ()))
-        return [_events(live, past) for past in pasts]
+    def _offer(self, live: Live, body: schemas.RecommendOptions, whose: schemas.Recommend) -> None:
+        """Let the shadow, if there is one, have what a model was asked, and of whose histories."""
+        if self.models.shadow is not None:
+            seconds = self.limits.seconds(None)
+            self.models.shadow.offer(live, body, lambda: self._given(whose, time.monotonic() + seconds))
+
+    async def _given(self, body: schemas.Recommend, due: float) -> Given:
+        users = _users(body)
+        if users is None:
+            histories = body.histories if body.histories is not None else [body.history or []]
+            return lambda live: histories
+        pasts = await asyncio.gather(*(self._users.past(user, due) for user in users))
+        return lambda live: [_events(live, past) for past in pasts]
 
 
 def _events(live: Live, past: Past) -> Sequence[str | Event]:

@@ -141,7 +141,7 @@ def test_it_learns_by_itself_also_after_the_store_was_away(table: Path, monkeypa
 
     async def whole() -> None:
         learner = Learner(store)
-        await learner.open(lambda: live)
+        await learner.open(lambda: [live])
         assert live.learning is not None
         await store.append("u", ["i1", "i2"], 1.0, live.learning.noting)
         for _ in range(1000):
