@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from e2e.command import leanrec, refused
+from e2e.command import leanrec, refused, trained
+from e2e.conftest import ROUTED, SMALL, TINY
 from e2e.processes import program
 from e2e.serving import serving
 from leanrec.build import open_run
@@ -61,6 +63,23 @@ def test_a_run_is_brought_up_to_its_store(run: Path, grown: Path, tmp_path: Path
     assert after.manifest.trained.until > found["since"]
     page = (tmp_path / "new" / PAGE).read_text(encoding="utf-8")
     assert "new takes the place of" in page and f"{found['ndcg']:.4f}" in page and "users with new events" in page
+
+
+def test_routers_and_budgets_are_fitted_again(store: Path, grown: Path, tmp_path: Path) -> None:
+    old, out = trained(store, tmp_path / "old", *SMALL, *ROUTED), tmp_path / "new"
+    assert leanrec("refresh", old, "--data", grown, "--out", out, "--epochs", 0, "--max-loss", 1).code == 0
+    before, after = (open_run(path).model.state_dict() for path in (old, out))
+    fitted = [name for name in before if name.startswith("choice.") and not torch.equal(before[name], after[name])]
+    assert any("router" in name for name in fitted) and any("dial" in name for name in fitted), fitted
+
+
+def test_tables_count_what_is_new(store: Path, grown: Path, tmp_path: Path) -> None:
+    old = trained(store, tmp_path / "old", "--backbone", "sasrec", "--technique", "memory", *TINY, "train.epochs=1")
+    assert leanrec("refresh", old, "--data", grown, "--out", tmp_path / "new", "--max-loss", 1).code == 0
+    before, after = open_run(old), open_run(tmp_path / "new")
+    assert before.manifest.counted == before.manifest.trained
+    assert after.manifest.counted == after.manifest.trained != before.manifest.trained
+    assert "brand new" in after.catalog.keys and after.model.sparse is not None
 
 
 def test_where_nothing_is_new_it_says_so(run: Path, store: Path, tmp_path: Path) -> None:
