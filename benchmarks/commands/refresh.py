@@ -37,8 +37,8 @@ from leanrec.tasks.training import run_training
 from leanrec.train.log import CsvLog
 from leanrec.train.loop import METRIC
 
-MORE, ROW, ASKED = 0.1, 10, 10
-"""Share of events by which the log grows, in how many steps, and most events that a user is asked for."""
+MORE, ROW, ASKED, BEST = 0.1, 10, 10, 10
+"""Share of events by which the log grows, in how many steps, most events asked of a user, and up to which rank a hit is."""
 
 
 @dataclass(frozen=True)
@@ -140,14 +140,20 @@ def main() -> None:
     new = open_run(old).store(scene.store.path).wanted(asked.position) == 0
     full = by_user(ranks["full"], asked.users)
     for name, found in ranks.items():
-        mine, hits = by_user(found, asked.users), found < 10
+        mine, hits = by_user(found, asked.users), new[found < BEST]
         loss = paired_loss(mine, full, 0.01)
-        row = {"seed": options.seed, "model": name, "users": len(mine), "targets": len(found), METRIC: mine.mean()}
-        row |= {"of full": 1 - loss.mean, "of full from": 1 - loss.high, "of full to": 1 - loss.low}
-        row |= {"new items among targets": new.mean(), "new items among hits": new[hits].mean() if hits.any() else 0.0}
+        figures = {
+            "users": len(mine),
+            "targets": len(found),
+            METRIC: mine.mean(),
+            "new items among targets": new.mean(),
+        }
+        figures["new items among hits"] = hits.mean() if len(hits) else 0.0
         if name in seconds:
-            row |= {"core_s": seconds[name], "core_s, share of full": seconds[name] / seconds["full"]}
-        told(row, ["model", "seed"])
+            figures |= {"core_s": seconds[name], "core_s ratio to full": seconds[name] / seconds["full"]}
+        told(figures | {"model": name}, ["model"])
+        ratio = {"value": 1 - loss.mean, "low": 1 - loss.high, "high": 1 - loss.low}
+        print(json.dumps({"variant": name, "metric": "ndcg@10 ratio to full", **ratio}), flush=True)
 
 
 def arguments() -> argparse.Namespace:
