@@ -14,6 +14,7 @@ import pytest
 from benchmarks.external import Line
 
 from leanrec.data.simulate import Shop, simulate
+from toys import chain_store
 
 Figures = dict[str, dict[str, float]]
 """Variant -> metric -> value."""
@@ -79,6 +80,19 @@ def test_layers(printed: Printed) -> None:
     gru = found["gru4rec"]
     assert gru["params per layer"] == 3 * (2 * 8 * 8 + 2 * 8) + 2 * 8
     assert gru["FLOPs per layer"] == 6 * 3 * 2 * 2 * 8 * 8
+
+
+def test_refresh(tmp_path: Path, printed: Printed) -> None:
+    store, out = chain_store(tmp_path / "data", 80, 15, timed=True), tmp_path / "out"
+    options = [store.path, "--out", out, "--recipe", "followers", "--end", 0.95]
+    found = printed("refresh", *options)
+    assert list(found) == ["old", "full", "refreshed", "row-10", "popular", "recent", "followers", "repeat"]
+    assert found["full"]["ndcg@10 ratio to full"] == found["refreshed"]["ndcg@10 ratio to full"] == 1  # counted anew
+    assert found["row-10"]["ndcg@10"] == pytest.approx(found["full"]["ndcg@10"])
+    assert found["full"]["users"] < found["full"]["targets"] <= store.num_events * 0.08
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("*/manifest.json")}
+    assert len(kept) == 13 and printed("refresh", *options) == found
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
 
 
 @pytest.mark.slow
