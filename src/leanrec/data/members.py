@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
@@ -11,6 +11,11 @@ from urllib.parse import unquote
 from leanrec.core.errors import DataError
 
 _NONE = "__HIVE_DEFAULT_PARTITION__"
+LAKES: dict[str, Callable[[Path], bool]] = {
+    "delta": lambda path: (path / "_delta_log").is_dir(),
+    "iceberg": lambda path: any(path.glob("metadata/*.metadata.json")),
+}
+"""Form of tables -> whether a folder holds one, with files of its older versions beside those of the newest."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +72,11 @@ def _matching(pattern: Path) -> list[Path]:
 
 def _check_folder(path: Path) -> None:
     """Refuse a folder that holds files of older versions beside the newest."""
-    versions = (
-        ("a Delta table", "scan_delta", (path / "_delta_log").is_dir()),
-        ("an Iceberg table", "scan_iceberg", any(path.glob("metadata/*.metadata.json"))),
-    )
-    for kind, scan, found in versions:
-        if found:
+    for form, found in LAKES.items():
+        if found(path):
             raise DataError(
-                f"expected files of a log, got {kind} at {path}, whose folder holds older versions too; give "
-                f"polars.{scan}(...) to leanrec.import_log"
+                f"expected files of a log, got {'an' if form[0] in 'aeiou' else 'a'} {form} table at {path}, whose folder holds "
+                f"older versions too; import it alone, with --format {form}"
             )
 
 

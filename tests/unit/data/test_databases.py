@@ -157,14 +157,3 @@ def test_a_token_is_not_in_an_error_about_the_events(
     with pytest.raises(DataError, match=r"got .* in https://host/log\.csv") as caught:
         import_log("https://me:secret@host/log.csv?token=secret", tmp_path / "store")
     assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(("inside", "kind"), [("_delta_log", "a Delta table"), ("metadata", "an Iceberg table")])
-def test_a_folder_with_older_versions_in_it(tmp_path: Path, inside: str, kind: str) -> None:
-    (tmp_path / "table" / inside).mkdir(parents=True)
-    (tmp_path / "table" / inside / "1.metadata.json").touch()
-    TABLE.write_parquet(tmp_path / "table" / "part.parquet")
-    with pytest.raises(
-        DataError, match=rf"expected files of a log, got {kind} at .*table, whose folder holds older versions too"
-    ):
-        import_log(tmp_path / "table", tmp_path / "store")

@@ -10,7 +10,7 @@ import polars as pl
 
 from leanrec.core.digest import file_digest
 from leanrec.core.errors import DataError
-from leanrec.data.members import Member, members
+from leanrec.data.members import LAKES, Member, members
 from leanrec.data.progress import OnProgress
 from leanrec.data.source import Source, is_address, shown
 from leanrec.data.sources import open_source, sources
@@ -24,7 +24,8 @@ class Files(Source):
     """Files of one form, read one after the other. Folders such as "day=2026-11-28" give a column more."""
 
     def sure(self) -> int:
-        return 60 if self.log.several and self.found else 0
+        lake = len(self.log.names) == 1 and any(found(self.log.path) for found in LAKES.values())
+        return 60 if self.log.several and not lake and self.found else 0
 
     @cached_property
     def found(self) -> list[Member]:
