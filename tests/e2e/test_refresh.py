@@ -15,6 +15,7 @@ from e2e.command import leanrec, refused, trained
 from e2e.conftest import ROUTED, SMALL, TINY
 from e2e.processes import program
 from e2e.serving import serving
+from leanrec.artifact.manifest import read_manifest
 from leanrec.build import open_run
 from leanrec.evaluate.rank import Ranking
 from leanrec.tasks.evaluation import Evaluation
@@ -93,6 +94,25 @@ def test_where_nothing_is_new_it_says_so(run: Path, store: Path, tmp_path: Path)
     )
     assert ended.json["since"] == 1_600_000_300
     assert ended.json["groups"]["users with new events"]["users"] < ended.json["users"]
+
+
+def test_without_a_run_to_start_from_all_is_trained_on(store: Path, tmp_path: Path) -> None:
+    command = (
+        "train",
+        store,
+        "--backbone",
+        "sasrec",
+        *TINY,
+        "train.epochs=1",
+        "train.replay=0",
+        "train.since=9999999999",
+    )
+    assert leanrec(*command, "--out", tmp_path / "whole").code == 0
+    assert read_manifest(tmp_path / "whole").train.users_per_s > 0
+    assert leanrec(*command, "--init", tmp_path / "whole", "--out", tmp_path / "none").code == 0
+    assert read_manifest(tmp_path / "none").train.users_per_s == 0
+    states = [open_run(tmp_path / name).model.state_dict() for name in ("whole", "none")]
+    assert all(torch.equal(weight, states[1][name]) for name, weight in states[0].items())
 
 
 def test_a_server_is_told(run: Path, grown: Path, tmp_path: Path) -> None:

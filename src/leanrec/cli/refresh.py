@@ -13,7 +13,7 @@ from leanrec.cli.options import RunArgument, moment
 from leanrec.cli.output import Json, emit, note, print_table
 from leanrec.data.spans import tick_of
 from leanrec.data.store import Store
-from leanrec.tasks.refreshing import PAGE, REFRESH_EPOCHS
+from leanrec.tasks.refreshing import PAGE, REFRESH_EPOCHS, REPLAY
 from leanrec.tasks.telling import checked_server, reload_server
 from leanrec.tasks.words import percent
 from leanrec.train.log import Bar, CsvLog, Several
@@ -34,11 +34,8 @@ def refresh_command(
     ] = None,
     epochs: Annotated[int, typer.Option(help="Of the training, from the old weights.", min=0)] = REFRESH_EPOCHS,
     replay: Annotated[
-        float | None,
-        typer.Option(
-            help="Other windows that an epoch has, as a share of those with new events.", min=0, show_default="1.0"
-        ),
-    ] = None,
+        float, typer.Option(help="Other windows that an epoch has, as a share of those with new events.", min=0)
+    ] = REPLAY,
     max_loss: Annotated[
         float,
         typer.Option(help="Share of the old model's NDCG@10 that may be lost, shown with 95 % confidence.", min=0),

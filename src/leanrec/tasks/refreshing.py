@@ -26,7 +26,7 @@ from leanrec.tasks.report.refreshed import refreshed_page
 from leanrec.tasks.training import run_training
 from leanrec.tasks.verdict import Verdict, judged
 from leanrec.train.log import CsvLog
-from leanrec.train.loop import Watcher
+from leanrec.train.loop import TrainConfig, Watcher
 
 VERDICT = "refresh.json"
 """Name of the judgement in the new run."""
@@ -34,6 +34,8 @@ PAGE = "refresh.html"
 """Name of the page about it."""
 REFRESH_EPOCHS = 2
 """Of a refresh."""
+REPLAY = TrainConfig().replay
+"""Other windows of an epoch, as a share of those with new events."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +47,21 @@ class Refreshed:
 
 
 def refreshing_config(
-    run: Path, epochs: int = REFRESH_EPOCHS, replay: float | None = None, since: int | None = None
+    run: Path, epochs: int = REFRESH_EPOCHS, replay: float = REPLAY, since: int | None = None
 ) -> RunConfig:
     """How a run is trained on: as it was, from its weights, for some epochs of what is new.
 
     Args:
         run: The old run.
         epochs: See `REFRESH_EPOCHS`.
-        replay: As in `TrainConfig`.
+        replay: See `REPLAY`.
         since: Time in the unit of the log from which events are new; by default from after the newest event of the run's store.
     """
     manifest = read_manifest(run)
     tree = parse(manifest.config).tree()
     begin = since if since is not None else manifest.trained.until + 1 if manifest.trained is not None else 0
     tree["train"] |= {"init": str(run.resolve()), "epochs": epochs, "teacher": "", "since": begin}
-    tree["train"] |= {"schedule": "linear", "warmup": 0, "patience": 0}
-    if replay is not None:
-        tree["train"]["replay"] = replay
+    tree["train"] |= {"replay": replay, "schedule": "linear", "warmup": 0, "patience": 0}
     return parse(tree)
 
 
@@ -73,7 +73,7 @@ def refresh_run(
     max_loss: float = 0.01,
     watcher: Watcher | None = None,
     resume: bool = False,
-    replay: float | None = None,
+    replay: float = REPLAY,
     since: int | None = None,
 ) -> Refreshed:
     """Train a run on with a store that has grown, and judge both on each user's newest event.

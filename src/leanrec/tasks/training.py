@@ -235,12 +235,12 @@ def _windows(store: Store, split: Split, config: RunConfig, model: Recommender) 
 
 
 def _newer(store: Store, split: Split, config: RunConfig) -> Newer | None:
-    """What is new to the run that is trained on.
+    """What is new to the run that is started from; None where all is trained on alike.
 
     Raises:
         DataError: The log has no times.
     """
-    if not config.train.since:
+    if not config.train.init or not config.train.since:
         return None
     if store.times is None:
         raise DataError(

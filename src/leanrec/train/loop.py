@@ -57,7 +57,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         checkpoint_seconds: Longest time between checkpoints; one is also written after every epoch.
         init: Run of the same shape and catalogue whose weights to start from; empty for fresh ones.
         since: Time, in the unit of the log, from which events are new to ``init``: an epoch has the windows that hold some, and
-            ``replay``; 0 trains on all events alike.
+            ``replay``; 0, as without ``init``, trains on all events alike.
         replay: With ``since``, other windows of an epoch, as a share of those with new events.
         teacher: Run on the same catalogue to learn from, of any shape, where a technique does; empty for none.
         seed: Seed of everything random.

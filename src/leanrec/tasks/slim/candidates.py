@@ -159,6 +159,7 @@ def fitted(recipe: Recipe, full: RunConfig, run: Path, epochs: int, catalog: Cat
     if recipe.how.start:
         tree["train"] |= {
             "init": str(run.resolve()),
+            "since": 0,
             "epochs": max(1, round(recipe.how.epochs * epochs)),
             "learning_rate": recipe.how.rate * full.train.learning_rate,
             "schedule": "linear",
