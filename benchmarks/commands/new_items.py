@@ -37,8 +37,10 @@ COUNTED = ["--technique", "memory", "train.epochs=0"]
 def main() -> None:
     """Make the logs, train, ask, tell."""
     options, settings = arguments()
-    events = events_of(Store.open(options.data), options.launch)
+    events = events_of(Store.open(options.data))
     first, second = (events["time"].quantile(share, "lower") for share in (BEFORE, NOW))
+    late = events["item"].unique().sort().sample(fraction=options.launch, seed=0)
+    events = events.filter((pl.col("time") >= first) | ~pl.col("item").is_in(late.implode()))
     known = events.filter(pl.col("time") < first)["item"].unique().implode()
     now = events.filter(pl.col("time") < second)
     new = now.filter(~pl.col("item").is_in(known)).group_by("item").agg(pl.len().alias("age"))
@@ -89,18 +91,11 @@ def tell(name: str, work: Path, asked: pl.DataFrame, more: dict[str, float]) -> 
             told({"model": name, "age": age, "users": len(hits), f"recall@{K}": hits.mean(), **more}, ["model", "age"])
 
 
-def events_of(store: Store, launch: float) -> pl.DataFrame:
+def events_of(store: Store) -> pl.DataFrame:
     """All events of a store with times, in their order: user, item, time."""
-    rng = np.random.default_rng(0)
-    lengths = np.diff(store.offsets)
-    users = np.repeat(np.arange(store.num_users), lengths)
+    users = np.repeat(np.arange(store.num_users), np.diff(store.offsets))
     frame = pl.DataFrame({"user": users, "item": np.array(store.items), "time": np.array(store.times)})
-    frame = frame.sort("time", maintain_order=True)
-    if launch:
-        late = rng.choice(store.num_items, round(launch * store.num_items), replace=False) + 1
-        moment = frame["time"].quantile(BEFORE, "lower")
-        frame = frame.filter((pl.col("time") >= moment) | ~pl.col("item").is_in(late.tolist()))
-    return frame.cast({"user": pl.String, "item": pl.String})
+    return frame.sort("time", maintain_order=True).cast({"user": pl.String, "item": pl.String})
 
 
 def arguments() -> tuple[argparse.Namespace, list[str]]:
