@@ -32,7 +32,7 @@ VERDICT = "refresh.json"
 """Name of the judgement in the new run."""
 PAGE = "refresh.html"
 """Name of the page about it."""
-REFRESH_EPOCHS = 2
+REFRESH_EPOCHS = 4
 """Of a refresh."""
 REPLAY = TrainConfig().replay
 """Other windows of an epoch, as a share of those with new events."""

@@ -82,7 +82,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     checkpoint_seconds: Amount = 120.0
     init: str = ""
     since: int = 0
-    replay: Amount = 1.0
+    replay: Amount = 0.5
     teacher: str = ""
     seed: Seed = 0
 
