@@ -131,7 +131,7 @@ def test_a_server_that_does_not_answer(tmp_path: Path, postgresql: str, change: 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path, database: str) -> None:
     many = """
     SELECT n % 1000 AS "user", n % 500 AS item, n AS "time", repeat('x', 400) AS rest
