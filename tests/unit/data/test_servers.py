@@ -31,10 +31,11 @@ SELECT CAST('{UUID[:-7]}' || lpad(CAST("user" AS text), 12, '0') AS uuid) AS vis
 FROM events ORDER BY place;
 """
 CHILD = """
-import resource, sys
+import sys
+from pathlib import Path
 from leanrec.data.importer import import_log
 import_log(sys.argv[1], sys.argv[2], query=sys.argv[3])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])  # getrusage has the peak of the parent, too
 """
 
 
@@ -141,4 +142,4 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path, database: str) -> No
         [sys.executable, "-c", CHILD, database, str(tmp_path / "store"), many],
         capture_output=True, text=True, check=True, timeout=300,
     )  # fmt: skip
-    assert int(child.stdout) < 1000
+    assert int(child.stdout) < 1000 * 1024

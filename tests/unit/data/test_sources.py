@@ -153,7 +153,7 @@ def test_missing_files_and_directories(tmp_path: Path) -> None:
 def test_a_form_that_no_source_reads(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError,
-        match=r"expected a log format, got 'cvs'; did you mean 'csv'\? known: arrow, csv, files, frames, inter, jsonl",
+        match=r"expected a log format, got 'cvs'; did you mean 'csv'\? known: arrow, csv, delta, files, frames, iceberg",
     ):
         open_text(tmp_path, "a b\n", form="cvs")
 
