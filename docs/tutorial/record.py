@@ -44,7 +44,8 @@ def recorded(text: str, run: Run, ask: Ask) -> str:
         for line in body.splitlines():
             words = shlex.split(line)
             if language == "curl":
-                came[:] = [ask(serve, words[1].partition(":8000")[2], json.loads(words[3]))]
+                reply = ask(serve, words[1].partition(":8000")[2], json.loads(words[3]))
+                came[:] = [json.dumps(json.loads(reply), indent=4)]  # as json.tool prints it
             elif words[1] == "serve":
                 serve[:] = words[1:]
             else:

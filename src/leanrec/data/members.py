@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +65,10 @@ def _files(name: str) -> Iterator[Path]:
 def _matching(pattern: Path) -> list[Path]:
     """The files that a pattern finds, and those in folders that it finds."""
     start = next(parent for parent in pattern.parents if not is_pattern(str(parent)))
-    found = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 (that of pathlib finds no files with a final "**")
+    parts = [part if part == "**" else re.sub(r"\*+", "*", part) for part in pattern.relative_to(start).parts]
+    if parts[-1] == "**":
+        parts.append("*")  # that of pathlib finds folders only
+    found = sorted(map(str, start.glob("/".join(parts))))
     files = dict.fromkeys(file for name in found for file in _files(name))
     asked = _hidden(pattern.relative_to(start))
     return [file for file in files if asked or not _hidden(file.relative_to(start))]

@@ -51,7 +51,7 @@ def test_all_files_are_read(tmp_path: Path, folder: Path, how: str) -> None:
     assert store.meta.name == {"list": "part", "list of folders": "day=2020-09-13"}.get(how, "logs")
 
 
-@pytest.mark.parametrize("pattern", ["logs/**", "logs/**/*", "logs/*", "logs/*/*", "logs/**/*.csv"])
+@pytest.mark.parametrize("pattern", ["logs/**", "logs/**/*", "logs/*", "logs/*/*", "logs/**/*.csv", "log**/**/**"])
 def test_a_pattern_finds_every_file_once(tmp_path: Path, folder: Path, pattern: str) -> None:
     (folder / "day=2020-09-14" / "_part.csv").write_text(CSV)
     (folder / "_old").mkdir()

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import re
-from abc import abstractmethod
-from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
 import polars as pl
 
-from leanrec.core.errors import ConfigError, DataError, one_line
+from leanrec.core.errors import ConfigError
 from leanrec.data.members import LAKES
-from leanrec.data.progress import OnProgress
-from leanrec.data.source import Source, hushed
+from leanrec.data.scanned import Scanned
 from leanrec.data.sources import sources
-from leanrec.data.tables import ROWS_AT_ONCE, chosen, paths, with_rows
 
 
-class _Lake(Source):
+class _Lake(Scanned):
     """A folder of files of which a log says which are of the newest version.
 
     Attributes:
@@ -27,10 +23,6 @@ class _Lake(Source):
     """
 
     package: ClassVar[str]
-
-    @abstractmethod
-    def scan(self) -> pl.LazyFrame:
-        """The table, not read yet."""
 
     def sure(self) -> int:
         return 95 if not self.log.remote and LAKES[self.form](self.log.path) else 0
@@ -41,25 +33,10 @@ class _Lake(Source):
                 f"expected the package {self.package} for the {self.form} table {self.place}, got none; install it with "
                 f"pip install 'leanrec[{self.form}]'"
             )
-        try:
-            self.table = self.scan()
-            self.paths = paths(self.table.collect_schema())
-        except Exception as error:  # of Polars and of the package
-            raise self._failed(error) from None
-        self.columns = tuple(self.paths)
+        super().open()
 
-    def _failed(self, error: Exception) -> DataError:
-        said = hushed(one_line(error), self.log.name)
-        return DataError(f"expected a whole {self.form} table at {self.place}, got: {said}; check the path")
-
-    def frames(
-        self, columns: Mapping[str, str], progress: OnProgress | None = None, *, lenient: bool = False
-    ) -> Iterator[pl.DataFrame]:
-        query = self.table.select(chosen(self.paths, columns))
-        try:
-            yield from with_rows(query.collect_batches(chunk_size=ROWS_AT_ONCE, maintain_order=True), progress)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise self._failed(error) from None
+    def wanted(self) -> tuple[str, str]:
+        return f"a whole {self.form} table", "check the path"
 
 
 @sources.register("delta")
