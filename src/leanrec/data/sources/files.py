@@ -57,9 +57,10 @@ class Files(Source):
         return open_source(member.path, form, wanted, header=self.log.header, encoding=self.log.encoding)
 
     def notes(self, columns: Mapping[str, str]) -> tuple[str, ...]:
-        order = f"{len(self.members)} files were read in the order of their names"
+        files = len(self.members)
+        order = (f"{files} files were read in the order of their names",) if files > 1 else ()
         empty = (f"{self.empty} empty files were left out",) if self.empty else ()
-        return (*self.first.notes(columns), order, *empty, *list(self.also)[:_NOTED])
+        return (*self.first.notes(columns), *order, *empty, *list(self.also)[:_NOTED])
 
     def frames(
         self, columns: Mapping[str, str], progress: OnProgress | None = None, *, lenient: bool = False
